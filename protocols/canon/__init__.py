@@ -1,0 +1,1 @@
+"""Shared words: canonical device states and fault codes."""
