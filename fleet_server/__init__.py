@@ -1,0 +1,1 @@
+"""The server: broker, ingest, registry, evidence, console."""

@@ -1,0 +1,112 @@
+"""`make check` and `make test`: format, lint, strict types, import contracts, then the tests, with a table of where the time went.
+
+Tests marked `serial` measure time or load the machine: they run one by one after the others. The last line sums both runs up.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from scripts import say
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+STATIC: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Format (ruff format)", ("ruff", "format", "--check", "--quiet", ".")),
+    ("Lint (ruff check)", ("ruff", "check", "--quiet", ".")),
+    ("Import contracts (lint-imports)", ("lint-imports",)),
+    ("Types (mypy --strict)", ("mypy",)),
+)
+
+# pytest's own exit code for "nothing collected": no test of that kind, which is not a failure of the others.
+NOTHING_COLLECTED = 5
+MOST_WORKERS = 8
+
+# Seconds of test time (all workers added up) that a folder under tests/ may take. The sum, over two cores, keeps `make test` under half an
+# hour; a folder that is not named gets the last value. Over budget is said, not failed: machines differ.
+BUDGET_S: dict[str, int] = {"edge_agent": 300, "fleet_server": 420, "protocols": 300, "road": 900, "simulators": 240, "": 180}
+
+
+@dataclass
+class Tally:
+    """What the runs of one command came to."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    broken: bool = False
+
+    def add(self, report: Path) -> None:
+        """Count the test cases of a JUnit report."""
+        if not report.is_file():
+            return
+        for case in ElementTree.parse(report).iter("testcase"):
+            parts = case.get("classname", "").split(".")
+            suite = parts[1] if len(parts) > 2 and parts[0] == "tests" else "(top)"
+            self.seconds[suite] = self.seconds.get(suite, 0.0) + float(case.get("time", "0"))
+            if case.find("failure") is not None or case.find("error") is not None:
+                self.failed += 1
+            elif case.find("skipped") is not None:
+                self.skipped += 1
+            else:
+                self.passed += 1
+
+
+def run_static() -> bool:
+    """Run the checkers that read the code; all of them, so one round shows everything."""
+    good = True
+    for title, (tool, *arguments) in STATIC:
+        say.step(title)
+        good &= subprocess.run([str(BIN / tool), *arguments], cwd=ROOT, check=False).returncode == 0
+    return good
+
+
+def run_tests(tally: Tally, title: str, marks: str, workers: int, more: Sequence[str]) -> None:
+    """Run one pytest over the tests that `marks` selects, and add it to the tally."""
+    say.step(title)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "-n", str(workers), f"--junit-xml={report}", *more]
+        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        tally.add(report)
+    tally.broken |= code not in (0, NOTHING_COLLECTED)
+
+
+def show(tally: Tally, started_s: float) -> None:
+    """Print where the time went, and one closing line for all runs."""
+    print(f"\n{'suite':<20}{'seconds':>9}{'budget':>9}")
+    for suite, seconds in sorted(tally.seconds.items(), key=lambda item: -item[1]):
+        budget_s = BUDGET_S.get(suite, BUDGET_S[""])
+        print(f"{suite:<20}{seconds:>9.1f}{budget_s:>9}{'   over budget' if seconds > budget_s else ''}")
+    print(f"whole run: {(time.monotonic() - started_s) / 60:.1f} minutes\n")
+    print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped", flush=True)
+
+
+def main(which: str, more: Sequence[str]) -> int:
+    """`quick` is for every commit, `all` before anything is handed on; further words go to pytest."""
+    started_s = time.monotonic()
+    workers = max(2, min(os.cpu_count() or 2, MOST_WORKERS))
+    if not run_static():
+        say.stop("The checks above must hold before the tests run.")
+    tally = Tally()
+    if which == "quick":
+        run_tests(tally, "Unit tests", "not (soak or serial or slow or browser or broker)", workers, more)
+    else:
+        run_tests(tally, f"Tests, {workers} at a time", "not (soak or serial)", workers, more)
+        run_tests(tally, "Tests that need the machine for themselves", "serial and not soak", 0, more)
+    show(tally, started_s)
+    return 1 if tally.broken or tally.failed or not tally.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

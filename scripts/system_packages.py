@@ -1,0 +1,139 @@
+"""System packages: finds out what is missing and installs it with apt-get (through sudo where not root), or says in one sentence what to do.
+
+Nothing is touched that is there already, and a broker that Debian would start with its package is stopped again: the project starts its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from scripts import say
+
+# Debian keeps daemons in sbin, which is not on every user's PATH.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something the project uses from the system: when it is there, which package brings it, and what for."""
+
+    present: Callable[[], bool]
+    package: str
+    purpose: str
+
+
+def _on_path(*names: str) -> Callable[[], bool]:
+    return lambda: any(shutil.which(name, path=SEARCH_PATH) for name in names)
+
+
+def _is_file(path: Path) -> Callable[[], bool]:
+    return path.is_file
+
+
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "python": (
+        Need(lambda: find_spec("ensurepip") is not None and find_spec("venv") is not None, f"{PYTHON}-venv", "to make .venv"),
+        # evdev is published as source only: its module is compiled against the kernel's input headers.
+        Need(_on_path("cc", "gcc"), "gcc", "to compile evdev"),
+        Need(_is_file(Path("/usr/include/linux/input.h")), "linux-libc-dev", "to compile evdev"),
+        Need(_is_file(Path("/usr/include/stdio.h")), "libc6-dev", "to compile evdev"),
+        Need(_is_file(Path(sysconfig.get_path("include")) / "Python.h"), f"{PYTHON}-dev", "to compile evdev"),
+    ),
+    "mosquitto": (Need(_on_path("mosquitto"), "mosquitto", "as the MQTT broker"),),
+    "browser": (
+        Need(_on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "to test the console's pages"),
+    ),
+}
+
+
+def missing(groups: Iterable[str]) -> list[Need]:
+    """The needs of these groups that this machine does not meet."""
+    return [need for group in groups for need in NEEDS[group] if not need.present()]
+
+
+def ensure(groups: Iterable[str]) -> None:
+    """Install what is missing. Exits with one sentence when that is impossible."""
+    needs = missing(groups)
+    if not needs:
+        return
+    packages = sorted({need.package for need in needs})
+    by_hand = f"apt-get install {' '.join(packages)}"
+    purposes = "; ".join(f"{need.package} {need.purpose}" for need in needs)
+    apt_get = shutil.which("apt-get", path=SEARCH_PATH)
+    if apt_get is None:
+        say.stop(f"Not on this machine: {purposes}. There is no apt-get here: please install what your system calls {', '.join(packages)}.")
+    as_root = _as_root()
+    if as_root is None:
+        say.stop(f"Not on this machine: {purposes}. Please run, as root: {by_hand}")
+    say.step(f"Installing from the system's packages: {purposes}")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "apt.log"
+        if not _known_to_apt(packages):
+            say.note("reading the package lists first (apt-get update)")
+            say.run([*as_root, apt_get, "update"], log=log)  # one unreachable source must not stop us: the installation below decides
+        install = [*as_root, apt_get, "install", "--yes", "--no-install-recommends", *packages]
+        if say.run(install, log=log, progress=_apt_progress) != 0:
+            say.note("once more with fresh package lists (apt-get update)")
+            say.run([*as_root, apt_get, "update"], log=log)
+            say.run(install, log=log, progress=_apt_progress)
+    if "mosquitto" in packages:
+        _keep_from_running("mosquitto", as_root)
+    if left := missing(groups):
+        say.stop(f"apt-get did not bring {', '.join(need.package for need in left)}. Please run, as root: {by_hand}")
+
+
+def _as_root() -> list[str] | None:
+    settings = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    if os.geteuid() == 0:
+        return settings
+    sudo = shutil.which("sudo", path=SEARCH_PATH)
+    if sudo is None:
+        return None
+    if subprocess.run([sudo, "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
+        return [sudo, "-n", *settings]
+    if not sys.stdin.isatty() or os.environ.get("CI"):
+        return None
+    say.note("sudo will ask for your password")
+    return [sudo, *settings] if subprocess.run([sudo, "-v"], check=False).returncode == 0 else None
+
+
+def _known_to_apt(packages: list[str]) -> bool:
+    cache = shutil.which("apt-cache", path=SEARCH_PATH)
+    if cache is None:
+        return False
+    for package in packages:
+        answer = subprocess.run([cache, "policy", package], capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        if "Candidate:" not in answer.stdout or "Candidate: (none)" in answer.stdout:
+            return False
+    return True
+
+
+def _apt_progress(line: str) -> str | None:
+    return line if line.startswith(("Get:", "Unpacking", "Setting up")) else None
+
+
+def _keep_from_running(service: str, as_root: list[str]) -> None:
+    """A package that we brought must not leave a daemon on the machine: Debian starts one, now and at each boot."""
+    if Path("/run/systemd/system").is_dir():
+        command = [*as_root, "systemctl", "disable", "--now", "--quiet", service]
+    elif Path("/etc/init.d", service).exists():
+        command = [*as_root, f"/etc/init.d/{service}", "stop"]
+    else:
+        return
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    say.note(f"the system's own {service} service stays off: each server and test starts one for itself")
+
+
+if __name__ == "__main__":
+    ensure(sys.argv[1:])
