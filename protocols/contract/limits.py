@@ -11,8 +11,8 @@ BATCH_MAX_BYTES = 32 * 1024
 """Sum of the encoded records of one batch; the envelope adds less than 1 KiB."""
 ENVELOPE_MAX_BYTES = 48 * 1024
 """Anything larger is refused unparsed; below the broker's 128 KiB, above the largest honest batch."""
-CONTROL_MAX_BYTES = 64 * 1024
-"""Greeting, acknowledgement, challenge."""
+CONTROL_MAX_BYTES = 120 * 1024
+"""Greeting, acknowledgement, challenge; below the broker limit of 128 KiB."""
 SEAL_AFTER_S = 5.0
 WINDOW_BATCHES = 64
 WINDOW_BYTES = 1024 * 1024
@@ -20,6 +20,6 @@ NO_ACK_FAULT_S = 300.0
 HEARTBEAT_S = 30.0
 KEEP_ACKED_S = 14 * 24 * 3600
 CLOCK_STEP_MS = 1000
-BIRTH_MAX_STREAMS = 512
-"""Streams one birth may list; with the fields of a span this stays below CONTROL_MAX_BYTES."""
+BIRTH_MAX_STREAMS = 400
+"""Streams one birth may list; with the fields of a span this stays well below CONTROL_MAX_BYTES."""
 ACKS_PER_MESSAGE = 256

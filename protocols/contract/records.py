@@ -15,7 +15,16 @@ import cbor2
 import msgspec
 from msgspec import Meta
 
-from protocols.canon.words import CoverState, DeviceState, MediaState, Ownership, PaperState, Severity, SuggestedAction, TonerState
+from protocols.canon.words import (
+    CoverState,
+    DeviceState,
+    MediaState,
+    Ownership,
+    PaperState,
+    Severity,
+    SuggestedAction,
+    TonerState,
+)
 from protocols.contract.limits import EVIDENCE_MAX_BYTES, RECORD_MAX_BYTES
 from protocols.errors import ProtocolError
 
@@ -27,7 +36,7 @@ Id16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Slot = Annotated[str, Meta(pattern=r"^[a-z]{2,16}(-[a-z]{1,16}){0,3}(-[0-9]{1,3})?$", max_length=64)]
 """A place in the terminal's inventory: `receipt-printer`, `call-pad-3`."""
-Code = Annotated[str, Meta(pattern=r"^[A-Z]{3}\.[A-Z0-9_]{2,32}$")]
+Code = Annotated[str, Meta(pattern=r"^[A-Z]{3,4}\.[A-Z0-9_]{2,32}$")]
 """Fault code `FAMILY.CODE`."""
 ItemCode = Annotated[str, Meta(pattern=r"^[a-z]{2,24}([.-][a-z]{2,24}){0,5}([.-][0-9]{1,4})?$", max_length=96)]
 """A service item of the terminal's catalogue: letters, at most four digits at the end, so that no identity number fits."""
@@ -50,7 +59,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all bodies: immutable, keyword-only, defaults left off the wire."""
 
 
-class Evidence(_Body, kw_only=True):
+class Evidence(_Body, frozen=True, kw_only=True):
     """The bytes that decided a state. `masked` lists [start, end) spans of `reply` that the codec blanked with zero bytes."""
 
     codec: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,23}$")]
@@ -59,7 +68,7 @@ class Evidence(_Body, kw_only=True):
     masked: Annotated[tuple[tuple[int, int], ...], Meta(max_length=16)] = ()
 
 
-class Boot(_Body, kw_only=True):
+class Boot(_Body, frozen=True, kw_only=True):
     """First record of a stream: the agent started."""
 
     agent: Version
@@ -72,13 +81,13 @@ class Boot(_Body, kw_only=True):
     """The host did not reboot in between."""
 
 
-class Stop(_Body, kw_only=True):
+class Stop(_Body, frozen=True, kw_only=True):
     """A planned end of the agent."""
 
     reason: Literal["shutdown", "restart", "update", "operator"]
 
 
-class Clock(_Body, kw_only=True):
+class Clock(_Body, frozen=True, kw_only=True):
     """A fixed point between boot time and wall time, written at synchronisation and at steps over one second."""
 
     boot_ms: Millis
@@ -87,7 +96,7 @@ class Clock(_Body, kw_only=True):
     step_ms: Annotated[int, Meta(gt=-(2**53), lt=2**53)] = 0
 
 
-class Device(_Body, kw_only=True):
+class Device(_Body, frozen=True, kw_only=True):
     """Canonical state of one inventory slot, written when it changes."""
 
     slot: Slot
@@ -110,7 +119,7 @@ class Device(_Body, kw_only=True):
     evidence: Evidence | None = None
 
 
-class Sighting(_Body, kw_only=True):
+class Sighting(_Body, frozen=True, kw_only=True):
     """Hardware without a profile: reported, not polled."""
 
     bus: Literal["usb", "serial", "input", "video"]
@@ -120,7 +129,7 @@ class Sighting(_Body, kw_only=True):
     present: bool = True
 
 
-class Fault(_Body, kw_only=True):
+class Fault(_Body, frozen=True, kw_only=True):
     """One end of a fault episode; both ends carry the same `id`."""
 
     id: Id8
@@ -137,7 +146,7 @@ class Fault(_Body, kw_only=True):
     evidence: Evidence | None = None
 
 
-class Session(_Body, kw_only=True):
+class Session(_Body, frozen=True, kw_only=True):
     """One finished case at the terminal, without the person."""
 
     id: Id16
@@ -150,7 +159,7 @@ class Session(_Body, kw_only=True):
     duration_ms: Millis
 
 
-class Rating(_Body, kw_only=True):
+class Rating(_Body, frozen=True, kw_only=True):
     """A good/bad review (GB/T 39735-2020: five levels, 5 best); 0: asked, not answered."""
 
     level: Annotated[int, Meta(ge=0, le=5)]
@@ -159,14 +168,16 @@ class Rating(_Body, kw_only=True):
     session: Id16 | None = None
 
 
-class Queue(_Body, kw_only=True):
+class Queue(_Body, frozen=True, kw_only=True):
     """A key of a call pad."""
 
     slot: Slot
-    action: Literal["callNext", "recall", "evaluate", "cancel", "confirm", "oneMetre", "pause", "transfer", "drop", "hold", "callBack"]
+    action: Literal[
+        "callNext", "recall", "evaluate", "cancel", "confirm", "oneMetre", "pause", "transfer", "drop", "hold", "callBack"
+    ]
 
 
-class Consumable(_Body, kw_only=True):
+class Consumable(_Body, frozen=True, kw_only=True):
     """Level of a consumable, or its refill."""
 
     slot: Slot
@@ -178,7 +189,7 @@ class Consumable(_Body, kw_only=True):
     source: Literal["sensor", "counter", "manual"]
 
 
-class SlotCount(_Body, kw_only=True):
+class SlotCount(_Body, frozen=True, kw_only=True):
     slot: Slot
     total: Count
     ok: Count
@@ -189,7 +200,7 @@ class SlotCount(_Body, kw_only=True):
     """Counted from page counters by an observer, not from jobs."""
 
 
-class Counters(_Body, kw_only=True):
+class Counters(_Body, frozen=True, kw_only=True):
     """Summary: what each device did in a span of wall time."""
 
     from_ms: Millis
@@ -197,7 +208,7 @@ class Counters(_Body, kw_only=True):
     slots: Annotated[tuple[SlotCount, ...], Meta(max_length=40)]
 
 
-class Serviceability(_Body, kw_only=True):
+class Serviceability(_Body, frozen=True, kw_only=True):
     """Summary: how long the terminal could serve. The parts add up to `observed_s`; what is missing up to the span was not observed."""
 
     from_ms: Millis
@@ -209,7 +220,7 @@ class Serviceability(_Body, kw_only=True):
     in_use_s: Seconds = 0
 
 
-class Host(_Body, kw_only=True):
+class Host(_Body, frozen=True, kw_only=True):
     """Summary: health of the computer."""
 
     from_ms: Millis
@@ -223,7 +234,7 @@ class Host(_Body, kw_only=True):
     outbox_batches: Count
 
 
-class Reading(_Body, kw_only=True):
+class Reading(_Body, frozen=True, kw_only=True):
     """Summary: a measured quantity of a sensor slot, tenths of the unit."""
 
     slot: Slot
@@ -236,7 +247,7 @@ class Reading(_Body, kw_only=True):
     max_tenths: int
 
 
-class Link(_Body, kw_only=True):
+class Link(_Body, frozen=True, kw_only=True):
     """The agent's own view of its uplink."""
 
     state: Literal["up", "down"]
@@ -244,14 +255,14 @@ class Link(_Body, kw_only=True):
     attempts: Count = 0
 
 
-class Key(_Body, kw_only=True):
+class Key(_Body, frozen=True, kw_only=True):
     """Last record under the old record key: everything after it is signed by `kid`."""
 
     kid: Id16
     generation: Annotated[int, Meta(ge=1, lt=2**31)]
 
 
-class Notice(_Body, kw_only=True):
+class Notice(_Body, frozen=True, kw_only=True):
     """Something about the agent's own bookkeeping that an operator may have to explain."""
 
     code: Literal["spoolLost", "recordsRefused", "summariesThinned", "batchesEvicted", "clockWentBack", "unexpectedReboot"]

@@ -1,0 +1,136 @@
+"""Greeting, acknowledgement and presence: everything on the wire that is not a batch.
+
+Order on one connection: hello → challenge → birth → head → batches and acknowledgements. Signed by the server: challenge, head, ack. Signed by the
+terminal's record key: birth. Unsigned hints: hello, heartbeat, will.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from protocols.contract import wire
+from protocols.contract.batch import Parent
+from protocols.contract.limits import ACKS_PER_MESSAGE, BIRTH_MAX_STREAMS
+from protocols.contract.records import ClockQuality, Code, Count, Digest, Id8, Id16, Millis, Severity, Slot, Version
+
+CHALLENGE_CONTEXT = "kf-challenge/1"
+BIRTH_CONTEXT = "kf-birth/1"
+HEAD_CONTEXT = "kf-head/1"
+ACK_CONTEXT = "kf-ack/1"
+VERSION = 1
+"""Contract version spoken by this code; the topic root and every context carry it too."""
+
+
+class Hello(wire.Wire, frozen=True, kw_only=True):
+    """A terminal has connected and asks for a challenge."""
+
+    connection: Id8 = msgspec.field(name="c")
+    versions: Annotated[tuple[int, ...], Meta(min_length=1, max_length=8)] = msgspec.field(name="v", default=(VERSION,))
+
+
+class Challenge(wire.Wire, frozen=True, kw_only=True):
+    """A fresh nonce for this connection, and the certificate of the key that signs here."""
+
+    connection: Id8 = msgspec.field(name="c")
+    nonce: Id16 = msgspec.field(name="n")
+    version: int = msgspec.field(name="v")
+    server_ms: Millis = msgspec.field(name="t")
+    certificate: Annotated[bytes, Meta(max_length=1024)] = msgspec.field(name="k")
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """What the terminal still holds of one stream: numbers `first` to `last` without a gap."""
+
+    stream: Id16
+    first: int
+    prev: bytes
+    """Hash before `first`; empty for number 1."""
+    last: int
+    parent: Parent | None = None
+
+
+class OpenFault(msgspec.Struct, frozen=True, array_like=True):
+    id: Id8
+    code: Code
+    severity: Severity
+    since_ms: Millis
+    slot: Slot | None = None
+    mandatory: bool = False
+
+
+class Birth(wire.Wire, frozen=True, kw_only=True):
+    """The terminal's word on what it holds. What is not listed of a listed stream is gone for good."""
+
+    nonce: Id16 = msgspec.field(name="n")
+    versions: Annotated[tuple[int, ...], Meta(min_length=1, max_length=8)] = msgspec.field(name="v", default=(VERSION,))
+    agent: Version = msgspec.field(name="g")
+    boot_no: Count = msgspec.field(name="o")
+    boot_id: Id16 = msgspec.field(name="i")
+    stream: Id16 = msgspec.field(name="s")
+    """The stream of this start, which may have no batch yet."""
+    wall_ms: Millis = msgspec.field(name="t")
+    boot_ms: Millis = msgspec.field(name="b")
+    quality: ClockQuality = msgspec.field(name="q")
+    held: Annotated[tuple[Held, ...], Meta(max_length=BIRTH_MAX_STREAMS)] = msgspec.field(name="h")
+    more: bool = msgspec.field(name="m", default=False)
+    """More streams are held than fit; they are listed by a later birth and not sent before."""
+    faults: Annotated[tuple[OpenFault, ...], Meta(max_length=128)] = msgspec.field(name="f", default=())
+    command_counter: Count = msgspec.field(name="x", default=0)
+    """Highest command counter seen; a restored server raises its own above it."""
+
+
+class StreamHead(msgspec.Struct, frozen=True, array_like=True):
+    """What the server has of one stream; number 0 with an empty hash: nothing."""
+
+    stream: Id16
+    no: int
+    digest: bytes
+    aside: tuple[tuple[int, Digest], ...] = ()
+    """Batches of a forked stream that the server has set aside: it has them too."""
+
+
+class Head(wire.Wire, frozen=True, kw_only=True):
+    nonce: Id16 = msgspec.field(name="n")
+    heads: Annotated[tuple[StreamHead, ...], Meta(max_length=BIRTH_MAX_STREAMS)] = msgspec.field(name="h")
+
+
+class AckMode(IntEnum):
+    ALONE = 0
+    """This batch is stored."""
+    UP_TO = 1
+    """Everything up to this batch is stored."""
+    BACK = 2
+    """Everything up to this batch is stored, and what was sent beyond it cannot be used yet: send on from here."""
+
+
+class AckEntry(msgspec.Struct, frozen=True, array_like=True):
+    stream: Id16
+    no: int
+    digest: bytes
+    mode: AckMode
+
+
+class Ack(wire.Wire, frozen=True, kw_only=True):
+    """Sent after the commit. `nonce` names the connection: an acknowledgement from before a restore releases nothing."""
+
+    nonce: Id16 = msgspec.field(name="n")
+    entries: Annotated[tuple[AckEntry, ...], Meta(min_length=1, max_length=ACKS_PER_MESSAGE)] = msgspec.field(name="a")
+
+
+class Heartbeat(wire.Wire, frozen=True, kw_only=True):
+    """Every 30 s, unsigned, a hint only."""
+
+    boot_no: Count = msgspec.field(name="o")
+    depth: Count = msgspec.field(name="d", default=0)
+    """Batches waiting to be acknowledged."""
+    oldest_ms: Millis | None = msgspec.field(name="w", default=None)
+
+
+class ServerState(wire.Wire, frozen=True, kw_only=True):
+    """On `kf/1/server/state`: ingest has (re)started."""
+
+    epoch: Id8 = msgspec.field(name="e")
