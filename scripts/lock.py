@@ -26,8 +26,8 @@ def renew(name: str, purpose: str, sources: list[str], *, upgrade: bool) -> None
     """Resolve `sources` (uv's arguments) for every supported Python and platform into locks/<name>.txt."""
     say.step(f"Resolving locks/{name}.txt")
     target = LOCKS / f"{name}.txt"
-    command = [sys.executable, "-m", "uv", "pip", "compile", *sources, "--universal", "--python-version", "3.11", "--generate-hashes"]
-    command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", "--quiet", "--output-file", str(target)]
+    options = "--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet"
+    command = [sys.executable, "-m", "uv", "pip", "compile", *sources, *options.split(), "--output-file", str(target)]
     if upgrade:
         command.append("--upgrade")
     if subprocess.run(command, cwd=ROOT, env=_with_pips_index(), check=False).returncode != 0:
@@ -60,14 +60,19 @@ def main() -> None:
     renew("server", "A server.", [*project, "--extra", "server", *together], upgrade=upgrade)
     with tempfile.TemporaryDirectory() as folder:
         for name, purpose, wanted in (
-            ("build", "What builds source-only packages; installed first, so that their builds use these hashes too.", BUILD_TOOLS),
+            (
+                "build",
+                "What builds source-only packages; installed first, so that their builds use these hashes too.",
+                BUILD_TOOLS,
+            ),
             ("node", "Node.js for a machine that has none; installed only when front-end packages must be fetched.", NODE),
         ):
             source = Path(folder) / f"{name}.in"
             source.write_text(wanted, encoding="utf-8")
             renew(name, purpose, [str(source)], upgrade=upgrade)
     say.step("Resolving package-lock.json")
-    subprocess.run([*npm_command(), "update" if upgrade else "install", "--package-lock-only", "--ignore-scripts"], cwd=ROOT, check=True)
+    verb = "update" if upgrade else "install"
+    subprocess.run([*npm_command(), verb, "--package-lock-only", "--ignore-scripts"], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(_is_file(Path(sysconfig.get_path("include")) / "Python.h"), f"{PYTHON}-dev", "to compile evdev"),
     ),
     "mosquitto": (Need(_on_path("mosquitto"), "mosquitto", "as the MQTT broker"),),
-    "browser": (
-        Need(_on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "to test the console's pages"),
-    ),
+    "browser": (Need(_on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "to test the console's pages"),),
 }
 
 
@@ -72,7 +70,9 @@ def ensure(groups: Iterable[str]) -> None:
     purposes = "; ".join(f"{need.package} {need.purpose}" for need in needs)
     apt_get = shutil.which("apt-get", path=SEARCH_PATH)
     if apt_get is None:
-        say.stop(f"Not on this machine: {purposes}. There is no apt-get here: please install what your system calls {', '.join(packages)}.")
+        say.stop(
+            f"Not on this machine: {purposes}. There is no apt-get here: please install {', '.join(packages)} your system's way."
+        )
     as_root = _as_root()
     if as_root is None:
         say.stop(f"Not on this machine: {purposes}. Please run, as root: {by_hand}")
@@ -81,7 +81,8 @@ def ensure(groups: Iterable[str]) -> None:
         log = Path(folder) / "apt.log"
         if not _known_to_apt(packages):
             say.note("reading the package lists first (apt-get update)")
-            say.run([*as_root, apt_get, "update"], log=log)  # one unreachable source must not stop us: the installation below decides
+            # One unreachable source must not stop us: the installation below decides.
+            say.run([*as_root, apt_get, "update"], log=log)
         install = [*as_root, apt_get, "install", "--yes", "--no-install-recommends", *packages]
         if say.run(install, log=log, progress=_apt_progress) != 0:
             say.note("once more with fresh package lists (apt-get update)")
@@ -113,7 +114,8 @@ def _known_to_apt(packages: list[str]) -> bool:
     if cache is None:
         return False
     for package in packages:
-        answer = subprocess.run([cache, "policy", package], capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        english = {**os.environ, "LC_ALL": "C"}
+        answer = subprocess.run([cache, "policy", package], capture_output=True, text=True, check=False, env=english)
         if "Candidate:" not in answer.stdout or "Candidate: (none)" in answer.stdout:
             return False
     return True
