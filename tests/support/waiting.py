@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -26,12 +26,16 @@ def wait_until(look: Callable[[], T], what: str, *, timeout_s: float = 20.0) -> 
         time.sleep(LOOK_EVERY_S)
 
 
-async def until(look: Callable[[], Awaitable[T]] | Callable[[], T], what: str, *, timeout_s: float = 20.0) -> T:
+@overload
+async def until(look: Callable[[], Coroutine[Any, Any, T]], what: str, *, timeout_s: float = 20.0) -> T: ...
+@overload
+async def until(look: Callable[[], T], what: str, *, timeout_s: float = 20.0) -> T: ...
+async def until(look: Callable[[], Any], what: str, *, timeout_s: float = 20.0) -> Any:
     """`wait_until` for a coroutine test; `look` may be a coroutine function."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         seen = look()
-        found: T = await seen if inspect.isawaitable(seen) else seen
+        found = await seen if inspect.isawaitable(seen) else seen
         if found:
             return found
         if time.monotonic() > deadline_s:
