@@ -1,0 +1,162 @@
+"""Shapes of ports and of what finds them, and the few errors they may raise. Simulated devices implement these shapes structurally.
+
+Bytes pass through uninterpreted: no port logs them, keeps them or puts them into an error.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from protocols.profile.schema import Profile
+
+Bus = Literal["usb", "serial", "input", "video", "pipe"]
+
+EV_SYN, EV_KEY, EV_MSC = 0, 1, 4
+SYN_DROPPED = 3
+"""linux/input-event-codes.h: the kernel's queue overflowed, key state must be read again."""
+
+
+class PortError(Exception):
+    """A port cannot be used. The message says what the port does, never which bytes passed."""
+
+
+class PortGone(PortError):
+    """The device is not there (any more): unplugged, or its node vanished."""
+
+
+class PortBusy(PortError):
+    """Another program holds the port. Neutral: reported as in use, never as a fault."""
+
+
+class PortRefused(PortError):
+    """The system does not let us: permission, line setting, missing library. A person has to change the configuration."""
+
+
+class PortStalled(PortError):
+    """The device is there and does not take or deliver: stalled endpoint, blocked write, transfer error. Trying again may help."""
+
+
+class InputEvent(NamedTuple):
+    """One `struct input_event` of the kernel."""
+
+    sec: int
+    usec: int
+    type: int
+    code: int
+    value: int
+
+    def __repr__(self) -> str:
+        """Without code and value: they are what a citizen typed."""
+        return f"InputEvent(type={self.type})"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Hardware that is there, known or not. `usb_path` is the place in the USB tree (`1-1.4`), stable across re-enumeration."""
+
+    bus: Bus
+    path: str
+    vid: int | None = None
+    pid: int | None = None
+    serial: str | None = None
+    product: str | None = None
+    usb_path: str | None = None
+
+    @property
+    def place(self) -> str:
+        """What a slot is bound to: the USB port path where there is one, else the path."""
+        return self.usb_path or self.path
+
+
+@runtime_checkable
+class BytePort(Protocol):
+    """A stream of bytes. Every wait has a timeout; all methods raise PortError only."""
+
+    async def write(self, data: bytes, *, timeout_s: float) -> None: ...
+    async def read(self, *, max_bytes: int, timeout_s: float) -> bytes:
+        """At least one byte, or b"" after `timeout_s`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class SpeedPort(BytePort, Protocol):
+    """A byte port with a line speed, for devices that somebody may have switched."""
+
+    async def set_baud(self, baud: int) -> None: ...
+
+
+@runtime_checkable
+class UsbPort(BytePort, Protocol):
+    """An interface of a USB device; `read` and `write` use its first bulk pair."""
+
+    @property
+    def endpoints_out(self) -> tuple[int, ...]: ...
+    @property
+    def endpoints_in(self) -> tuple[int, ...]: ...
+    async def write_to(self, endpoint: int, data: bytes, *, timeout_s: float) -> None: ...
+    async def read_from(self, endpoint: int, *, max_bytes: int, timeout_s: float) -> bytes: ...
+    async def control_in(
+        self, request_type: int, request: int, value: int, index: int, length: int, *, timeout_s: float
+    ) -> bytes: ...
+
+
+@runtime_checkable
+class KeyPort(Protocol):
+    """Key events of an input device."""
+
+    async def read_events(self, *, timeout_s: float) -> Sequence[InputEvent]:
+        """Events in order; empty after `timeout_s`."""
+        ...
+
+    async def pressed_keys(self) -> frozenset[int]: ...
+    async def close(self) -> None: ...
+
+
+Port = BytePort | UsbPort | KeyPort
+
+
+class PortOpener(Protocol):
+    """Opens what a sighting names, as its profile says. Owner mode only: whoever calls it means to hold the port."""
+
+    async def open(self, sighting: Sighting, profile: Profile) -> Port: ...
+
+
+class Discoverer(Protocol):
+    """What is plugged in."""
+
+    def sightings(self) -> Sequence[Sighting]: ...
+    async def changes(self) -> Any:
+        """Returns when `sightings()` may differ from what it said last. May return for nothing; must not return for ever without waiting."""
+        ...
+
+
+_GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.EIO, errno.ENOENT, errno.EBADF, errno.ENOTCONN, errno.ESHUTDOWN})
+_BUSY = frozenset({errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def port_error(number: int | None, what: str) -> PortError:
+    """The PortError for an errno; `what` names the port and the operation. Unknown numbers are PortStalled: trying again decides."""
+    if number in _GONE:
+        return PortGone(f"{what}: the device is gone")
+    if number in _BUSY:
+        return PortBusy(f"{what}: another program holds it")
+    if number in _REFUSED:
+        return PortRefused(f"{what}: the system refuses ({errno.errorcode.get(number or 0, 'unknown')})")
+    return PortStalled(f"{what}: failed ({errno.errorcode.get(number or 0, 'unknown')})")
+
+
+@contextmanager
+def os_errors(what: str) -> Iterator[None]:
+    """Every OSError inside becomes a PortError."""
+    try:
+        yield
+    except OSError as err:
+        raise port_error(err.errno, what) from err
