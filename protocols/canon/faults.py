@@ -545,7 +545,9 @@ _CODES: tuple[_Row, ...] = (
 
 _CONSOLE_WORDS: Mapping[str, tuple[str, str, str, str]] = MappingProxyType({
     "PRN.PAPER_NEAR_END": ("凭条纸将用尽", "Receipt paper nearly out", "下次巡检更换", "Replace on the next round"),
-    "IDR.READ_FAIL_RATE": ("读证失败率偏高", "ID reading fails too often", "清洁感应区，远离金属", "Clean the reading area, keep metal away"),
+    "IDR.READ_FAIL_RATE": (
+        "读证失败率偏高", "ID reading fails too often", "清洁感应区，远离金属", "Clean the reading area, keep metal away",
+    ),
     "PRN.JAM": ("凭条打印机卡纸", "Receipt printer jammed", "开盖取纸，检查切刀", "Open, take the paper out, check the cutter"),
 })  # fmt: skip
 """Where the sentence built from family and tail would read badly."""

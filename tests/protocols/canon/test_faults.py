@@ -38,10 +38,16 @@ def test_every_entry_is_complete() -> None:
     for code, kind in FAULTS.items():
         assert kind.code == code
         assert re.fullmatch(r"[A-Z]{3,4}\.[A-Z][A-Z0-9_]+", code)
-        assert kind.zh and kind.en and kind.hint_zh and kind.hint_en
-        assert re.search(r"[一-鿿]", kind.zh) and re.search(r"[一-鿿]", kind.hint_zh)
+        assert kind.zh
+        assert kind.en
+        assert kind.hint_zh
+        assert kind.hint_en
+        assert re.search(r"[一-鿿]", kind.zh)
+        assert re.search(r"[一-鿿]", kind.hint_zh)
         assert not re.search(r"[一-鿿]", kind.en + kind.hint_en)
-        assert kind.debounce_s >= 0 and kind.clear_s >= 0 and kind.debounce_count >= 1
+        assert kind.debounce_s >= 0
+        assert kind.clear_s >= 0
+        assert kind.debounce_count >= 1
 
 
 def test_no_two_codes_share_a_sentence_within_a_family() -> None:
@@ -59,7 +65,8 @@ def test_severities() -> None:
 
 def test_decisive_sensor_bits_are_not_delayed() -> None:
     for code in ("PRN.PAPER_OUT", "PRN.COVER_OPEN", "PRN.JAM", "LSR.PAPER_OUT", "IDR.SELF_TEST"):
-        assert fault(code).debounce_s == 0 and fault(code).debounce_count == 1
+        assert fault(code).debounce_s == 0
+        assert fault(code).debounce_count == 1
 
 
 def test_what_only_the_server_can_conclude() -> None:

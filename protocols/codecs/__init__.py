@@ -1,0 +1,18 @@
+"""One sans-IO codec per device family: bytes in, frozen events out. No socket, no clock, no thread.
+
+Stream decoders share one shape (`common.StreamDecoder`): `feed(data)`, then `next_event()` until it returns None. A spoiled frame is
+dropped and raised once as a `protocols.errors.ProtocolError`; the next call goes on behind it. Bytes that belong to no frame are
+counted in `noise_bytes`. Requests are built by `encode_*` functions.
+
+| module | devices | main names |
+|---|---|---|
+| `escpos` | receipt printers | `EscPosReader`, `encode_status_query`, `encode_auto_status`, `reading_of_real_time`, `reading_of_auto_status` |
+| `usb_printer` | USB printer class | `port_status_request`, `device_id_request`, `parse_port_status`, `parse_device_id` |
+| `pjl` | A4 printers | `PjlReader`, `encode_info`, `encode_unsolicited`, `reading_of_code` |
+| `sdt` | resident-ID readers (health only) | `SdtReader`, `encode_status`, `encode_sam_number`, `encode_reset`, `split_request` |
+| `scanner` | code scanners | `BurstCounter` (keyboard mode), `ScannerReader` (serial), `encode_query`, `encode_zone_read` |
+| `keys` | evdev keypads and pads | `InputEvent`, `pack_event`, `EventReader`, `KeyMonitor` |
+| `callpad` | RS-485 call pads, evaluators | `FrameRules`, `CallPadReader`, `encode_frame`, `KeySequence` |
+| `modbus` | climate and door modules | `ReadRequest`, `encode_read`, `ReplyReader`, `climate_of`, `inputs_of` |
+| `explain` | the evidence drawer | `explain(codec, query, reply)`, `MEANINGS` |
+"""
