@@ -1,0 +1,31 @@
+"""Tables. Staff who sign in to the console."""
+
+from __future__ import annotations
+
+from piccolo.columns import BigInt, Bytea, Text
+from piccolo.table import Table
+
+
+class Staff(Table, tablename="staff"):
+    """A person with a password and a role."""
+
+    name = Text(primary_key=True)
+    display = Text()
+    password_hash = Text()
+    role = Text(default="viewer")
+    failed = BigInt()
+    locked_until_ms = BigInt(null=True, default=None)
+    must_change = BigInt()
+    created_ms = BigInt()
+    lang = Text(default="zh")
+
+
+class Login(Table, tablename="login"):
+    """A session of a signed-in browser; the cookie's token is stored hashed."""
+
+    token_hash = Bytea(primary_key=True)
+    staff = Text()
+    created_ms = BigInt()
+    seen_ms = BigInt()
+    expires_ms = BigInt()
+    csrf = Text()

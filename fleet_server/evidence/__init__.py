@@ -1,0 +1,1 @@
+"""Signed envelopes as they came, the streams they form, and what could not be used."""

@@ -1,0 +1,1 @@
+"""Fault episodes and what people did about them."""

@@ -1,0 +1,35 @@
+"""Indexes and uniqueness, which Piccolo cannot say for SQLite."""
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.engine import engine_finder
+
+ID = "2026-11-21T21:40:03:000000"
+VERSION = "1.38.0"
+DESCRIPTION = "Indexes and uniqueness"
+
+STATEMENTS = (
+    "CREATE INDEX fault_open ON fault (terminal) WHERE cleared_ms IS NULL",
+    "CREATE INDEX fault_terminal ON fault (terminal, opened_ms)",
+    "CREATE INDEX fault_opened ON fault (opened_ms)",
+    "CREATE INDEX fault_code ON fault (code, opened_ms)",
+    "CREATE INDEX fault_event_fault ON fault_event (fault, at_ms)",
+)
+
+
+async def forwards():
+    manager = MigrationManager(migration_id=ID, app_name="faults", description=DESCRIPTION)
+
+    async def run():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            await engine.run_ddl(statement)
+
+    async def run_backwards():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            name = statement.split(" INDEX ")[1].split(" ")[0]
+            await engine.run_ddl(f"DROP INDEX {name}")
+
+    manager.add_raw(run)
+    manager.add_raw_backwards(run_backwards)
+    return manager

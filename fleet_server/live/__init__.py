@@ -1,0 +1,1 @@
+"""Hints for open pages: what changed, in commit order on this database."""

@@ -1,0 +1,35 @@
+"""Indexes and uniqueness, which Piccolo cannot say for SQLite."""
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.engine import engine_finder
+
+ID = "2026-11-21T21:40:04:000000"
+VERSION = "1.38.0"
+DESCRIPTION = "Indexes and uniqueness"
+
+STATEMENTS = (
+    "CREATE UNIQUE INDEX presence_open ON presence (terminal) WHERE to_ms IS NULL",
+    "CREATE INDEX presence_terminal ON presence (terminal, from_ms)",
+    "CREATE INDEX presence_to ON presence (to_ms)",
+    "CREATE INDEX platform_gap_from ON platform_gap (from_ms)",
+    "CREATE UNIQUE INDEX clock_fix_key ON clock_fix (terminal, boot_id, boot_ms)",
+)
+
+
+async def forwards():
+    manager = MigrationManager(migration_id=ID, app_name="presence", description=DESCRIPTION)
+
+    async def run():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            await engine.run_ddl(statement)
+
+    async def run_backwards():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            name = statement.split(" INDEX ")[1].split(" ")[0]
+            await engine.run_ddl(f"DROP INDEX {name}")
+
+    manager.add_raw(run)
+    manager.add_raw_backwards(run_backwards)
+    return manager

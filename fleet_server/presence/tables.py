@@ -1,0 +1,38 @@
+"""Tables. Whether terminals could be seen, as intervals with a cause, the server's own blind spans included."""
+
+from __future__ import annotations
+
+from piccolo.columns import BigInt, Bytea, Serial, Text
+from piccolo.table import Table
+
+
+class Presence(Table, tablename="presence"):
+    """One interval; the open one has no `to_ms`."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    from_ms = BigInt()
+    to_ms = BigInt(null=True, default=None)
+    state = Text()
+    cause = Text()
+
+
+class PlatformGap(Table, tablename="platform_gap"):
+    """A span in which the server itself could not see."""
+
+    id = Serial(primary_key=True)
+    from_ms = BigInt()
+    to_ms = BigInt(null=True, default=None)
+    cause = Text()
+
+
+class ClockFix(Table, tablename="clock_fix"):
+    """A fixed point between a terminal's boot clock and wall time."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    boot_id = Bytea()
+    boot_ms = BigInt()
+    wall_ms = BigInt()
+    quality = Text()
+    batch = BigInt(null=True, default=None)

@@ -1,0 +1,1 @@
+"""Where terminals stand: areas, sites with opening hours, moved holidays."""

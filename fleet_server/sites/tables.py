@@ -1,0 +1,41 @@
+"""Tables. Where terminals stand: areas, sites with opening hours, moved holidays."""
+
+from __future__ import annotations
+
+from piccolo.columns import BigInt, DoublePrecision, Text
+from piccolo.table import Table
+
+
+class Area(Table, tablename="area"):
+    """A node of the area tree."""
+
+    code = Text(primary_key=True)
+    parent = Text(null=True, default=None)
+    name_zh = Text()
+    name_en = Text()
+    sort = BigInt()
+    adcode = Text(null=True, default=None)
+
+
+class Site(Table, tablename="site"):
+    """A place with opening hours; `hours` is JSON, keys `mon` to `sun`, `holiday`, `always`."""
+
+    code = Text(primary_key=True)
+    area = Text()
+    name_zh = Text()
+    name_en = Text()
+    kind = Text()
+    address_zh = Text(null=True, default=None)
+    lat = DoublePrecision(null=True, default=None)
+    lon = DoublePrecision(null=True, default=None)
+    hours = Text(default="{}")
+    timezone = Text(default="Asia/Shanghai")
+    network = Text(default="govExtranet")
+
+
+class Holiday(Table, tablename="holiday"):
+    """A weekday that is off, or a weekend day that is worked."""
+
+    day = Text(primary_key=True)
+    kind = Text()
+    name_zh = Text()

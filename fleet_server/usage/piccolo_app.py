@@ -1,0 +1,39 @@
+"""Piccolo's entry to this app: its tables and where their migrations lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from piccolo.conf.apps import AppConfig
+
+from fleet_server.usage.tables import (
+    Counters,
+    DirtyDay,
+    HostHealth,
+    LinkEvent,
+    QueueEvent,
+    Rating,
+    Reading,
+    Serviceability,
+    Session,
+    TerminalDay,
+)
+
+APP_CONFIG = AppConfig(
+    app_name="usage",
+    migrations_folder_path=str(Path(__file__).resolve().parent / "piccolo_migrations"),
+    table_classes=[
+        Session,
+        Rating,
+        QueueEvent,
+        Counters,
+        Serviceability,
+        HostHealth,
+        Reading,
+        LinkEvent,
+        DirtyDay,
+        TerminalDay,
+    ],
+    migration_dependencies=[],
+    commands=[],
+)
