@@ -1,0 +1,173 @@
+"""Code scanner in its two lives: a serial/CDC unit that answers commands, and a HID keyboard (in `keys`).
+
+Serial commands follow Newland's unified command set (NLS-HR52 manual) and, for older engines (EM2000/EM3095 manual), the 7E 00 register frames.
+What is scanned passes through and is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from simulators.models.base import Endpoint, Model, UsbIdentity
+from simulators.models.checksums import crc16_ccitt
+
+TAIL = b"\x3b\x03"
+ACK, BAD_DATA, NOT_SUPPORTED = 0x06, 0x15, 0x05
+MAX_BUFFER_BYTES = 1024
+STUCK_PERIOD_S = 0.4
+TRIGGER_S = 5.0
+"""A trigger session ends by itself after this time."""
+
+USB_NEWLAND_CDC = UsbIdentity(
+    0x1EAB,
+    0x0C06,
+    (Endpoint(0x02), Endpoint(0x82)),
+    interface_class=0x0A,
+    manufacturer="Newland Auto-ID",
+    product="NLS-FM430 CDC",
+    device_class=0x02,
+    kernel_driver="cdc_acm",
+)
+
+
+class SerialScanner(Model):
+    """Scanner on a serial line. `engine`: `unified` (tags such as SCNTRG1) or `em` (7E 00 register frames)."""
+
+    kind: ClassVar[str] = "scanner"
+    own_faults: ClassVar[Mapping[str, str]] = {
+        "missing-suffix": "codes come without the closing CR, as after a factory-reset code",
+        "stuck-trigger": "the trigger is stuck: endless partial reads",
+        "mode-switched": "a set-up code turned it into a keyboard: it leaves this port",
+        "lamp-dead": "the trigger is accepted, nothing is ever read",
+    }
+    own_actions: ClassVar[Mapping[str, str]] = {"scan": "hold a code in front of it: scan HELLO-001"}
+
+    def __init__(
+        self,
+        *,
+        usb: UsbIdentity | None = None,
+        baud: int = 9600,
+        latency_s: float = 0.005,
+        seed: int = 0,
+        engine: str = "unified",
+        suffix: bytes = b"\r",
+        continuous: bool = True,
+        identity: str = "Product Name: NLS-FM430\r\nFirmware Version: 1.00.028\r\nDecoder Version: 2.11.3\r\n",
+    ) -> None:
+        super().__init__(latency_s=latency_s, baud=None if usb else baud, usb=usb, seed=seed)
+        self.engine = engine
+        self.scans = 0
+        self._suffix = suffix
+        self._continuous = continuous
+        self._identity = identity
+        self._buffer = bytearray()
+        self._triggered_until = 0.0
+        self._next_stuck = 0.0
+        self._registers = bytearray(256)
+        self._settings: dict[bytes, bytes] = {}
+
+    def on_bytes(self, data: bytes, now: float) -> None:
+        self._buffer += data
+        del self._buffer[: max(0, len(self._buffer) - MAX_BUFFER_BYTES)]
+        while self._next_command(now):
+            pass
+
+    def on_power_cycle(self, now: float) -> None:
+        self._buffer.clear()
+        self._triggered_until = 0.0
+
+    def on_fault(self, name: str, active: bool, now: float) -> None:
+        if name == "stuck-trigger":
+            self._next_stuck = now
+        elif name == "mode-switched":
+            self.plugged = not active
+            self.on_power_cycle(now)
+
+    def on_action(self, name: str, now: float, *args: str) -> None:
+        self.scan(" ".join(args).encode(), now)
+
+    def scan(self, content: bytes, now: float) -> None:
+        """A code is in view; it is read in continuous mode or while triggered."""
+        if self.has("lamp-dead") or not (self._continuous or now < self._triggered_until):
+            return
+        self.scans += 1
+        self._triggered_until = 0.0
+        self.emit(content + (b"" if self.has("missing-suffix") else self._suffix), now)
+
+    def run_mechanism(self, now: float) -> None:
+        while self.has("stuck-trigger") and now >= self._next_stuck:
+            self._next_stuck = max(self._next_stuck, now - STUCK_PERIOD_S) + STUCK_PERIOD_S
+            self.emit(b"##", now)
+
+    def mechanism_due(self) -> float | None:
+        return self._next_stuck if self.has("stuck-trigger") else None
+
+    # ------------------------------------------------------------------ commands
+
+    def _next_command(self, now: float) -> bool:
+        start = self._buffer.find(b"\x7e")
+        if start < 0:
+            self._buffer.clear()
+            return False
+        del self._buffer[:start]
+        if len(self._buffer) < 2:
+            return False
+        if self.engine == "em":
+            return self._next_register_frame(now)
+        end = self._buffer.find(TAIL)
+        if end < 0:
+            return False
+        frame = bytes(self._buffer[:end])
+        del self._buffer[: end + len(TAIL)]
+        if frame[1] == 0x01 and len(frame) >= 7:
+            self._unified(frame[2:6], frame[6:7], frame[7:], now)
+        return True
+
+    def _unified(self, address: bytes, scope: bytes, command: bytes, now: float) -> None:
+        tag, data = command[:6], command[6:]
+        reply, status = command, ACK
+        if tag == b"SCNTRG":
+            self._triggered_until = now + TRIGGER_S if data == b"1" else 0.0
+            status = ACK if data in (b"0", b"1") else BAD_DATA
+        elif tag in (b"QRYSYS", b"QRYPDN", b"QRYFWV"):
+            reply = tag + self._identity.encode("ascii")
+        elif len(tag) < 6 or not tag.isalnum():
+            status = NOT_SUPPORTED
+        elif data == b"*":
+            reply = tag + self._settings.get(tag, b"0")
+        elif data:
+            self._settings[tag] = data
+        self.emit(b"\x02\x01" + address + scope + reply + bytes((status,)) + TAIL, now)
+
+    def _next_register_frame(self, now: float) -> bool:
+        """7E 00 | type | length | address (2) | data | CRC (2); type 07 reads, 08 writes."""
+        if len(self._buffer) < 6:
+            return False
+        kind, size = self._buffer[2], self._buffer[3] or 256
+        data_bytes = size if kind == 0x08 else 1
+        end = 6 + data_bytes + 2
+        if len(self._buffer) < end:
+            return False
+        frame = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        checked, check = frame[2:-2], frame[-2:]
+        if check not in (crc16_ccitt(checked), b"\xab\xcd"):
+            self._register_reply(0x01, b"\x00", now)
+        elif kind == 0x07:
+            start, count = frame[5], frame[6] or 256
+            self._register_reply(0x00, bytes(self._registers[start : start + count]), now)
+        elif kind == 0x08:
+            start, data = frame[5], frame[6:-2]
+            self._registers[start : start + len(data)] = data
+            if start == 0x02 and data[:1] == b"\x01":
+                self._triggered_until = now + TRIGGER_S
+            self._register_reply(0x00, b"\x00", now)
+        else:
+            self._register_reply(0x03, b"\x00", now)
+        return True
+
+    def _register_reply(self, status: int, data: bytes, now: float) -> None:
+        """02 00 | status | length | data | CRC over status, length and data."""
+        checked = bytes((status, len(data) & 0xFF)) + data
+        self.emit(b"\x02\x00" + checked + crc16_ccitt(checked), now)
