@@ -193,9 +193,15 @@ class SdtReader(StreamDecoder[Answer]):
 
 
 def parse_module_number(data: bytes) -> str | None:
-    """`05.01-20120101-0012345678-0087654321`; None when the parts do not fit the printed form, so that nothing else passes as a number."""
+    """`05.01-20120101-0012345678-0087654321`, or None for bytes that do not fit that form.
+
+    The middle part is the module's date; a late answer about a card has 16 bytes as well in one case, and does not pass as a date.
+    """
+    if len(data) != MODULE_NUMBER_BYTES:
+        return None
     first, second, date, middle, last = struct.unpack("<HHIII", data)
-    if first > 99 or second > 99 or date > 99999999:
+    month, day = date // 100 % 100, date % 100
+    if first > 99 or second > 99 or not 1990 <= date // 10000 <= 2099 or not 1 <= month <= 12 or not 1 <= day <= 31:
         return None
     return f"{first:02d}.{second:02d}-{date:08d}-{middle:010d}-{last:010d}"
 
