@@ -9,17 +9,14 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from protocols.codecs.keys import InputEvent
 
 if TYPE_CHECKING:
     from protocols.profile.schema import Profile
 
 Bus = Literal["usb", "serial", "input", "video", "pipe"]
-
-EV_SYN, EV_KEY, EV_MSC = 0, 1, 4
-SYN_DROPPED = 3
-"""linux/input-event-codes.h: the kernel's queue overflowed, key state must be read again."""
-
 
 class PortError(Exception):
     """A port cannot be used. The message says what the port does, never which bytes passed."""
@@ -39,20 +36,6 @@ class PortRefused(PortError):
 
 class PortStalled(PortError):
     """The device is there and does not take or deliver: stalled endpoint, blocked write, transfer error. Trying again may help."""
-
-
-class InputEvent(NamedTuple):
-    """One `struct input_event` of the kernel."""
-
-    sec: int
-    usec: int
-    type: int
-    code: int
-    value: int
-
-    def __repr__(self) -> str:
-        """Without code and value: they are what a citizen typed."""
-        return f"InputEvent(type={self.type})"
 
 
 @dataclass(frozen=True, slots=True)

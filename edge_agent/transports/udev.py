@@ -1,0 +1,189 @@
+"""What is plugged in, by udev, and the paths that the configuration adds (a real UART, a by-path link, a pseudo terminal).
+
+Nothing is opened here. Where udev is absent (a container, a test) only the added paths are seen, by looking whether they exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_agent.transports.base import Bus, Sighting
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.2
+"""One plug makes a dozen events within about 100 ms (device, interface, driver, node); they are taken as one change."""
+EXTRA_EVERY_S = 1.0
+HUB_CLASS = "09"
+
+
+class UdevDiscoverer:
+    """Sightings of USB devices (hubs left out) and of tty, input and video nodes behind USB, plus `extra_paths` that exist."""
+
+    def __init__(self, extra_paths: Iterable[str] = (), *, context: Any = None, extra_every_s: float = EXTRA_EVERY_S) -> None:
+        """`context` is a pyudev.Context, None for a machine without udev."""
+        self._extra = tuple(extra_paths)
+        self._context = context
+        self._every_s = extra_every_s
+        self._monitor = None if context is None else _start_monitor(context)
+        self._extra_seen = self._extra_state()
+
+    @classmethod
+    def of_system(cls, extra_paths: Iterable[str] = ()) -> UdevDiscoverer:
+        return cls(extra_paths, context=system_context())
+
+    def sightings(self) -> Sequence[Sighting]:
+        self._extra_seen = self._extra_state()
+        found = [] if self._context is None else list(_enumerate(self._context))
+        by_node = {str(Path(sighting.path).resolve()): sighting for sighting in found if sighting.bus != "usb"}
+        for path, identity in self._extra_seen.items():
+            if identity is None:
+                continue
+            known = by_node.get(str(Path(path).resolve()))
+            if known is not None and known in found:
+                found[found.index(known)] = replace(known, path=path)
+            elif known is None:
+                found.append(Sighting(bus=_bus_of(path), path=path))
+        return found
+
+    async def changes(self) -> None:
+        """Returns after a hot-plug event has settled, or when an added path came or went."""
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+        fd = None if self._monitor is None else self._monitor.fileno()
+        if fd is not None:
+            loop.add_reader(fd, event.set)
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._every_s if self._extra else None):
+                        await event.wait()
+                if event.is_set():
+                    await asyncio.sleep(SETTLE_S)
+                    self._drain()
+                    return
+                if self._extra_state() != self._extra_seen:
+                    return
+        finally:
+            if fd is not None:
+                loop.remove_reader(fd)
+
+    def _drain(self) -> None:
+        monitor = self._monitor
+        try:
+            while monitor is not None and monitor.poll(timeout=0) is not None:
+                pass
+        except OSError:
+            log.debug("udev events were lost; everything is read again")
+
+    def _extra_state(self) -> dict[str, tuple[int, int] | None]:
+        """Device and inode behind each added path: a pseudo terminal that came back has another one."""
+        return {path: _identity(path) for path in self._extra}
+
+
+def system_context() -> Any:
+    """pyudev's context, or None (with one log line) where libudev is missing."""
+    try:
+        import pyudev
+
+        return pyudev.Context()
+    except (ImportError, OSError):
+        log.info("no udev on this machine: only configured ports are watched")
+        return None
+
+
+def _start_monitor(context: Any) -> Any:
+    import pyudev
+
+    try:
+        monitor = pyudev.Monitor.from_netlink(context)
+        for subsystem in ("usb", "tty", "input", "video4linux"):
+            monitor.filter_by(subsystem)
+        monitor.start()
+    except OSError:
+        log.warning("udev's hot-plug events cannot be received")
+        return None
+    return monitor
+
+
+def _enumerate(context: Any) -> Iterator[Sighting]:
+    for device in context.list_devices(subsystem="usb", DEVTYPE="usb_device"):
+        if _text(device, "bDeviceClass") != HUB_CLASS:
+            yield Sighting("usb", device.sys_name, **_usb_identity(device))
+    yield from _nodes(context, "tty", "serial")
+    for sighting, device in _usb_nodes(context, "input", "input"):
+        # udev's own verdict keeps out mice and touch screens; without its database every event node counts.
+        if device.sys_name.startswith("event") and _property(device, "ID_INPUT_KEYBOARD", default="1") == "1":
+            yield sighting
+    for sighting, device in _usb_nodes(context, "video4linux", "video"):
+        # The other node of the same sensor delivers metadata only.
+        if ":capture:" in _property(device, "ID_V4L_CAPABILITIES", default=":capture:"):
+            yield sighting
+
+
+def _nodes(context: Any, subsystem: str, bus: Bus) -> Iterator[Sighting]:
+    for sighting, _ in _usb_nodes(context, subsystem, bus):
+        yield sighting
+
+
+def _usb_nodes(context: Any, subsystem: str, bus: Bus) -> Iterator[tuple[Sighting, Any]]:
+    """Nodes with a USB device above them; the kernel lists built-in UARTs by the dozen whether they exist or not."""
+    for device in context.list_devices(subsystem=subsystem):
+        parent = device.find_parent("usb", "usb_device")
+        if parent is not None and device.device_node:
+            yield Sighting(bus, device.device_node, **_usb_identity(parent)), device
+
+
+def _usb_identity(device: Any) -> dict[str, Any]:
+    return {
+        "vid": _hex(device, "idVendor"),
+        "pid": _hex(device, "idProduct"),
+        "serial": _text(device, "serial"),
+        "product": _text(device, "product"),
+        "usb_path": device.sys_name,
+    }
+
+
+def _text(device: Any, attribute: str) -> str | None:
+    try:
+        raw: bytes | None = device.attributes.get(attribute)
+    except (KeyError, OSError):
+        return None
+    return None if raw is None else raw.decode("ascii", "replace").strip()
+
+
+def _hex(device: Any, attribute: str) -> int | None:
+    text = _text(device, attribute)
+    try:
+        return None if text is None else int(text, 16)
+    except ValueError:
+        return None
+
+
+def _property(device: Any, name: str, *, default: str) -> str:
+    """`default` only where udev's database has nothing at all about the device's class."""
+    properties = device.properties
+    if name in properties:
+        return str(properties[name])
+    return default if "ID_INPUT" not in properties and "ID_V4L_VERSION" not in properties else ""
+
+
+def _bus_of(path: str) -> Bus:
+    resolved = str(Path(path).resolve())
+    if resolved.startswith("/dev/input/"):
+        return "input"
+    return "video" if resolved.startswith("/dev/video") else "serial"
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
