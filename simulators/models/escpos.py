@@ -168,10 +168,6 @@ class EscposPrinter(Model):
     def offline(self) -> bool:
         return self.paper_out or self.has("cover-open") or self.in_error
 
-    @property
-    def is_mute(self) -> bool:
-        return super().is_mute or self.has("usb-only")
-
     def status_byte(self, n: int) -> int | None:
         """Answer to DLE EOT n: form 0xx1xx10. None for an n this printer does not know."""
         if n == 1:
@@ -216,6 +212,8 @@ class EscposPrinter(Model):
     # ------------------------------------------------------------------ host side
 
     def on_bytes(self, data: bytes, now: float) -> None:
+        if self.has("usb-only"):
+            return
         self._answer_real_time(data, now)
         room = BUFFER_BYTES - len(self._buffer)
         self.dropped_bytes += max(0, len(data) - room)
@@ -278,6 +276,8 @@ class EscposPrinter(Model):
     # ------------------------------------------------------------------ mechanism
 
     def run_mechanism(self, now: float) -> None:
+        if self.has("usb-only"):
+            return
         if self.has("head-hot") and now >= self._hot_until:
             self._faults.discard("head-hot")
             self._report_change(now)
@@ -290,6 +290,8 @@ class EscposPrinter(Model):
             self._report_change(now)
 
     def mechanism_due(self) -> float | None:
+        if self.has("usb-only"):
+            return None
         due = [self._hot_until] if self.has("head-hot") else []
         if self._buffer and not self.offline and not self._starved:
             due.append(self._busy_until)
@@ -300,7 +302,7 @@ class EscposPrinter(Model):
         if self._xon_xoff and self.offline != self._was_offline:
             self.emit(XOFF if self.offline else XON, now)
         self._was_offline = self.offline
-        if not self._asb_mask:
+        if not self._asb_mask or self.has("usb-only"):
             return
         status = self.asb()
         if status != self._asb_sent:
