@@ -36,3 +36,10 @@ class ClockFix(Table, tablename="clock_fix"):
     wall_ms = BigInt()
     quality = Text()
     batch = BigInt(null=True, default=None)
+
+
+class WatchMark(Table, tablename="watch_mark"):
+    """Until when the presence watch has seen everything: what lies between this and its next start is a blind span."""
+
+    name = Text(primary_key=True)
+    at_ms = BigInt()

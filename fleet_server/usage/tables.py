@@ -148,7 +148,11 @@ class DirtyDay(Table, tablename="dirty_day"):
 
 
 class TerminalDay(Table, tablename="terminal_day"):
-    """Figures of one terminal and local day."""
+    """Figures of one terminal and local day.
+
+    Seconds count inside the site's opening hours: `observed_s` by the terminal itself, `silent_s` offline or stopped and not observed, `blind_s` when
+    the platform could not see.
+    """
 
     id = Serial(primary_key=True)
     terminal = Text()
@@ -163,5 +167,8 @@ class TerminalDay(Table, tablename="terminal_day"):
     partial_s = BigInt()
     unusable_s = BigInt()
     observed_s = BigInt()
+    scheduled_s = BigInt()
+    silent_s = BigInt()
+    blind_s = BigInt()
     ratings = Text(default="{}")
     computed_ms = BigInt()
