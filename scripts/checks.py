@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 STATIC: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Format (ruff format)", ("ruff", "format", "--check", "--quiet", ".")),
-    ("Lint (ruff check)", ("ruff", "check", "--quiet", ".")),
-    ("Import contracts (lint-imports)", ("lint-imports",)),
+    ("Format (ruff format)", ("ruff", "format", "--check", "--quiet", "--output-format", "concise", ".")),
+    ("Lint (ruff check)", ("ruff", "check", "--quiet", "--output-format", "concise", ".")),
+    ("Import contracts (lint-imports)", ("lint-imports", "--no-logo")),
     ("Types (mypy --strict)", ("mypy",)),
 )
 

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from scripts import say, system_packages
@@ -25,9 +26,11 @@ LOCK = ROOT / "locks" / "dev.txt"
 def fingerprint() -> str:
     """What the environment depends on: locks, the package's own metadata, the interpreter."""
     digest = hashlib.sha256()
-    for path in (BUILD_LOCK, LOCK, ROOT / "pyproject.toml"):
+    for path in (BUILD_LOCK, LOCK):
         digest.update(path.read_bytes())
-    digest.update(f"{sys.version_info[:2]} {ROOT}".encode())
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    parts = (settings["build-system"], settings["project"], settings["tool"]["setuptools"], sys.version_info[:2], str(ROOT))
+    digest.update(repr(parts).encode())
     return digest.hexdigest()
 
 
