@@ -4,6 +4,17 @@ A record is captured when `Outbox.capture` returns. Sealing does not wait for th
 """
 
 from edge_agent.outbox.errors import CaptureRefused, OutboxError, OutboxFull
+from edge_agent.outbox.recorder import Recorder
 from edge_agent.outbox.store import Outbox, OutboxLimits, Outgoing, Released, StreamStart
 
-__all__ = ["CaptureRefused", "Outbox", "OutboxError", "OutboxFull", "OutboxLimits", "Outgoing", "Released", "StreamStart"]
+__all__ = [
+    "CaptureRefused",
+    "Outbox",
+    "OutboxError",
+    "OutboxFull",
+    "OutboxLimits",
+    "Outgoing",
+    "Recorder",
+    "Released",
+    "StreamStart",
+]

@@ -90,7 +90,6 @@ class Uplink:
 
     async def _one_connection(self, attempts: int) -> None:
         terminal = self._outbox.terminal
-        queue: asyncio.Queue[aiomqtt.Message] = asyncio.Queue()
         client = aiomqtt.Client(
             self._settings.host,
             self._settings.port,
@@ -100,7 +99,6 @@ class Uplink:
             timeout=CONNECT_TIMEOUT_S,
             tls_context=self._settings.tls() if self._settings.tls else None,
             will=aiomqtt.Will(topics.up(terminal, "will"), self._heartbeat(), qos=1),
-            queue_type=lambda *_args, **_kwargs: queue,
             max_inflight_messages=128,
         )
         client.pending_calls_threshold = 1_000  # a window of batches may be under way

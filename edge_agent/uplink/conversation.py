@@ -216,7 +216,7 @@ class Conversation:
             return []
         if not under_way:
             self._quiet_since = now_s
-        out = []
+        out: list[Publish] = []
         for item in self._outbox.unacknowledged(self._sent_seq, max_count=room, max_bytes=WINDOW_BYTES - under_way_bytes):
             if self._listed is not None and item.stream not in self._listed:
                 # Not listed by this birth: its turn comes with the next one.
