@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
 import tomllib
 from functools import cache
+from importlib.metadata import packages_distributions
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -58,6 +60,10 @@ def texts() -> list[tuple[str, str]]:
 def pinned(lock: Path) -> dict[str, str]:
     """Package → version of a lock."""
     return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r"[<>=!~;\[ ]", requirement)[0].lower()
 
 
 def project() -> dict[str, object]:
@@ -139,7 +145,7 @@ def test_locks_cover_what_is_asked_for() -> None:
     }
     for name, requirements in asked.items():
         have = pinned(ROOT / "locks" / f"{name}.txt")
-        wanted = {re.split(r"[<>=!~;\[ ]", requirement)[0].lower() for requirement in requirements}
+        wanted = {name_of(requirement) for requirement in requirements}
         assert wanted - have.keys() == set(), f"locks/{name}.txt is older than pyproject.toml: make lock"
 
 
@@ -218,6 +224,38 @@ def test_import_contracts_hold() -> None:
     answer = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "0 broken" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("protocols", []),
+        ("firmware_profiles", []),
+        ("edge_agent", ["edge"]),
+        ("fleet_server", ["server", "embedded-broker"]),
+        ("simulators", ["sim"]),
+    ],
+)
+def test_each_part_asks_for_what_it_imports(folder: str, extras: list[str]) -> None:
+    """What is imported by name is asked for by name: a library that happens to come with another may be gone with its next release."""
+    table = project()
+    optional = table["optional-dependencies"]
+    base = table["dependencies"]
+    assert isinstance(optional, dict)
+    assert isinstance(base, list)
+    asked = {name_of(requirement) for requirement in [*base, *chain.from_iterable(optional[extra] for extra in extras)]}
+    ours = {"edge_agent", "firmware_profiles", "fleet_server", "protocols", "simulators"}
+    brought_by = packages_distributions()
+    unasked = set()
+    for source in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_bytes())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for top in {name.split(".")[0] for name in names} - ours - sys.stdlib_module_names:
+                if not {distribution.lower() for distribution in brought_by.get(top, [])} & asked:
+                    unasked.add(f"{source.relative_to(ROOT)}: {top}")
+    assert unasked == set()
 
 
 def test_every_command_of_the_package_exists() -> None:
