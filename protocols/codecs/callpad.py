@@ -52,8 +52,8 @@ DEFAULT_SEQUENCES: Mapping[str, PadAction] = MappingProxyType(
     {"6": PadAction.DROP, "0": PadAction.HOLD, "3": PadAction.CALL_BACK}
 )
 """Digit, then confirm."""
-DEFAULT_RATINGS: Mapping[int, int] = MappingProxyType({0: 0, 1: 5, 2: 4, 3: 3, 4: 2, 5: 1})
-"""Data byte of function 11 to level (GB/T 39735: 5 is best, 0 not answered). The first of five keys is "very satisfied"."""
+DEFAULT_RATINGS: Mapping[int, int] = MappingProxyType({level: level for level in range(6)})
+"""Data byte of function 11 to level (GB/T 39735: 5 is best; 0 asked, not answered)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ class FrameRules:
     checksum: ChecksumRule = "sum8"
     sum_from_length: bool = False
     end: bytes = b"\x16"
-    poll_function: int = 0x02
+    poll_function: int = 0x01
     key_function: int = 0x01
-    display_function: int = 0x03
+    display_function: int = 0x02
     rating_function: int = 0x11
     keys: Mapping[int, str] = field(default_factory=lambda: DEFAULT_KEYS)
     ratings: Mapping[int, int] = field(default_factory=lambda: DEFAULT_RATINGS)

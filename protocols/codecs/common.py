@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,6 +36,41 @@ class PrinterReading:
     cover: CoverState = CoverState.UNKNOWN
     conditions: tuple[str, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+
+
+_ORDER = (
+    "HARDWARE", "CUTTER", "JAM", "PRINT_ERROR", "HEAD_HOT", "HEAD_UP", "COVER_OPEN", "PAPER_OUT", "TONER_EMPTY", "BLACK_MARK",
+    "OFFLINE", "OUTPUT_NOT_TAKEN", "PAPER_NEAR_END", "TONER_LOW",
+)  # fmt: skip
+_BROKEN = frozenset({"HARDWARE", "CUTTER", "JAM", "PRINT_ERROR", "HEAD_HOT", "BLACK_MARK"})
+
+
+def printer_reading(
+    conditions: Iterable[str], explanations: tuple[Explanation, ...] = (), *, knows_paper: bool, knows_cover: bool
+) -> PrinterReading:
+    """Canonical words of a set of conditions. Paper has its own word, so a printer that is offline only for paper is a device that works."""
+    held = frozenset(conditions)
+    device = DeviceState.ONLINE
+    if held & _BROKEN:
+        device = DeviceState.HARDWARE_ERROR
+    elif held & {"COVER_OPEN", "HEAD_UP"}:
+        device = DeviceState.USER_ERROR
+    elif "OFFLINE" in held:
+        device = DeviceState.OFFLINE
+    paper = PaperState.FULL if knows_paper else PaperState.UNKNOWN
+    for condition, word in (("PAPER_OUT", PaperState.OUT), ("JAM", PaperState.JAMMED), ("PAPER_NEAR_END", PaperState.LOW)):
+        if condition in held:
+            paper = word
+            break
+    cover = CoverState.CLOSED if knows_cover else CoverState.UNKNOWN
+    ordered = [condition for condition in _ORDER if condition in held]
+    return PrinterReading(
+        device=device,
+        paper=paper,
+        cover=CoverState.OPEN if "COVER_OPEN" in held else cover,
+        conditions=(*ordered, *sorted(held - set(_ORDER))),
+        explanations=explanations,
+    )
 
 
 class StreamDecoder(ABC, Generic[E]):

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from protocols.canon.words import CoverState, DeviceState, PaperState
-from protocols.codecs.common import Explanation, PrinterReading, StreamDecoder
+from protocols.canon.words import PaperState
+from protocols.codecs.common import Explanation, PrinterReading, StreamDecoder, printer_reading
 from protocols.errors import EncodeError, FrameError
 
 CODEC = "escpos"
@@ -272,7 +272,6 @@ _AUTO_RULES: tuple[tuple[_Rule, ...], ...] = (
     ((0x0C, "escpos.paper_end", "PAPER_OUT"), (0x03, "escpos.paper_near_end", "PAPER_NEAR_END")),
     (),  # reserved: Epson answers 00 or 0F, SNBC 0F; means nothing
 )
-_ORDER = ("HARDWARE", "CUTTER", "JAM", "PRINT_ERROR", "HEAD_HOT", "COVER_OPEN", "PAPER_OUT", "OFFLINE", "PAPER_NEAR_END")
 
 
 def reading_of_real_time(
@@ -353,29 +352,4 @@ def _reading(
         conditions.add("PRINT_ERROR")
     if "offline" in raw and not conditions - {"PAPER_NEAR_END"}:
         conditions.add("OFFLINE")
-    return PrinterReading(
-        device=_device(conditions),
-        paper=_paper(conditions, knows_paper),
-        cover=(CoverState.OPEN if "COVER_OPEN" in conditions else CoverState.CLOSED) if knows_cover else CoverState.UNKNOWN,
-        conditions=tuple(condition for condition in _ORDER if condition in conditions),
-        explanations=tuple(hit for hit, _ in found),
-    )
-
-
-def _device(conditions: set[str]) -> DeviceState:
-    """Paper has its own word, so a printer that is offline only for paper is a device that works."""
-    if conditions & {"HARDWARE", "CUTTER", "JAM", "PRINT_ERROR", "HEAD_HOT"}:
-        return DeviceState.HARDWARE_ERROR
-    if "COVER_OPEN" in conditions:
-        return DeviceState.USER_ERROR
-    return DeviceState.OFFLINE if "OFFLINE" in conditions else DeviceState.ONLINE
-
-
-def _paper(conditions: set[str], known: bool) -> PaperState:
-    if "PAPER_OUT" in conditions:
-        return PaperState.OUT
-    if "JAM" in conditions:
-        return PaperState.JAMMED
-    if "PAPER_NEAR_END" in conditions:
-        return PaperState.LOW
-    return PaperState.FULL if known else PaperState.UNKNOWN
+    return printer_reading(conditions, tuple(hit for hit, _ in found), knows_paper=knows_paper, knows_cover=knows_cover)

@@ -24,7 +24,7 @@ def explain(codec: str, query: bytes, reply: bytes) -> tuple[Explanation, ...]:
     explainer = _EXPLAINERS.get(codec)
     if explainer is None:
         return ()
-    return tuple(hit for hit in explainer(query, reply) if 0 <= hit.offset and hit.offset + hit.length <= len(reply))
+    return tuple(hit for hit in explainer(query, reply) if hit.offset >= 0 and hit.offset + hit.length <= len(reply))
 
 
 MEANINGS: Mapping[str, tuple[str, str]] = MappingProxyType({
