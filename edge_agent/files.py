@@ -60,3 +60,22 @@ def read_private(path: Path) -> bytes:
         if status.st_uid not in (os.geteuid(), 0):
             raise KeyRefused(f"{path} belongs to user {status.st_uid}, who could exchange it: chown it to the agent's user")
         return file.read()
+
+
+def create_once(path: Path, data: bytes) -> bool:
+    """Create `path` with mode 0600 unless it exists; False if somebody was first. Never replaces a key."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+    return True

@@ -89,7 +89,7 @@ class TestDesiredState:
 
     @pytest.mark.parametrize("tree", [[], {"devices": 3}, {"devices": [3]}, {"items": [{"code": "NO"}]}, {"devices": [{}]}])
     def test_what_does_not_fit_is_refused(self, tree: object) -> None:
-        with pytest.raises(ConfigError, match="^desired state: "):
+        with pytest.raises(ConfigError, match=r"^desired state: "):
             config.desired_state(tree)
 
     def test_the_file_wins_where_it_speaks(self) -> None:
