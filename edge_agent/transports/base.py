@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Bus = Literal["usb", "serial", "input", "video", "pipe"]
 
+
 class PortError(Exception):
     """A port cannot be used. The message says what the port does, never which bytes passed."""
 

@@ -165,7 +165,9 @@ def _line_errors(name: str) -> Iterator[None]:
     except PortError:
         raise
     except OSError as err:
-        raise port_error(err.errno, name) from err
+        # pyserial wraps a termios.error of the first look at the line without its number.
+        hidden = err.__context__ if err.errno is None else None
+        raise port_error(hidden.args[0] if isinstance(hidden, termios.error) else err.errno, name) from err
     except termios.error as err:
         raise port_error(err.args[0] if err.args else None, name) from err
     except ValueError as err:

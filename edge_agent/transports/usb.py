@@ -84,7 +84,9 @@ class UsbDevicePort:
         del backlog[:max_bytes]
         return taken
 
-    async def control_in(self, request_type: int, request: int, value: int, index: int, length: int, *, timeout_s: float) -> bytes:
+    async def control_in(
+        self, request_type: int, request: int, value: int, index: int, length: int, *, timeout_s: float
+    ) -> bytes:
         return await self._run(
             lambda: _control(self._device, (request_type, request, value, index, length), _millis(timeout_s), self._name)
         )
@@ -335,15 +337,14 @@ def _clearing_halt(device: Any, endpoint: int) -> Iterator[None]:
 
 
 def _release(device: Any, claim: _Claim) -> None:
-    for step in (
-        lambda: usb.util.release_interface(device, claim.interface),
-        lambda: device.attach_kernel_driver(claim.interface) if claim.detached else None,
-        lambda: usb.util.dispose_resources(device),
-    ):
-        try:
-            step()
-        except (usb.core.USBError, NotImplementedError):
-            continue  # the device is gone, or the kernel takes its driver back by itself
+    """Each step by itself: the device may be gone, and the kernel may take its driver back on its own."""
+    with suppress(usb.core.USBError):
+        usb.util.release_interface(device, claim.interface)
+    if claim.detached:
+        with suppress(usb.core.USBError, NotImplementedError):
+            device.attach_kernel_driver(claim.interface)
+    with suppress(usb.core.USBError):
+        usb.util.dispose_resources(device)
 
 
 def _release_late(late: asyncio.Future[tuple[Any, _Claim]], worker: ThreadPoolExecutor) -> None:
@@ -354,5 +355,3 @@ def _release_late(late: asyncio.Future[tuple[Any, _Claim]], worker: ThreadPoolEx
 
 def _millis(timeout_s: float) -> int:
     return max(1, round(timeout_s * 1000))
-
-
