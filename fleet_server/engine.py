@@ -13,12 +13,12 @@ import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from piccolo.engine.sqlite import SQLiteEngine, SQLiteTransaction, TransactionType
 
+from fleet_server.channel import Channel, Row, abandon, as_dict
 from fleet_server.db import open_raw, open_reader
 
 READERS = 3
@@ -28,38 +28,10 @@ _WRITES_INSIDE = re.compile(r"\b(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECA
 _TYPES = sqlite3.PARSE_DECLTYPES | sqlite3.PARSE_COLNAMES
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 
 class DatabaseClosed(RuntimeError):
     """A query before `use` or after `close`."""
-
-
-class Channel:
-    """One connection on its own thread; work is done in the order in which it was handed in."""
-
-    def __init__(self, open_: Callable[[], sqlite3.Connection], name: str) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._open = open_
-        self._connection: sqlite3.Connection | None = None
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.wrap_future(self._thread.submit(self._work, work))
-
-    def close(self) -> None:
-        self._thread.submit(self._close).result()
-        self._thread.shutdown()
-
-    def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = self._open()
-            self._connection.row_factory = _row
-        return work(self._connection)
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class _Writer:
@@ -70,12 +42,12 @@ class _Writer:
         self._turn = turn
 
     async def execute(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
-        return await self._channel.run(lambda connection: connection.execute(sql, args).fetchall())
+        return await self._channel.run(lambda connection: connection.execute(sql, args).fetchall(), rows=as_dict)
 
     async def close(self) -> None:
         """Hand the connection to the next transaction; roll back what a failed one left open."""
         try:
-            await self._channel.run(_abandon)
+            await self._channel.run(abandon)
         finally:
             self._turn.release()
 
@@ -110,13 +82,13 @@ class FleetEngine(SQLiteEngine):
         if not self._readers:
             raise DatabaseClosed("no database is in use")
         reader = self._readers[next(self._next_reader)]
-        return await reader.run(lambda connection: connection.execute(sql, params).fetchall())
+        return await reader.run(lambda connection: connection.execute(sql, params).fetchall(), rows=as_dict)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work(connection)` in one IMMEDIATE transaction of its own: committed when it returns, rolled back when it raises."""
         writer = await self._take_turn()
         try:
-            return await self._writing().run(lambda connection: _transact(connection, work))
+            return await self._writing().transact(work)
         finally:
             await writer.close()
 
@@ -138,7 +110,7 @@ class FleetEngine(SQLiteEngine):
         del query_type, table
         if _READS.match(query) and not _WRITES_INSIDE.search(query):
             return await self.read(query, args or ())
-        return await self.write(lambda connection: connection.execute(query, args or ()).fetchall())
+        return await self.write(lambda connection: [dict(row) for row in connection.execute(query, args or ()).fetchall()])
 
     async def _run_in_existing_connection(
         self, connection: Any, query: str, args: list[Any] | None = None, query_type: str = "generic", table: Any = None
@@ -158,23 +130,3 @@ class FleetEngine(SQLiteEngine):
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         await turn.acquire()
         return _Writer(channel, turn)
-
-
-def _row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> Row:
-    return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
-
-
-def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = work(connection)
-    except BaseException:
-        _abandon(connection)
-        raise
-    connection.execute("COMMIT")
-    return result
-
-
-def _abandon(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")

@@ -58,6 +58,7 @@ class EnrolmentCode(Table, tablename="enrolment_code"):
     expires_ms = BigInt()
     tries_left = BigInt()
     used_ms = BigInt(null=True, default=None)
+    used_by = Bytea(null=True, default=None)
     created_by = Text()
 
 

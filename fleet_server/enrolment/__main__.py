@@ -1,0 +1,31 @@
+"""`python -m fleet_server.enrolment`: the only process besides the supervisor that touches the authority's private keys."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from fleet_server.authority.authority import Authority
+from fleet_server.channel import Channel
+from fleet_server.db import open_raw
+from fleet_server.enrolment.controllers import Desk, make_app
+from fleet_server.enrolment.listener import server
+from fleet_server.processes import end_with_parent, start_logging
+from fleet_server.settings import load
+
+
+def main() -> None:
+    settings = load(os.environ)
+    start_logging(settings)
+    end_with_parent()
+    authority = Authority(settings.layout.authority)
+    channel = Channel(lambda: open_raw(settings.layout.database), "db")
+    desk = Desk(settings, authority, channel, lambda: time.time_ns() // 1_000_000)
+    try:
+        server(make_app(desk), authority, settings.enrolment.host, settings.enrolment.port).run()  # type: ignore[arg-type]
+    finally:
+        channel.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The HTTP side of enrolment: bytes in, JSON out, refusals with a stable word. What is decided is in `rules`."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding
+from litestar import Controller, Litestar, Request, Response, get, post
+from litestar.datastructures import State
+
+from fleet_server.authority.authority import Authority
+from fleet_server.channel import Channel
+from fleet_server.enrolment import messages, rules
+from fleet_server.enrolment.messages import Denied, EnrolRequest, Mqtt, RenewRequest
+from fleet_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REFUSALS_PER_MINUTE = 30
+"""Per source address; more than any honest installer makes, and a fleet behind one address enrols without refusals."""
+ADDRESSES_WATCHED = 10_000
+
+T = TypeVar("T")
+
+
+class Brake:
+    """Counts refusals per address over the last minute."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._refusals: dict[str, deque[float]] = {}
+
+    def holds(self, address: str) -> bool:
+        recent = self._refusals.get(address)
+        if recent is None:
+            return False
+        while recent and recent[0] < self._clock_s() - 60:
+            recent.popleft()
+        return len(recent) >= REFUSALS_PER_MINUTE
+
+    def note(self, address: str) -> None:
+        if address not in self._refusals and len(self._refusals) >= ADDRESSES_WATCHED:
+            self._refusals.pop(next(iter(self._refusals)))
+        self._refusals.setdefault(address, deque(maxlen=REFUSALS_PER_MINUTE)).append(self._clock_s())
+
+
+class Desk:
+    """What the handlers share: authority, database, the address terminals are told, the brake."""
+
+    def __init__(self, settings: Settings, authority: Authority, channel: Channel, now_ms: Callable[[], int]) -> None:
+        self.authority = authority
+        self.now_ms = now_ms
+        self.brake = Brake()
+        self._channel = channel
+        self._mqtt = Mqtt(host=settings.mqtt_host, port=settings.broker.port)
+
+    async def enrol(self, raw: bytes) -> msgspec.Struct:
+        request: EnrolRequest = messages.read(raw, EnrolRequest)
+        return await self._decide(
+            lambda connection: rules.enrol(connection, self.authority, request, self._mqtt, now_ms=self.now_ms())
+        )
+
+    async def renew(self, raw: bytes, peer: str | None) -> msgspec.Struct:
+        request: RenewRequest = messages.read(raw, RenewRequest)
+        return await self._decide(lambda connection: rules.renew(connection, self.authority, request, peer, now_ms=self.now_ms()))
+
+    async def _decide(self, work: Callable[[sqlite3.Connection], T | Denied]) -> T:
+        answer = await self._channel.transact(work)
+        if isinstance(answer, Denied):
+            raise answer
+        return answer
+
+
+class EnrolmentController(Controller):
+    path = "/api/v1"
+
+    @get("/ca", sync_to_thread=False)
+    def ca(self, state: State) -> Response[bytes]:
+        """The authority's certificate, for agents that know only its fingerprint (E-1)."""
+        desk: Desk = state.desk
+        return Response(desk.authority.ca.public_bytes(Encoding.PEM), media_type="application/x-pem-file")
+
+    @post("/enrol", status_code=200)
+    async def enrol(self, request: Request[Any, Any, State], state: State) -> Response[Any]:
+        desk: Desk = state.desk
+        return await _answer(desk, request, desk.enrol)
+
+    @post("/renew", status_code=200)
+    async def renew(self, request: Request[Any, Any, State], state: State) -> Response[Any]:
+        desk: Desk = state.desk
+        peer = request.scope.get("kf_peer")
+        return await _answer(desk, request, lambda raw: desk.renew(raw, peer if isinstance(peer, str) else None))
+
+
+def make_app(desk: Desk) -> Litestar:
+    """The application of the enrolment listener; it serves nothing else."""
+    return Litestar(
+        route_handlers=[EnrolmentController],
+        state=State({"desk": desk}),
+        request_max_body_size=messages.MESSAGE_MAX_BYTES,
+        openapi_config=None,
+    )
+
+
+async def _answer(desk: Desk, request: Request[Any, Any, State], decide: Callable[[bytes], Any]) -> Response[Any]:
+    address = request.client.host if request.client else "?"
+    try:
+        if desk.brake.holds(address):
+            raise Denied("tooMany", f"{address} was refused {REFUSALS_PER_MINUTE} times within a minute")
+        answer = await decide(await request.body())
+    except Denied as err:
+        if err.reason not in ("tooMany", "rootOffline"):
+            desk.brake.note(address)
+        log.warning("refused %s from %s: %s", request.url.path, address, err)
+        return _json({"error": err.reason, "message": str(err)}, err.http_status)
+    return _json(msgspec.to_builtins(answer, builtin_types=(bytes,)), 200)
+
+
+def _json(value: dict[str, Any], status: int) -> Response[bytes]:
+    plain = {name: base64.b64encode(item).decode("ascii") if isinstance(item, bytes) else item for name, item in value.items()}
+    return Response(
+        msgspec.json.encode(plain), status_code=status, media_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -1,0 +1,78 @@
+"""The enrolment listener: uvicorn over TLS, with the client certificate's name handed to the application."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fleet_server.authority.authority import Authority
+
+Scope = MutableMapping[str, Any]
+Application = Callable[[Scope, Any, Any], Awaitable[None]]
+
+NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
+
+
+def tls_context(authority: Authority) -> ssl.SSLContext:
+    """Client certificates are optional (a new terminal has none), but one that is shown must be the fleet's.
+
+    Their dates are not looked at: a terminal that was switched off for longer than its certificate lived must still be able to renew it, and what
+    decides there is the signature by its record key. Revocation is the registry's word, not a list's.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    chain, key = authority.server_files
+    context.load_cert_chain(chain, key)
+    context.load_verify_locations(authority.ca_file)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
+    return context
+
+
+class PeerProtocol(H11Protocol):
+    """Tells the application who is at the other end: `scope["kf_peer"]` is the verified client certificate's common name, or None."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        peer = common_name(transport.get_extra_info("peercert"))
+        application: Application = self.app  # type: ignore[assignment]  # uvicorn's own union of ASGI versions
+
+        async def with_peer(scope: Scope, receive: Any, send: Any) -> None:
+            scope["kf_peer"] = peer
+            await application(scope, receive, send)
+
+        self.app = with_peer
+        super().connection_made(transport)
+
+
+def common_name(certificate: Any) -> str | None:
+    """The common name in what `SSLSocket.getpeercert` gives."""
+    for part in (certificate or {}).get("subject", ()):
+        for name, value in part:
+            if name == "commonName":
+                return str(value)
+    return None
+
+
+def server(application: Application, authority: Authority, host: str, port: int) -> uvicorn.Server:
+    config = uvicorn.Config(
+        application,  # type: ignore[arg-type]
+        host=host,
+        port=port,
+        http=PeerProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=512,
+        timeout_keep_alive=10,
+        backlog=1024,
+    )
+    config.load()
+    config.ssl = tls_context(authority)
+    return uvicorn.Server(config)
