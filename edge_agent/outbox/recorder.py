@@ -9,7 +9,7 @@ from collections.abc import Callable
 from edge_agent.outbox.errors import OutboxFull
 from edge_agent.outbox.store import Outbox
 from protocols.contract.limits import SEAL_AFTER_S
-from protocols.contract.records import Body, Notice
+from protocols.contract.records import Body
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,7 @@ class Recorder:
             self._timer.cancel()
             self._timer = None
         try:
-            refused = self._outbox.take_refused()
-            if refused:
-                self._outbox.capture(Notice(code="recordsRefused", count=refused))
+            self._outbox.note_refusals()
             if self._outbox.seal():
                 self._on_sealed()
         except OutboxFull:

@@ -240,10 +240,15 @@ class Outbox:
         waiting = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM batch WHERE acked_ms IS NULL").fetchone()[0]
         return int(waiting) / self._limits.max_bytes
 
-    def take_refused(self) -> int:
-        """How many records could not be captured since the last call."""
-        refused, self._refused = self._refused, 0
-        return refused
+    def note_refusals(self) -> None:
+        """Account for records that a full disk refused, in a record of its own. OutboxFull while there is still no space."""
+        count, self._refused = self._refused, 0
+        if count:
+            try:
+                self.capture(records.Notice(code="recordsRefused", count=count))
+            except OutboxFull:
+                self._refused = count
+                raise
 
     # -- the road ------------------------------------------------------------------------------------------------------
 

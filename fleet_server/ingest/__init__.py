@@ -1,0 +1,1 @@
+"""The only part of the server that speaks MQTT: takes messages in, commits, then answers."""

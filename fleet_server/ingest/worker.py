@@ -1,0 +1,110 @@
+"""The ingest process: one connection to the broker, one writer to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiomqtt
+
+from fleet_server.ingest.desk import Answer, Desk, Incoming
+from protocols.contract import messages, topics, wire
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 0.5
+"""The broker is on the same machine or near; terminals wait for us."""
+BUNDLE_MESSAGES = 512
+KEEPALIVE_S = 30
+HOUSEKEEPING_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerAddress:
+    host: str
+    port: int
+    tls: Callable[[], ssl.SSLContext] | None
+    client_id: str = "ingest"
+
+
+class Worker:
+    """Runs until cancelled. `housekeeping` does a little work between messages and says whether there is more."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        desk: Desk,
+        housekeeping: Callable[[], bool],
+        on_broker: Callable[[bool], None],
+    ) -> None:
+        self._address, self._desk = address, desk
+        self._housekeeping, self._on_broker = housekeeping, on_broker
+        self._epoch = os.urandom(8)
+
+    async def run(self) -> None:
+        keeper = asyncio.create_task(self._keep_house())
+        try:
+            while True:
+                try:
+                    await self._one_connection()
+                except aiomqtt.MqttError as err:
+                    log.warning("no broker: %s", err)
+                self._on_broker(False)
+                await asyncio.sleep(RECONNECT_S)
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    async def _one_connection(self) -> None:
+        queue: asyncio.Queue[aiomqtt.Message] = asyncio.Queue()
+
+        class OwnQueue:
+            """Gives aiomqtt our queue, so that a whole bundle can be taken at once."""
+
+            def __new__(cls, *_args: object, **_kwargs: object) -> asyncio.Queue[aiomqtt.Message]:  # type: ignore[misc]
+                return queue
+
+        async with aiomqtt.Client(
+            self._address.host,
+            self._address.port,
+            identifier=self._address.client_id,
+            clean_session=True,
+            keepalive=KEEPALIVE_S,
+            tls_context=self._address.tls() if self._address.tls else None,
+            queue_type=OwnQueue,  # type: ignore[arg-type]
+            max_inflight_messages=1024,
+        ) as client:
+            client.pending_calls_threshold = 100_000
+            await client.subscribe(f"{topics.ROOT}/+/+/up/#", qos=1)
+            self._on_broker(True)
+            await client.publish(topics.SERVER_STATE, wire.dump(messages.ServerState(epoch=self._epoch)))
+            async for first in client.messages:
+                bundle = [_incoming(first)]
+                while len(bundle) < BUNDLE_MESSAGES and not queue.empty():
+                    bundle.append(_incoming(queue.get_nowait()))
+                while bundle:
+                    taken, answers = self._desk.handle(bundle)
+                    del bundle[:taken]
+                    await self._publish(client, answers)
+
+    async def _publish(self, client: aiomqtt.Client, answers: list[Answer]) -> None:
+        """QoS 0: an answer that is lost is asked for again by the terminal, and nothing here waits for slow readers."""
+        for answer in answers:
+            await client.publish(answer.topic, answer.payload, qos=0)
+        await asyncio.sleep(0)
+
+    async def _keep_house(self) -> None:
+        while True:
+            more = self._housekeeping()
+            await asyncio.sleep(0.005 if more else HOUSEKEEPING_S)
+
+
+def _incoming(message: aiomqtt.Message) -> Incoming:
+    payload = message.payload
+    return Incoming(str(message.topic), payload if isinstance(payload, bytes) else b"")
