@@ -27,6 +27,11 @@ MMAP_BYTES = 256 * 1024 * 1024
 MIGRATION_TIMEOUT_S = 3600.0
 """A migration may rewrite a table with years of records."""
 
+_FORWARDS = (
+    "import asyncio, sys; from piccolo.apps.migrations.commands.forwards import run_forwards; "
+    "sys.exit(not asyncio.run(run_forwards('all')).success)"
+)
+
 _PACKAGE = Path(__file__).resolve().parent
 T = TypeVar("T")
 
@@ -142,7 +147,7 @@ def _run_forwards(path: Path) -> None:
     with closing(open_raw(path)):
         path.chmod(0o600)
     done = subprocess.run(
-        [sys.executable, "-c", "from piccolo.main import main; main()", "migrations", "forwards", "all"],
+        [sys.executable, "-c", _FORWARDS],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

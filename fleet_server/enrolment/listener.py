@@ -38,9 +38,9 @@ def tls_context(authority: Authority) -> ssl.SSLContext:
 class PeerProtocol(H11Protocol):
     """Tells the application who is at the other end: `scope["kf_peer"]` is the verified client certificate's common name, or None."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = common_name(transport.get_extra_info("peercert"))
-        application: Application = self.app  # type: ignore[assignment]  # uvicorn's own union of ASGI versions
+        application: Application = self.app
 
         async def with_peer(scope: Scope, receive: Any, send: Any) -> None:
             scope["kf_peer"] = peer
@@ -61,7 +61,7 @@ def common_name(certificate: Any) -> str | None:
 
 def server(application: Application, authority: Authority, host: str, port: int) -> uvicorn.Server:
     config = uvicorn.Config(
-        application,  # type: ignore[arg-type]
+        application,
         host=host,
         port=port,
         http=PeerProtocol,
