@@ -2,7 +2,8 @@
 
 Frames are FT1.2 long frames with a lead byte, `FF 68 L L 68 ADDR FUNCTION DATA… SUM 16` (the one published call-pad specification; framing after
 IEC 60870-5-1). Vendors differ in function numbers, so they are data here. A pad repeats every frame that is meant for it, unchanged: that echo is
-the acknowledgement, in both directions, and a pad sends an unacknowledged key again. The display shows the last three digits of a ticket number.
+the acknowledgement, in both directions. A pad that is not polled sends an unacknowledged key again. The display shows the last three digits of a
+ticket number.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ LEAD, START, END = 0xFF, 0x68, 0x16
 MAX_BODY = 64
 REPEAT_AFTER_S = 0.5
 MAX_REPEATS = 2
+MAX_WAITING_KEYS = 8
+"""A polled pad keeps so many keys; older ones are lost."""
 EVALUATE_WAIT_S = 8.0
 """An asked evaluator gives up after this time and reports 0."""
 BROADCAST = 0xFF
@@ -42,13 +45,13 @@ KEYS: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class PadDialect:
-    """Function numbers, which differ by vendor. `polled`: keys wait for the master's poll instead of being sent at once."""
+    """Function numbers, which differ by vendor. `polled`: keys wait for the master's poll (a frame without data) instead of being sent at once."""
 
     key: int = 0x01
     display: int = 0x02
     poll: int = 0x01
     rating: int = 0x11
-    polled: bool = False
+    polled: bool = True
     lead_byte: bool = True
 
 
@@ -251,8 +254,10 @@ class CallPadBus(Model):
             self._obey(pad, function, data, raw, now)
 
     def _obey(self, pad: CallPad, function: int, data: bytes, raw: bytes, now: float) -> None:
-        if self.dialect.polled and function == self.dialect.poll and pad.waiting_keys:
-            self._put(pad, pad.waiting_keys.pop(0), now)
+        if self.dialect.polled and function == self.dialect.poll and not data and pad.waiting_keys:
+            news = pad.waiting_keys.pop(0)
+            pad.unanswered = [_Sent(news, float("inf"))]
+            self._put(pad, news, now)
             return
         if function == self.dialect.display:
             pad.display = "".join(chr(byte) for byte in data if 0x30 <= byte <= 0x39)[-3:]
@@ -270,7 +275,7 @@ class CallPadBus(Model):
             return
         raw = frame(pad.address, function, data, lead_byte=self.dialect.lead_byte)
         if self.dialect.polled:
-            pad.waiting_keys.append(raw)
+            pad.waiting_keys = [*pad.waiting_keys, raw][-MAX_WAITING_KEYS:]
             return
         pad.unanswered.append(_Sent(raw, now + REPEAT_AFTER_S))
         self._put(pad, raw, now)

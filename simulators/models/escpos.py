@@ -87,8 +87,8 @@ class EscposPrinter(Model):
         "paper-out": "the roll is empty; clearing it puts a new roll in",
         "paper-low": "the near-end sensor sees the last metres",
         "cover-open": "the cover stands open",
-        "cutter": "the cutter is blocked; after clearing the host must send DLE ENQ 1 or 2",
-        "jam": "paper is jammed, a mechanical error; recovers like the cutter",
+        "cutter": "the cutter is blocked; clearing it frees it and restarts the printer",
+        "jam": "paper is jammed, a mechanical error; clearing it restarts the printer",
         "head-hot": "the print head is too hot; cools down by itself after 20 s",
         "voltage": "supply voltage out of range, an unrecoverable error",
         "usb-only": "the mechanism is switched off behind a USB chip that still enumerates",
@@ -99,6 +99,7 @@ class EscposPrinter(Model):
         "open-cover": "open the cover",
         "close-cover": "close the cover",
         "feed": "press the feed button",
+        "free": "free cutter and paper without a restart: the error stays until the host sends DLE ENQ 1 or 2",
     }
 
     def __init__(
@@ -245,8 +246,7 @@ class EscposPrinter(Model):
 
     def on_fault(self, name: str, active: bool, now: float) -> None:
         if name in ("cutter", "jam"):
-            if active:
-                self._latched.add(name)
+            (self._latched.add if active else self._latched.discard)(name)
         elif name == "head-hot":
             self._hot_until = now + HEAD_COOL_DOWN_S if active else 0.0
         elif name == "paper-out" and not active:
@@ -270,6 +270,8 @@ class EscposPrinter(Model):
             self.clear("cover-open", now)
         elif name == "feed":
             self._consume(LINE_MM, now)
+        elif name == "free":
+            self._faults -= {"cutter", "jam"}
         self._report_change(now)
         self.run_mechanism(now)
 

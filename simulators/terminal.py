@@ -1,0 +1,409 @@
+"""A virtual terminal: named devices in their places, an agenda of what will happen to them, and the ports an agent finds them by.
+
+The same terminal serves an agent in this process (`opener`, `discoverer`) or agents in processes of their own (ptys in a directory, see `serve`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulators.errors import UnknownName, unknown
+from simulators.models.base import Controllable, Model
+from simulators.models.callpad import CallPadBus
+from simulators.models.escpos import USB_POS58, USB_SNBC, EscposPrinter
+from simulators.models.keys import EvaluatorPad, HidScanner, Keypad
+from simulators.models.laser import USB_LJ2650, USB_PANTUM, LaserPrinter
+from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
+from simulators.models.scanner import SerialScanner
+from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader
+from simulators.ports.pipe import PipeDiscoverer, PipeOpener, PortKit
+from simulators.ports.slots import CH340, CP2102, FT232, Slot
+from simulators.scripts import Step
+
+TYPES: Mapping[str, str] = {
+    "kiosk": "integrated self-service kiosk: ID reader, A4 and receipt printer, scanner, keypad, evaluator",
+    "call-pads": "queue hall: ticket printer and call pads with evaluators on one RS-485 bus",
+    "booth": "remote-assist booth: ID reader, A4 and receipt printer, scanner, evaluator, door and climate sensors",
+    "desk": "unattended desk: ID reader, A4 printer, scanner, evaluator, door and climate sensors",
+    "van": "service van: ID reader, A4 printer, scan gun, climate sensor",
+}
+ALIASES: Mapping[str, str] = {"a4-printer": "laser-printer", "printer": "receipt-printer", "ticket-printer": "receipt-printer"}
+OPTIONAL = frozenset({"keypad", "evaluator", "sensors"})
+"""Devices without which the terminal still serves the public."""
+
+
+@dataclass(order=True)
+class _Appointment:
+    at: float
+    order: int
+    run: Callable[[float], None] = field(compare=False)
+
+
+class VirtualTerminal:
+    """Devices by name and a clock. `advance` must be called when `next_due` says so; `Ticker` does that on an event loop."""
+
+    def __init__(self, kind: str, slots: Iterable[Slot], *, name: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self.kind = kind
+        self.name = name or kind
+        self.clock = clock
+        self.slots: dict[str, Slot] = {slot.name: slot for slot in slots}
+        self._agenda: list[_Appointment] = []
+        self._order = itertools.count()
+        self.on_agenda: Callable[[], None] = lambda: None
+        """Called when something was put on the agenda."""
+
+    # ------------------------------------------------------------------ for agents in this process
+
+    def opener(self, kit: PortKit | None = None) -> PipeOpener:
+        return PipeOpener(self.slots.values(), kit, self.clock)
+
+    def discoverer(self, kit: PortKit | None = None) -> PipeDiscoverer:
+        return PipeDiscoverer(self.slots.values(), kit)
+
+    def model(self, name: str) -> Model:
+        return self._slot(name).model
+
+    # ------------------------------------------------------------------ remote control by name
+
+    def set(self, device: str, fault: str, *, for_s: float | None = None) -> None:
+        """Start a fault, for a while if `for_s` is given. `device` may name a unit: `call-pad 3`, `call-pad-3`, `door`."""
+        self._set(device.split(), fault, for_s, self.clock())
+
+    def clear(self, device: str, fault: str) -> None:
+        target, _ = self._resolve(device.split())
+        target.clear(fault, self.clock())
+
+    def press(self, device: str, action: str, *args: str) -> None:
+        """A person acts on a device: `press("call-pad 3", "call-next")`, `press("scanner", "scan", "HELLO")`."""
+        target, _ = self._resolve(device.split())
+        target.act(action, self.clock(), *args)
+
+    def do(self, words: Sequence[str], *, for_s: float | None = None) -> None:
+        """A whole command: `fault DEVICE [UNIT] FAULT`, `clear …`, `press DEVICE [UNIT] ACTION [ARGUMENT…]`."""
+        self._do(words, for_s, self.clock())
+
+    def play(self, steps: Iterable[Step]) -> int:
+        """Put a script on the agenda, its time zero being now. UnknownName at once if it names what is not there."""
+        steps = tuple(steps)
+        for step in steps:
+            self._check(step.words)
+        start = self.clock()
+        for step in steps:
+            self._appoint(start + step.at_s, self._runner(step, start + step.at_s))
+        return len(steps)
+
+    def stop_script(self) -> None:
+        """Forget everything on the agenda; faults that are set stay set."""
+        self._agenda.clear()
+
+    def faults(self) -> dict[str, list[str]]:
+        """Faults that are set now, by device and unit."""
+        active = {name: sorted(slot.model.active_faults) for name, slot in self.slots.items()}
+        for name, slot in self.slots.items():
+            active |= {_unit_name(name, unit): sorted(part.active_faults) for unit, part in slot.model.units.items()}
+        return {name: faults for name, faults in active.items() if faults}
+
+    def help(self) -> dict[str, dict[str, Mapping[str, str]]]:
+        """Fault and action names with one line of help, by device and unit."""
+        listing: dict[str, dict[str, Mapping[str, str]]] = {}
+        for name, slot in self.slots.items():
+            parts: dict[str, Controllable] = {name: slot.model}
+            parts |= {_unit_name(name, unit): part for unit, part in slot.model.units.items()}
+            for part_name, part in parts.items():
+                listing[part_name] = {"faults": part.fault_help, "actions": part.action_help}
+        return listing
+
+    # ------------------------------------------------------------------ time
+
+    def advance(self, now: float) -> None:
+        """Run what is due."""
+        while self._agenda and self._agenda[0].at <= now:
+            heapq.heappop(self._agenda).run(now)
+
+    def next_due(self) -> float | None:
+        return self._agenda[0].at if self._agenda else None
+
+    # ------------------------------------------------------------------ description for agents in other processes
+
+    def ports(self) -> list[dict[str, Any]]:
+        """Where each device is, as plain data: one entry per inventory place, several on a shared bus."""
+        entries: list[dict[str, Any]] = []
+        for slot in self.slots.values():
+            common = {"bus": slot.bus, "port": slot.place, "mandatory": slot.mandatory, "profile": slot.profile}
+            if slot.model.baud is not None:
+                common["baud"] = slot.model.baud
+            if isinstance(slot.model, CallPadBus):
+                pads = sorted(slot.model.pads)
+                entries += [
+                    {"slot": f"{slot.name}-{address}", "kind": "call-pad", "address": address, **common} for address in pads
+                ]
+            elif isinstance(slot.model, ModbusBus):
+                modules = slot.model.modules.values()
+                entries += [{"slot": module.name, "kind": module.name, "address": module.address, **common} for module in modules]
+            else:
+                entries.append({"slot": slot.name, "kind": slot.model.kind, **common})
+        return entries
+
+    # ------------------------------------------------------------------ private
+
+    def _set(self, words: Sequence[str], fault: str, for_s: float | None, now: float) -> None:
+        target, _ = self._resolve(words)
+        target.set(fault, now)
+        if for_s is not None:
+            self._appoint(now + for_s, lambda later: target.clear(fault, later))
+
+    def _do(self, words: Sequence[str], for_s: float | None, now: float) -> None:
+        verb, target, rest = self._check(words)
+        if verb == "fault":
+            target.set(rest[0], now)
+            if for_s is not None:
+                self._appoint(now + for_s, lambda later: target.clear(rest[0], later))
+        elif verb == "clear":
+            target.clear(rest[0], now)
+        else:
+            target.act(rest[0], now, *rest[1:])
+
+    def _check(self, words: Sequence[str]) -> tuple[str, Controllable, list[str]]:
+        if len(words) < 3 or words[0] not in ("fault", "clear", "press", "do"):
+            raise UnknownName(f"“{' '.join(words)}” is not a command such as: fault receipt-printer paper-out.")
+        target, rest = self._resolve(words[1:])
+        if not rest:
+            raise UnknownName(f"“{' '.join(words)}” does not say what should happen.")
+        known = target.fault_help if words[0] in ("fault", "clear") else target.action_help
+        if rest[0] not in known:
+            raise unknown("fault" if words[0] in ("fault", "clear") else "action", rest[0], list(known))
+        return words[0], target, rest
+
+    def _resolve(self, words: Sequence[str]) -> tuple[Controllable, list[str]]:
+        """The device or unit that `words` start with, and what is left of them."""
+        if not words:
+            raise UnknownName("No device was named.")
+        first, rest = ALIASES.get(words[0], words[0]), list(words[1:])
+        if first in self.slots:
+            model = self.slots[first].model
+            if rest and rest[0] in model.units:
+                return model.units[rest[0]], rest[1:]
+            return model, rest
+        for name, slot in self.slots.items():
+            for unit, part in slot.model.units.items():
+                if first in (f"{name}-{unit}", unit) and not first.isdecimal():
+                    return part, rest
+        raise unknown(f"device in this {self.kind}", words[0], list(self.help()))
+
+    def _slot(self, name: str) -> Slot:
+        slot = self.slots.get(ALIASES.get(name, name))
+        if slot is None:
+            raise unknown(f"device in this {self.kind}", name, list(self.slots))
+        return slot
+
+    def _runner(self, step: Step, at: float) -> Callable[[float], None]:
+        def run(now: float) -> None:
+            self._do(step.words, step.for_s, now)
+            if step.every_s is not None:
+                following = max(at + step.every_s, now - step.every_s)
+                self._appoint(following, self._runner(step, following))
+
+        return run
+
+    def _appoint(self, at: float, run: Callable[[float], None]) -> None:
+        heapq.heappush(self._agenda, _Appointment(at, next(self._order), run))
+        self.on_agenda()
+
+
+class Ticker:
+    """Runs the agendas of terminals on the running loop: one timer each, none while an agenda is empty."""
+
+    def __init__(self, terminals: Iterable[VirtualTerminal]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._terminals = list(terminals)
+        for terminal in self._terminals:
+            terminal.on_agenda = self._follow(terminal)
+            terminal.on_agenda()
+
+    def close(self) -> None:
+        for terminal in self._terminals:
+            terminal.on_agenda = lambda: None
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _follow(self, terminal: VirtualTerminal) -> Callable[[], None]:
+        key = id(terminal)
+
+        def arm() -> None:
+            if key in self._timers:
+                self._timers.pop(key).cancel()
+            due = terminal.next_due()
+            if due is not None:
+                self._timers[key] = self._loop.call_later(max(0.0, due - terminal.clock()), fire)
+
+        def fire() -> None:
+            self._timers.pop(key, None)
+            terminal.advance(terminal.clock())
+            arm()
+
+        return arm
+
+
+# ---------------------------------------------------------------------------------------------------------------------- inventories
+
+
+def build_terminal(
+    kind: str,
+    *,
+    name: str = "",
+    seed: int = 0,
+    serial_only: bool = False,
+    windows: int | None = None,
+    climate: bool | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> VirtualTerminal:
+    """A terminal of type `kind` with the usual inventory; models and connections vary with `seed`.
+
+    `serial_only`: every device speaks over a byte line (for ptys); devices that exist only as keyboards are left out. `windows`: call pads on the
+    bus. `climate`: a kiosk has door and climate sensors, as in 24-hour zones.
+    """
+    if kind not in TYPES:
+        raise unknown("terminal type", kind, list(TYPES))
+    choice = random.Random(f"terminal {kind} {name} {seed}")
+    if windows is None:
+        windows = choice.randint(4, 8)
+    if climate is None:
+        climate = kind != "kiosk" or choice.random() < 0.15
+    builder = _Builder(seed, serial_only, choice)
+    {
+        "kiosk": lambda: builder.kiosk(climate=bool(climate)),
+        "call-pads": lambda: builder.call_pads(windows),
+        "booth": builder.booth,
+        "desk": builder.desk,
+        "van": builder.van,
+    }[kind]()
+    return VirtualTerminal(kind, builder.slots, name=name, clock=clock)
+
+
+class _Builder:
+    """Puts devices behind one USB hub, in the order in which they are added."""
+
+    def __init__(self, seed: int, serial_only: bool, choice: random.Random) -> None:
+        self.slots: list[Slot] = []
+        self._seed = seed
+        self._serial_only = serial_only
+        self._choice = choice
+        self._ports = itertools.count(1)
+        self._ttys = itertools.count()
+        self._inputs = itertools.count(3)
+
+    def kiosk(self, *, climate: bool) -> None:
+        self.id_reader()
+        self.laser_printer()
+        self.receipt_printer()
+        self.scanner(keyboard=self._choice.random() < 0.5)
+        self.keys(Keypad(seed=self._seed), "keypad")
+        self.keys(EvaluatorPad(seed=self._seed), "evaluator")
+        if climate:
+            self.sensors()
+
+    def call_pads(self, windows: int) -> None:
+        self.receipt_printer()
+        self._serial("call-pad", CallPadBus(addresses=tuple(range(1, windows + 1)), seed=self._seed))
+
+    def booth(self) -> None:
+        self.id_reader()
+        self.laser_printer()
+        self.receipt_printer(mandatory=False)
+        self.scanner(keyboard=False, mandatory=False)
+        self.keys(EvaluatorPad(seed=self._seed), "evaluator")
+        self.sensors()
+
+    def desk(self) -> None:
+        self.id_reader()
+        self.laser_printer()
+        self.scanner(keyboard=True)
+        self.keys(EvaluatorPad(seed=self._seed), "evaluator")
+        self.sensors()
+
+    def van(self) -> None:
+        self.id_reader()
+        self.laser_printer()
+        self.scanner(keyboard=True)
+        self.sensors(door=False)
+
+    # ------------------------------------------------------------------ single devices
+
+    def id_reader(self) -> None:
+        form = None if self._serial_only else self._choice.choice((USB_SPLIT, USB_SPLIT, USB_WHOLE, None))
+        if form is None:
+            self._serial("id-reader", SdtReader(seed=self._seed))
+        else:
+            self._usb("id-reader", SdtReader(usb=form, seed=self._seed))
+
+    def laser_printer(self) -> None:
+        pages = self._choice.randrange(200, 60_000)
+        if self._serial_only:
+            self._serial("laser-printer", LaserPrinter(usb=None, page_count=pages, seed=self._seed))
+        elif self._choice.random() < 0.7:
+            self._usb("laser-printer", LaserPrinter(usb=USB_LJ2650, page_count=pages, seed=self._seed))
+        else:
+            printer = LaserPrinter(usb=USB_PANTUM, maker="Pantum", model_name="P2000 series", page_count=pages, seed=self._seed)
+            self._usb("laser-printer", printer)
+
+    def receipt_printer(self, *, mandatory: bool = True) -> None:
+        form = None if self._serial_only else self._choice.choice((USB_SNBC, USB_POS58, None))
+        if form is None:
+            self._serial("receipt-printer", EscposPrinter(seed=self._seed), mandatory=mandatory)
+        elif form is USB_SNBC:
+            printer = EscposPrinter(usb=form, maker="SNBC", model_name="BTP-R880", firmware="FV1.040", seed=self._seed)
+            self._usb("receipt-printer", printer, mandatory=mandatory)
+        else:
+            plain = EscposPrinter(
+                usb=form,
+                maker="STMicroelectronics",
+                model_name="POS58",
+                has_text_ids=False,
+                has_process_id=False,
+                seed=self._seed,
+            )
+            self._usb("receipt-printer", plain, mandatory=mandatory)
+
+    def scanner(self, *, keyboard: bool, mandatory: bool = True) -> None:
+        if keyboard and not self._serial_only:
+            self.keys(HidScanner(seed=self._seed), "scanner", mandatory=mandatory)
+        else:
+            self._serial("scanner", SerialScanner(seed=self._seed), mandatory=mandatory)
+
+    def sensors(self, *, door: bool = True) -> None:
+        temperature_tenths = self._choice.randrange(215, 285)
+        climate = ClimateModule(1, temperature_tenths=temperature_tenths, humidity_tenths=self._choice.randrange(420, 620))
+        modules = (climate, DoorModule(2)) if door else (climate,)
+        self._serial("sensors", ModbusBus(*modules, seed=self._seed))
+
+    def keys(self, model: Keypad | EvaluatorPad | HidScanner, name: str, *, mandatory: bool | None = None) -> None:
+        if self._serial_only:
+            return
+        wanted = name not in OPTIONAL if mandatory is None else mandatory
+        path = f"/dev/input/event{next(self._inputs)}"
+        self.slots.append(Slot(name, model, "input", path, self._port(), mandatory=wanted))
+
+    def _serial(self, name: str, model: Model, *, mandatory: bool | None = None) -> None:
+        wanted = name not in OPTIONAL if mandatory is None else mandatory
+        adapter = self._choice.choice((CH340, CH340, CP2102, FT232))
+        path = f"/dev/ttyUSB{next(self._ttys)}"
+        self.slots.append(Slot(name, model, "serial", path, self._port(), adapter=adapter, mandatory=wanted))
+
+    def _usb(self, name: str, model: Model, *, mandatory: bool = True) -> None:
+        place = self._port()
+        self.slots.append(Slot(name, model, "usb", place, place, mandatory=mandatory))
+
+    def _port(self) -> str:
+        return f"1-1.{next(self._ports)}"
+
+
+def _unit_name(device: str, unit: str) -> str:
+    return f"{device}-{unit}"
