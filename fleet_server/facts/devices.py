@@ -1,0 +1,218 @@
+"""Owns the current state of devices, sightings and consumables, and the history of device changes.
+
+The newest capture wins, in any order of arrival.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from fleet_server.facts.clock import is_late
+from fleet_server.facts.work import Item, Work
+from protocols.contract.records import Consumable, Device, Evidence, Sighting
+
+Words = tuple[str, str, str, str, str]
+
+
+class Standing(NamedTuple):
+    """Where the current row of a slot comes from."""
+
+    stream: bytes | None
+    no: int
+    idx: int
+    at_ms: int
+    since_ms: int
+    words: Words
+
+
+def write_devices(work: Work, items: Sequence[Item[Device]]) -> None:
+    """History for every change; the current row where the change is newer, with the time since which its state words hold."""
+    batch = work.batch
+    work.conn.executemany(
+        "INSERT OR IGNORE INTO device_change (terminal, slot, at_ms, device, paper, toner, media, cover, batch, idx, late, disputed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                batch.terminal,
+                item.body.slot,
+                item.at_ms,
+                *words_of(item.body),
+                batch.id,
+                item.idx,
+                int(is_late(item.at_ms, batch.received_ms)),
+                work.disputed,
+            )
+            for item in items
+        ],
+    )
+    if not batch.disputed:
+        _write_current(work, items)
+
+
+def _write_current(work: Work, items: Sequence[Item[Device]]) -> None:
+    batch, standing = work.batch, _standing(work.conn, work.batch.terminal)
+    newest: dict[str, Item[Device]] = {}
+    out_of_order: set[str] = set()
+    for item in items:
+        slot, words, now = item.body.slot, words_of(item.body), standing.get(item.body.slot)
+        if now is not None and not _is_newer(batch.stream, batch.no, item, now):
+            out_of_order.add(slot)
+            continue
+        since_ms = item.at_ms
+        if now is not None and now.at_ms > item.at_ms:
+            out_of_order.add(slot)
+        elif now is not None and now.words == words:
+            since_ms = now.since_ms
+        standing[slot] = Standing(batch.stream, batch.no, item.idx, item.at_ms, since_ms, words)
+        newest[slot] = item
+    put_current(work.conn, batch.terminal, batch.id, [(item, standing[slot].since_ms) for slot, item in newest.items()])
+    for slot in out_of_order:
+        renew_since(work.conn, batch.terminal, slot)
+    for slot in newest:
+        work.hint("device", slot)
+
+
+def _standing(conn: sqlite3.Connection, terminal: str) -> dict[str, Standing]:
+    rows = conn.execute(
+        "SELECT d.slot, b.stream, b.no, d.idx, d.at_ms, d.since_ms, d.device, d.paper, d.toner, d.media, d.cover"
+        " FROM device d LEFT JOIN batch b ON b.id = d.batch WHERE d.terminal = ?",
+        (terminal,),
+    )
+    return {row[0]: Standing(row[1], row[2] or 0, row[3], row[4], row[5], row[6:]) for row in rows}
+
+
+def _is_newer(stream: bytes, no: int, item: Item[Device], now: Standing) -> bool:
+    """Within a stream the position decides, because a wall clock may step back; across streams the capture time."""
+    if now.stream == stream:
+        return (no, item.idx) > (now.no, now.idx)
+    return (item.at_ms, stream) > (now.at_ms, now.stream or b"")
+
+
+def put_current(conn: sqlite3.Connection, terminal: str, batch: int, items: Iterable[tuple[Item[Device], int]]) -> None:
+    """Make (item, since_ms) the current rows of their slots."""
+    conn.executemany(
+        "INSERT INTO device (terminal, slot, family, device, paper, toner, media, cover, action, owner, limited, profile, port, vid, pid,"
+        " firmware, asset, since_ms, at_ms, batch, idx, evidence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (terminal, slot) DO UPDATE SET family = excluded.family, device = excluded.device, paper = excluded.paper,"
+        " toner = excluded.toner, media = excluded.media, cover = excluded.cover, action = excluded.action, owner = excluded.owner,"
+        " limited = excluded.limited, profile = excluded.profile, port = excluded.port, vid = excluded.vid, pid = excluded.pid,"
+        " firmware = excluded.firmware, asset = excluded.asset, since_ms = excluded.since_ms, at_ms = excluded.at_ms,"
+        " batch = excluded.batch, idx = excluded.idx, evidence = excluded.evidence",
+        [_device_row(terminal, batch, item, since_ms) for item, since_ms in items],
+    )
+
+
+def _device_row(terminal: str, batch: int, item: Item[Device], since_ms: int) -> tuple[object, ...]:
+    body = item.body
+    return (
+        terminal,
+        body.slot,
+        body.family,
+        *words_of(body),
+        body.action.value,
+        body.owner.value,
+        int(body.limited),
+        body.profile,
+        body.port,
+        body.vid,
+        body.pid,
+        body.firmware,
+        body.asset,
+        since_ms,
+        item.at_ms,
+        batch,
+        item.idx,
+        evidence_json(body.evidence),
+    )
+
+
+def renew_since(conn: sqlite3.Connection, terminal: str, slot: str) -> None:
+    """Take `since_ms` of the current row from the history: the first change after the last one with other state words."""
+    conn.execute(
+        "UPDATE device AS d SET since_ms = coalesce("
+        " (SELECT c.at_ms FROM device_change c WHERE c.terminal = d.terminal AND c.slot = d.slot AND c.disputed = 0"
+        "   AND c.at_ms <= d.at_ms AND (c.device, c.paper, c.toner, c.media, c.cover) = (d.device, d.paper, d.toner, d.media, d.cover)"
+        "   AND c.at_ms >= coalesce((SELECT x.at_ms FROM device_change x WHERE x.terminal = d.terminal AND x.slot = d.slot"
+        "     AND x.disputed = 0 AND x.at_ms < d.at_ms"
+        "     AND (x.device, x.paper, x.toner, x.media, x.cover) <> (d.device, d.paper, d.toner, d.media, d.cover)"
+        "     ORDER BY x.at_ms DESC LIMIT 1), 0)"
+        "   ORDER BY c.at_ms LIMIT 1), d.at_ms) WHERE d.terminal = ? AND d.slot = ?",
+        (terminal, slot),
+    )
+
+
+def newest_change(conn: sqlite3.Connection, terminal: str, slot: str) -> tuple[int, int] | None:
+    """(batch, idx) of the change that the history makes current: the last one of the stream that was heard last."""
+    row = conn.execute(
+        "SELECT b.stream FROM device_change c JOIN batch b ON b.id = c.batch"
+        " WHERE c.terminal = ? AND c.slot = ? AND c.disputed = 0 ORDER BY c.at_ms DESC, b.stream DESC LIMIT 1",
+        (terminal, slot),
+    ).fetchone()
+    if row is None:
+        return None
+    found: tuple[int, int] | None = conn.execute(
+        "SELECT c.batch, c.idx FROM device_change c JOIN batch b ON b.id = c.batch"
+        " WHERE c.terminal = ? AND c.slot = ? AND c.disputed = 0 AND b.stream = ? ORDER BY b.no DESC, c.idx DESC LIMIT 1",
+        (terminal, slot, row[0]),
+    ).fetchone()
+    return found
+
+
+def words_of(body: Device) -> Words:
+    return body.device.value, body.paper.value, body.toner.value, body.media.value, body.cover.value
+
+
+def evidence_json(evidence: Evidence | None) -> str | None:
+    """The bytes as hex, for the page that explains them."""
+    if evidence is None:
+        return None
+    return msgspec.json.encode({
+        "codec": evidence.codec,
+        "query": evidence.query.hex(),
+        "reply": evidence.reply.hex(),
+        "masked": evidence.masked,
+    }).decode()  # fmt: skip
+
+
+# Hardware without a profile, consumables ------------------------------------------------------------------------------------------------
+
+
+def write_sightings(work: Work, items: Sequence[Item[Sighting]]) -> None:
+    if work.batch.disputed:
+        return
+    work.conn.executemany(
+        "INSERT INTO sighting (terminal, port, bus, vid, pid, present, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (terminal, port) DO UPDATE SET bus = excluded.bus, vid = excluded.vid, pid = excluded.pid,"
+        " present = excluded.present, at_ms = excluded.at_ms WHERE (excluded.at_ms, excluded.present) > (sighting.at_ms, sighting.present)",
+        [(work.batch.terminal, body.port, body.bus, body.vid, body.pid, int(body.present), at_ms) for _, at_ms, _, body in items],
+    )
+    for item in items:
+        work.hint("device", item.body.port)
+
+
+def write_consumables(work: Work, items: Sequence[Item[Consumable]]) -> None:
+    if work.batch.disputed:
+        return
+    terminal = work.batch.terminal
+    work.conn.executemany(
+        "INSERT INTO consumable (terminal, slot, item, remaining, capacity, unit, source, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (terminal, slot, item) DO UPDATE SET remaining = excluded.remaining, capacity = excluded.capacity,"
+        " unit = excluded.unit, source = excluded.source, at_ms = excluded.at_ms"
+        " WHERE (excluded.at_ms, excluded.remaining, excluded.capacity) > (consumable.at_ms, consumable.remaining, consumable.capacity)",
+        [
+            (terminal, body.slot, body.item, body.remaining, body.capacity, body.unit, body.source, at_ms)
+            for _, at_ms, _, body in items
+        ],
+    )
+    refills = [(item.at_ms, terminal, item.body.slot, item.body.item) for item in items if item.body.event == "refill"]
+    if refills:
+        work.conn.executemany(
+            "UPDATE consumable SET refilled_ms = max(coalesce(refilled_ms, 0), ?) WHERE terminal = ? AND slot = ? AND item = ?",
+            refills,
+        )
+    for item in items:
+        work.hint("device", item.body.slot)

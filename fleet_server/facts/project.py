@@ -1,0 +1,306 @@
+"""Owns the way from a stored batch to facts, and back: `project` writes them, `unproject` takes them away, `reproject` makes them again.
+
+All run inside the caller's transaction. Facts carry (batch, idx), so that a repetition changes nothing, and end the same in any order of arrival.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from fleet_server.facts import DecodedRecord, StoredBatch, devices, episodes, figures
+from fleet_server.facts.clock import CREDIBLE_MS, BatchTimes, Fix, Timing, is_late
+from fleet_server.facts.work import Item, Work, mark_dirty, zone_of_terminal
+from fleet_server.sites.calendar import local_days
+from protocols.contract import envelope as cose
+from protocols.contract.batch import read_batch
+from protocols.contract.limits import ENVELOPE_MAX_BYTES
+from protocols.contract.records import (
+    Body,
+    Boot,
+    Clock,
+    ClockQuality,
+    Consumable,
+    Counters,
+    Device,
+    Fault,
+    Host,
+    Link,
+    Queue,
+    Rating,
+    Reading,
+    RecordError,
+    Serviceability,
+    Session,
+    Sighting,
+    body_of,
+    decode_record,
+)
+
+_NO_BOOT_ID = bytes(16)
+"""A kernel that tells no boot id: then each start of the agent is a boot of its own."""
+_BEYOND_ARRIVAL = "future"
+"""Quality of a fixed point that lies behind its own arrival: kept, and not used."""
+
+_WRITERS: dict[type, Callable[[Work, Sequence[Item[Any]]], None]] = {
+    Boot: figures.write_boots,
+    Device: devices.write_devices,
+    Sighting: devices.write_sightings,
+    Consumable: devices.write_consumables,
+    Fault: episodes.write_faults,
+    Session: figures.write_sessions,
+    Rating: figures.write_ratings,
+    Queue: figures.write_queue_events,
+    Counters: figures.write_counters,
+    Serviceability: figures.write_serviceability,
+    Host: figures.write_host_health,
+    Reading: figures.write_readings,
+    Link: figures.write_links,
+}
+"""Kinds that leave a fact. `clock` is taken before all others; `stop` concerns presence, `key` and `notice` concern evidence."""
+
+
+def project(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[DecodedRecord]) -> None:
+    """Write the facts of a batch whose `batch` and `stream` rows are stored in this transaction.
+
+    A new fixed point of the clock also corrects what earlier batches of the same boot said.
+    """
+    if not records:
+        return
+    before, after = _take_fixes(conn, batch, records)
+    if before is not None:
+        _correct_earlier(conn, batch, before, after)
+    _write(conn, batch, records, after)
+
+
+def reproject(conn: sqlite3.Connection, batch_ids: Iterable[int]) -> None:
+    """Make the facts of stored batches again from their envelopes, disputed or not as their rows now say.
+
+    For batches of a stream that an operator called restored, and for records that an earlier version could not read. Erased batches are left alone.
+    """
+    for batch_id in batch_ids:
+        loaded = load(conn, batch_id)
+        if loaded is not None:
+            unproject(conn, [batch_id])
+            project(conn, *loaded)
+
+
+def unproject(conn: sqlite3.Connection, batch_ids: Iterable[int]) -> None:
+    """Take away what these batches told: for streams that an operator called copied. Sightings and consumables stay until the next reading."""
+    for batch_id in batch_ids:
+        row = conn.execute("SELECT terminal, stream, no FROM batch WHERE id = ?", (batch_id,)).fetchone()
+        if row is None:
+            continue
+        terminal, stream, no = row
+        slots = _delete_rows(conn, terminal, batch_id)
+        episodes.take_back(conn, terminal, batch_id)
+        conn.execute("DELETE FROM clock_fix WHERE terminal = ? AND batch = ?", (terminal, batch_id))
+        if no == 1:
+            conn.execute("DELETE FROM boot WHERE stream = ?", (stream,))
+        for slot in sorted(slots):
+            _settle_device(conn, terminal, slot)
+
+
+def load(conn: sqlite3.Connection, batch_id: int) -> tuple[StoredBatch, list[DecodedRecord]] | None:
+    """A stored batch read again from its envelope, without what this version cannot read; None for a loss notice or an erased envelope."""
+    row = conn.execute(
+        "SELECT b.terminal, b.stream, b.no, s.boot_id, b.received_ms, b.committed_ms, b.disputed, b.envelope, b.kind"
+        " FROM batch b JOIN stream s ON s.stream = b.stream WHERE b.id = ?",
+        (batch_id,),
+    ).fetchone()
+    if row is None or row[8] != "data" or row[7] is None:
+        return None
+    terminal, stream, no, boot_id, received_ms, committed_ms, disputed, raw, _ = row
+    envelope = cose.parse(raw, ENVELOPE_MAX_BYTES)
+    # It was verified before it was stored; only the payload is of interest here.
+    opened = cose.Opened(payload=envelope.payload, kid=envelope.kid, digest=b"", raw=raw)
+    records = list(_decoded(read_batch(opened).records))
+    return StoredBatch(batch_id, terminal, stream, no, boot_id, received_ms, committed_ms, bool(disputed)), records
+
+
+def _decoded(items: list[Any]) -> Iterable[DecodedRecord]:
+    for idx, item in enumerate(items):
+        try:
+            record = decode_record(item)
+            body = body_of(record)
+        except RecordError:
+            continue
+        if body is not None:
+            yield DecodedRecord(idx, record.wall_ms, record.quality, record.boot_ms, body)
+
+
+# Writing --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _write(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[DecodedRecord], timing: Timing) -> None:
+    work = Work(conn, batch)
+    groups: defaultdict[type[Body], list[Item[Any]]] = defaultdict(list)
+    for item in _items(batch, records, timing):
+        groups[type(item.body)].append(item)
+    for kind, items in groups.items():
+        writer = _WRITERS.get(kind)
+        if writer is not None:
+            writer(work, items)
+    work.finish()
+
+
+def _items(batch: StoredBatch, records: Sequence[DecodedRecord], timing: Timing) -> list[Item[Any]]:
+    times = BatchTimes(timing, batch.received_ms, max(record.boot_ms for record in records))
+    items = []
+    for record in records:
+        at_ms = times.at_ms(record.wall_ms, record.quality, record.boot_ms)
+        items.append(Item(record.idx, at_ms, at_ms - record.wall_ms, record.body))
+    return items
+
+
+# Clock ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def _boot_key(batch: StoredBatch) -> bytes:
+    return batch.stream if batch.boot_id == _NO_BOOT_ID else batch.boot_id
+
+
+def _take_fixes(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[DecodedRecord]) -> tuple[Timing | None, Timing]:
+    """(timing before, timing after) the fixed points of this batch; before is None if they change no earlier time."""
+    known = [
+        Fix(*row)
+        for row in conn.execute(
+            "SELECT boot_ms, wall_ms FROM clock_fix WHERE terminal = ? AND boot_id = ? AND quality = 'synced'",
+            (batch.terminal, _boot_key(batch)),
+        )
+    ]
+    told = [record.body for record in records if type(record.body) is Clock]
+    if not told:
+        return None, Timing(known)
+    if not batch.disputed:
+        _store_fixes(conn, batch, told)
+    timing = before = Timing(known)
+    earlier_stand = True
+    for clock in told:
+        if clock.quality is ClockQuality.SYNCED and not _is_beyond(clock, batch):
+            fix = Fix(clock.boot_ms, clock.wall_ms)
+            earlier_stand = earlier_stand and timing.adds_nothing(fix)
+            known.append(fix)
+            timing = Timing(known)
+    return (None if earlier_stand or batch.disputed else before), timing
+
+
+def _is_beyond(clock: Clock, batch: StoredBatch) -> bool:
+    return clock.wall_ms > batch.received_ms + CREDIBLE_MS
+
+
+def _store_fixes(conn: sqlite3.Connection, batch: StoredBatch, clocks: Sequence[Clock]) -> None:
+    conn.executemany(
+        "INSERT OR IGNORE INTO clock_fix (terminal, boot_id, boot_ms, wall_ms, quality, batch) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                batch.terminal,
+                _boot_key(batch),
+                clock.boot_ms,
+                clock.wall_ms,
+                _BEYOND_ARRIVAL if _is_beyond(clock, batch) else clock.quality.value,
+                batch.id,
+            )
+            for clock in clocks
+        ],
+    )
+
+
+def _correct_earlier(conn: sqlite3.Connection, cause: StoredBatch, before: Timing, after: Timing) -> None:
+    """Give the other batches of this boot the times that the new fixed point says."""
+    where, key = ("s.stream = ?", cause.stream) if cause.boot_id == _NO_BOOT_ID else ("s.boot_id = ?", cause.boot_id)
+    rows = conn.execute(
+        "SELECT b.id FROM stream s JOIN batch b ON b.stream = s.stream"  # noqa: S608 - one of two constants
+        f" WHERE s.terminal = ? AND {where} AND b.disputed = 0 AND b.kind = 'data' AND b.id <> ? ORDER BY b.stream, b.no",
+        (cause.terminal, key, cause.id),
+    ).fetchall()
+    loaded = [found for (batch_id,) in rows if (found := load(conn, batch_id)) is not None]
+    moved = {batch.id for batch, records in loaded if _times(batch, records, before) != _times(batch, records, after)}
+    if not moved:
+        return
+    slots: set[str] = set()
+    for batch, records in loaded:
+        if batch.id in moved:
+            slots |= _forget(conn, batch, records, before, after)
+    # The whole boot is written again, because a wrong time may also have kept a newer state of another batch out.
+    for batch, records in loaded:
+        _write(conn, batch, records, after)
+    for slot in sorted(slots):
+        _settle_device(conn, cause.terminal, slot)
+
+
+def _times(batch: StoredBatch, records: Sequence[DecodedRecord], timing: Timing) -> list[int]:
+    return [item.at_ms for item in _items(batch, records, timing)] if records else []
+
+
+def _forget(
+    conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[DecodedRecord], before: Timing, after: Timing
+) -> set[str]:
+    """Take away rows with wrong times; faults move in place. Returns the device slots concerned."""
+    terminal = batch.terminal
+    for old, new in zip(_items(batch, records, before), _items(batch, records, after), strict=True):
+        body = new.body
+        if isinstance(body, Fault):
+            episodes.move(conn, terminal, batch.id, old, new, is_late(new.at_ms, batch.received_ms))
+        elif isinstance(body, Sighting):
+            conn.execute("DELETE FROM sighting WHERE terminal = ? AND port = ? AND at_ms = ?", (terminal, body.port, old.at_ms))
+        elif isinstance(body, Consumable):
+            conn.execute(
+                "DELETE FROM consumable WHERE terminal = ? AND slot = ? AND item = ? AND at_ms = ?",
+                (terminal, body.slot, body.item, old.at_ms),
+            )
+        elif isinstance(body, Boot):
+            conn.execute("DELETE FROM boot WHERE stream = ?", (batch.stream,))
+    return _delete_rows(conn, terminal, batch.id)
+
+
+def _delete_rows(conn: sqlite3.Connection, terminal: str, batch_id: int) -> set[str]:
+    """Delete what carries (batch, idx), mark the days it counted in; returns the device slots it told of."""
+    days = {
+        row[0]
+        for table in ("session", "rating", "queue_event")
+        for row in conn.execute(f"SELECT DISTINCT day FROM {table} WHERE batch = ?", (batch_id,))  # noqa: S608 - constants
+    }
+    for from_ms, to_ms in conn.execute("SELECT from_ms, to_ms FROM serviceability WHERE batch = ?", (batch_id,)).fetchall():
+        days.update(local_days(from_ms, to_ms, zone_of_terminal(conn, terminal)))
+    mark_dirty(conn, terminal, days)
+    slots = {row[0] for row in conn.execute("SELECT DISTINCT slot FROM device_change WHERE batch = ?", (batch_id,))}
+    for table in _BY_BATCH:
+        conn.execute(f"DELETE FROM {table} WHERE batch = ?", (batch_id,))  # noqa: S608 - constants
+    return slots
+
+
+_BY_BATCH = (
+    "session",
+    "rating",
+    "queue_event",
+    "counters",
+    "serviceability",
+    "host_health",
+    "reading",
+    "link_event",
+    "device_change",
+)
+
+
+def _settle_device(conn: sqlite3.Connection, terminal: str, slot: str) -> None:
+    """Make the newest change of the history the current row, reading it again from its envelope if it is another than now."""
+    newest = devices.newest_change(conn, terminal, slot)
+    now = conn.execute("SELECT batch, idx FROM device WHERE terminal = ? AND slot = ?", (terminal, slot)).fetchone()
+    if newest is None:
+        conn.execute("DELETE FROM device WHERE terminal = ? AND slot = ?", (terminal, slot))
+        return
+    loaded = load(conn, newest[0]) if newest != now else None
+    if loaded is not None:
+        batch, records = loaded
+        _, timing = _take_fixes(conn, batch, records)
+        item = next(item for item in _items(batch, records, timing) if item.idx == newest[1])
+        devices.put_current(conn, terminal, batch.id, [(item, item.at_ms)])
+    conn.execute(
+        "UPDATE device SET at_ms = (SELECT at_ms FROM device_change WHERE batch = device.batch AND idx = device.idx)"
+        " WHERE terminal = ? AND slot = ? AND EXISTS (SELECT 1 FROM device_change WHERE batch = device.batch AND idx = device.idx)",
+        (terminal, slot),
+    )
+    devices.renew_since(conn, terminal, slot)
