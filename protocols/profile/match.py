@@ -1,7 +1,8 @@
 """Finds the profile for a device that was seen: by numeric specificity, a tie is an error, no fit is None. Never guesses.
 
 A serial adapter identifies nobody. Behind it the device is asked (`probes`), and only at ports that the terminal's inventory lists; or the
-inventory says what is there (`by_slot` rules, used when a kind is given).
+inventory says what is there (`by_slot` rules, used when a kind is given). Where both exist, ask first: a device that does not answer is still
+what the inventory calls it, and its silence is a fault.
 A unit may be seen on two buses at once (a scanner as USB device and as input node): the caller treats sightings with one `usb_path` as one unit.
 """
 
@@ -74,14 +75,16 @@ def probe_fits(probe: Probe, reply: bytes) -> bool:
 
 
 def candidates(seen: Seen, profiles: Iterable[Profile], *, kind: Kind | None = None) -> tuple[Candidate, ...]:
-    """All profiles with a rule that fits, each with its best rule, most specific first."""
+    """All profiles with a rule that fits, each with its best rule that asks and its best that does not, most specific first."""
     found: list[Candidate] = []
     for profile in profiles:
         if kind is not None and profile.kind is not kind:
             continue
         fits = [candidate for rule in profile.match for candidate in _fit(seen, profile, rule, kind)]
-        if fits:
-            found.append(max(fits, key=lambda candidate: candidate.specificity))
+        for asking in (False, True):
+            ways = [candidate for candidate in fits if (candidate.probe is not None) is asking]
+            if ways:
+                found.append(max(ways, key=lambda candidate: candidate.specificity))
     return tuple(sorted(found, key=lambda candidate: (-candidate.specificity, candidate.profile.id)))
 
 
@@ -105,7 +108,7 @@ def _fit(seen: Seen, profile: Profile, rule: Match, kind: Kind | None) -> Iterat
     if score is None:
         return
     if isinstance(rule, SerialMatch):
-        if rule.by_slot and kind is None:
+        if rule.by_name or (rule.by_slot and kind is None):
             return
         yield Candidate(profile, score, rule.probe)
     else:

@@ -132,17 +132,19 @@ class Probe(_Table, frozen=True, kw_only=True):
 
 
 class SerialMatch(_Table, frozen=True, kw_only=True, tag_field="bus", tag="serial"):
-    """A serial port. An adapter identifies nobody, so the device is asked (`probe`) or the inventory decides (`by_slot`)."""
+    """A serial port. An adapter identifies nobody, so the device is asked (`probe`) or the inventory decides (the others)."""
 
     adapters: Annotated[tuple[UsbId, ...], Meta(max_length=16)] = ()
     """Empty: any serial port."""
     probe: Probe | None = None
     by_slot: bool = False
     """Only where the inventory names this kind at this port."""
+    by_name: bool = False
+    """Only where the inventory names this very profile."""
 
     def __post_init__(self) -> None:
-        if (self.probe is None) == (not self.by_slot):
-            raise ValueError("needs either probe or by_slot")
+        if (self.probe is not None) + self.by_slot + self.by_name != 1:
+            raise ValueError("needs one of probe, by_slot and by_name")
 
 
 class CdcMatch(_Table, frozen=True, kw_only=True, tag_field="bus", tag="cdc"):
@@ -293,7 +295,7 @@ class ScannerOptions(_Table, frozen=True, kw_only=True):
     """What ends a code as the unit is set up here; others count as a lost suffix."""
     dialect: Literal["unified", "zone", "none"] = "none"
     """How a unit in serial mode is asked: Newland unified commands, the older engines' zone reads, or not at all."""
-    other_mode: Annotated[tuple[OtherMode, ...], Meta(max_length=8)] = ()
+    other_mode: Annotated[tuple[OtherMode, ...], Meta(max_length=16)] = ()
 
 
 class NamedKey(_Table, frozen=True, kw_only=True):
