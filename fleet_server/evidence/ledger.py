@@ -42,11 +42,16 @@ class Projection(Protocol):
 
 @dataclass
 class Greeting:
-    """What the connection of a terminal has said so far: the nonce it was given, and its birth's spans."""
+    """What the connection of a terminal has said so far: the nonce it was given, and its birth."""
 
     nonce: bytes
     spans: Mapping[bytes, Held] = field(default_factory=dict)
-    greeted: bool = False
+    birth: bytes = b""
+    """The signed birth; kept as evidence once it closes a hole."""
+
+    @property
+    def greeted(self) -> bool:
+        return bool(self.birth)
 
 
 @dataclass(frozen=True)
@@ -251,9 +256,28 @@ class Ledger:
         if decision.hole is not None:
             first, last = decision.hole
             self.conn.execute(
-                "INSERT INTO hole (stream, first_no, last_no, terminal, prev_digest, next_prev, closed_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (at.stream, first, last, terminal, view.head_digest, at.prev, now_ms),
+                "INSERT INTO hole (stream, first_no, last_no, terminal, prev_digest, next_prev, birth_id, closed_ms) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    at.stream,
+                    first,
+                    last,
+                    terminal,
+                    view.head_digest,
+                    at.prev,
+                    self._keep_birth(terminal, story.greeting, now_ms),
+                    now_ms,
+                ),
             )
+
+    def _keep_birth(self, terminal: str, greeting: Greeting | None, now_ms: int) -> int:
+        """Store the birth that explains a hole, as its reason."""
+        assert greeting is not None  # a hole is only closed on a birth's word
+        cursor = self.conn.execute(
+            "INSERT INTO birth (terminal, received_ms, envelope) VALUES (?, ?, ?)", (terminal, now_ms, greeting.birth)
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
 
     def _open_stream(
         self, terminal: str, at: Position, decision: Decision, batch: batches.Batch | None, loss: batches.Loss | None, now_ms: int
@@ -400,7 +424,7 @@ class _Story:
     """Answers the rules' questions from the database and from the birth of this connection."""
 
     def __init__(self, conn: sqlite3.Connection, greeting: Greeting | None) -> None:
-        self._conn, self._greeting = conn, greeting
+        self._conn, self.greeting = conn, greeting
         self._views: dict[bytes, StreamView] = {}
 
     def view(self, stream: bytes) -> StreamView:
@@ -413,7 +437,7 @@ class _Story:
         return None if row is None else Stored(bytes(row[0]), row[1] == "loss")
 
     def span(self, stream: bytes) -> Held | None:
-        return None if self._greeting is None else self._greeting.spans.get(stream)
+        return None if self.greeting is None else self.greeting.spans.get(stream)
 
     def has_child(self, parent: batches.Parent) -> bool:
         query = "SELECT 1 FROM stream WHERE parent_stream = ? AND parent_no = ? AND parent_digest = ? LIMIT 1"

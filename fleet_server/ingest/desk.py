@@ -174,7 +174,7 @@ class Desk:
             self._quarantine(terminal, message, "staleNonce", now_ms)
             return
         greeting.spans = {held.stream: held for held in birth.held}
-        greeting.greeted = True
+        greeting.birth = opened.raw
         self.tally.births += 1
         self._presence.born(self._ledger.conn, terminal, birth, now_ms)
         head = messages.Head(nonce=birth.nonce, heads=self._ledger.heads(birth.held))

@@ -106,5 +106,4 @@ class Worker:
 
 
 def _incoming(message: aiomqtt.Message) -> Incoming:
-    payload = message.payload
-    return Incoming(str(message.topic), payload if isinstance(payload, bytes) else b"")
+    return Incoming(str(message.topic), message.payload)
