@@ -33,6 +33,7 @@ BROWN_OUT_DARK_S = 2.0
 STALL_S = 30.0
 PACE_BYTES = 32
 """A paced serial answer is delivered in pieces of this size, so that frames arrive cut and an unplug can hit one in the middle."""
+MAX_WAITING_PIECES = 2048
 BITS_PER_BYTE = 10
 """8N1: start bit, eight data bits, stop bit."""
 
@@ -340,7 +341,7 @@ class Model:
                 self.on_power_cycle(now)
             self._dark = dark
         if self.plugged and not self.is_mute:
-            self.run_mechanism(now)
+            self._catch_up(now)
 
     def notify(self) -> None:
         for listener in tuple(self._listeners):
@@ -351,6 +352,14 @@ class Model:
 
     # ------------------------------------------------------------------ private
 
+    def _catch_up(self, now: float) -> None:
+        """Run the mechanism at each moment it asked for, so that a late look finds what an early one would have."""
+        due = self.mechanism_due()
+        while due is not None and due <= now:
+            self.run_mechanism(due)
+            following = self.mechanism_due()
+            due = following if following is None or following > due else None
+
     def _next_brown_out_change(self) -> float:
         periods, phase = divmod(self._brown_out_seen - self._brown_out_since, BROWN_OUT_PERIOD_S)
         change = BROWN_OUT_DARK_S if phase < BROWN_OUT_DARK_S else BROWN_OUT_PERIOD_S
@@ -360,6 +369,8 @@ class Model:
         queue = self._queues.setdefault(endpoint, deque())
         if queue:
             due = max(due, queue[-1].due)
+        if len(queue) >= MAX_WAITING_PIECES:
+            return  # nobody reads; a device does not remember for ever either
         queue.append(_Pending(due, data))
 
     def _line_fault_set(self, name: str, now: float) -> None:
