@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from edge_agent.outbox.errors import OutboxFull
 from edge_agent.outbox.store import Outbox
@@ -21,9 +21,12 @@ class Recorder:
         self._outbox, self._on_sealed, self._seal_after_s = outbox, on_sealed, seal_after_s
         self._timer: asyncio.TimerHandle | None = None
 
-    def capture(self, body: Body, *, urgent: bool = False) -> None:
-        """Durable when it returns; sealed at once if `urgent`, else within five seconds. Raises CaptureRefused or OutboxFull."""
-        self._outbox.capture(body, urgent=urgent)
+    def capture(self, body: Body, *, urgent: bool = False, memory: Mapping[str, bytes] | None = None) -> None:
+        """Durable when it returns, with `memory` put in the same transaction; sealed at once if `urgent`, else within five seconds.
+
+        Raises CaptureRefused or OutboxFull.
+        """
+        self._outbox.capture(body, urgent=urgent, memory=memory)
         if urgent or self._outbox.seal_due_s() == 0.0:
             self.seal()
         elif self._timer is None:

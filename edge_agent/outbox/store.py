@@ -7,7 +7,7 @@ import importlib.resources
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -194,22 +194,32 @@ class Outbox:
 
     # -- capture and seal --------------------------------------------------------------------------------------------
 
-    def capture(self, body: records.Body, *, urgent: bool = False) -> None:
+    def capture(self, body: records.Body, *, urgent: bool = False, memory: Mapping[str, bytes] | None = None) -> None:
         """Make one fact durable. Raises CaptureRefused (does not fit its schema) or OutboxFull (no space, even after purging)."""
-        self.capture_many((body,), urgent=urgent)
+        self.capture_many((body,), urgent=urgent, memory=memory)
 
-    def capture_many(self, bodies: Sequence[records.Body], *, urgent: bool = False, wall_ms: int | None = None) -> None:
-        """Make several facts durable in one transaction. `wall_ms` overrides the clock for facts measured elsewhere."""
+    def capture_many(
+        self,
+        bodies: Sequence[records.Body],
+        *,
+        urgent: bool = False,
+        wall_ms: int | None = None,
+        memory: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Make several facts durable in one transaction. `wall_ms` overrides the clock for facts measured elsewhere.
+
+        `memory`: values to `put` in the same transaction, so that a module's memory and its records never disagree.
+        """
         self._current()
         encoded = [self._encode(body, wall_ms) for body in bodies]
         try:
-            self._write_pending(bodies, encoded, urgent)
+            self._write_pending(bodies, encoded, urgent, memory or {})
         except OutboxFull:
             if not self._make_room(sum(map(len, encoded)) + 4096):
                 self._refused += len(bodies)
                 raise
             try:
-                self._write_pending(bodies, encoded, urgent)
+                self._write_pending(bodies, encoded, urgent, memory or {})
             except OutboxFull:
                 self._refused += len(bodies)
                 raise
@@ -353,7 +363,10 @@ class Outbox:
 
     def put(self, key: str, value: bytes) -> None:
         with self._transaction():
-            self._db.execute("INSERT INTO kv VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+            self._put(key, value)
+
+    def _put(self, key: str, value: bytes) -> None:
+        self._db.execute("INSERT INTO kv VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
@@ -369,10 +382,14 @@ class Outbox:
         except records.RecordError as err:
             raise CaptureRefused(str(err)) from err
 
-    def _write_pending(self, bodies: Sequence[records.Body], encoded: Sequence[bytes], urgent: bool) -> None:
+    def _write_pending(
+        self, bodies: Sequence[records.Body], encoded: Sequence[bytes], urgent: bool, memory: Mapping[str, bytes]
+    ) -> None:
         with self._transaction():
             for body, record in zip(bodies, encoded, strict=True):
                 self._insert_pending(body, record, urgent)
+            for key, value in memory.items():
+                self._put(key, value)
 
     def _insert_pending(self, body: records.Body, record: bytes, urgent: bool) -> None:
         kind = records.KIND_OF[type(body)]
