@@ -231,7 +231,7 @@ class SmallFleet:
                 fleet.connections_with_bytes += 1
                 ask = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 fleet.requests.append((self.path, ask))
-                certificate = self.connection.getpeercert()  # type: ignore[attr-defined]  # wrapped in TLS above
+                certificate = self.connection.getpeercert()
                 subject = [pair[0][1] for pair in certificate["subject"]] if certificate else [None]
                 fleet.peers.append(subject[0])
                 if fleet.refuse is not None:

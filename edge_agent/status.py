@@ -1,0 +1,153 @@
+"""Owns the answer to "what works?": the document for the kiosk application's out-of-service page and for `edge-agent doctor`.
+
+Plain values and pure rules; whoever knows devices and faults passes them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from protocols.canon.faults import FAULTS
+from protocols.canon.words import Severity
+from protocols.contract.records import Device, Fault, Sighting
+
+Service = Literal["usable", "partial", "unusable"]
+
+_STOPS_SERVICE = frozenset({Severity.P1, Severity.P2})
+_APPLICATION = "APP."
+
+
+class FaultStatus(msgspec.Struct, frozen=True, kw_only=True):
+    code: str
+    severity: Severity
+    since_ms: int
+    zh: str
+    en: str
+    hint_zh: str
+    hint_en: str
+
+
+class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One place of the inventory. `works` is False while a P1 or P2 fault of it is open."""
+
+    slot: str
+    family: str
+    mandatory: bool
+    works: bool
+    device: str
+    paper: str
+    toner: str
+    media: str
+    cover: str
+    profile: str | None
+    port: str | None
+    faults: tuple[FaultStatus, ...]
+
+
+class UnknownDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """Hardware without a profile."""
+
+    bus: str
+    port: str
+    vid: int | None
+    pid: int | None
+
+
+class UplinkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    connected: bool
+    reason: str
+    waiting_batches: int
+    acknowledged: bool
+    """False: connected, but the server has not acknowledged anything for minutes."""
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    terminal: str
+    agent: str
+    service: Service
+    idle: bool
+    slots: tuple[SlotStatus, ...]
+    faults: tuple[FaultStatus, ...]
+    """Of the terminal itself: network, host, application."""
+    unknown: tuple[UnknownDevice, ...]
+    uplink: UplinkStatus
+
+
+class SlotView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one slot: its place in the inventory and its last state, if any was seen yet."""
+
+    slot: str
+    family: str
+    mandatory: bool
+    state: Device | None
+
+
+def service(faults: Iterable[Fault]) -> Service:
+    """Unusable: an open P1 or P2 fault of a mandatory slot or of the application. Partial: any other of P1 to P3 on a device or the application."""
+    worst: Service = "usable"
+    for fault in faults:
+        of_application = fault.slot is None and fault.code.startswith(_APPLICATION)
+        if fault.severity in _STOPS_SERVICE and (of_application or (fault.slot is not None and fault.mandatory)):
+            return "unusable"
+        if fault.severity is not Severity.P4 and (of_application or fault.slot is not None):
+            worst = "partial"
+    return worst
+
+
+def document(
+    *,
+    terminal: str,
+    agent: str,
+    idle: bool,
+    slots: Iterable[SlotView],
+    faults: Iterable[Fault],
+    sightings: Iterable[Sighting],
+    uplink: UplinkStatus,
+) -> StatusDocument:
+    """Put together what each part knows."""
+    open_faults = tuple(faults)
+    return StatusDocument(
+        terminal=terminal,
+        agent=agent,
+        service=service(open_faults),
+        idle=idle,
+        slots=tuple(_slot(view, open_faults) for view in slots),
+        faults=tuple(_fault(fault) for fault in open_faults if fault.slot is None),
+        unknown=tuple(UnknownDevice(bus=one.bus, port=one.port, vid=one.vid, pid=one.pid) for one in sightings if one.present),
+        uplink=uplink,
+    )
+
+
+def _slot(view: SlotView, faults: tuple[Fault, ...]) -> SlotStatus:
+    own = tuple(fault for fault in faults if fault.slot == view.slot)
+    state = view.state
+    return SlotStatus(
+        slot=view.slot,
+        family=view.family,
+        mandatory=view.mandatory,
+        works=not any(fault.severity in _STOPS_SERVICE for fault in own),
+        device=state.device if state else "unknown",
+        paper=state.paper if state else "unknown",
+        toner=state.toner if state else "unknown",
+        media=state.media if state else "unknown",
+        cover=state.cover if state else "unknown",
+        profile=state.profile if state else None,
+        port=state.port if state else None,
+        faults=tuple(_fault(fault) for fault in own),
+    )
+
+
+def _fault(fault: Fault) -> FaultStatus:
+    kind = FAULTS.get(fault.code)
+    return FaultStatus(
+        code=fault.code,
+        severity=fault.severity,
+        since_ms=fault.since_ms,
+        zh=kind.zh if kind else fault.code,
+        en=kind.en if kind else fault.code,
+        hint_zh=kind.hint_zh if kind else "",
+        hint_en=kind.hint_en if kind else "",
+    )
