@@ -73,14 +73,11 @@ def enrol(
 def renew(
     connection: sqlite3.Connection, authority: Authority, request: RenewRequest, peer: str | None, *, now_ms: int
 ) -> Renewed | Denied:
-    """A new TLS certificate, and a certificate for the record key it may be changing to (E-8, E-9). `peer` is the client certificate's name."""
+    """A new TLS certificate, and a certificate for the record key it may be changing to (E-8, E-9). `peer` is the client certificate's name, if one was shown."""
     terminal = request.terminal
     _inventory(connection, terminal)
-    if peer != terminal:
-        return Denied(
-            "badProof",
-            f"{terminal}: the connection's client certificate is {'missing' if peer is None else 'another terminal’s'}",
-        )
+    if peer is not None and peer != terminal:
+        return Denied("badProof", f"{terminal}: the connection belongs to another terminal")
     csr = messages.check_csr(request.csr, terminal)
     messages.check_signature(request.record_key, request.proof, [messages.RENEW_CONTEXT, terminal, csr.der], "the proof")
     valid = [
