@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from protocols.codecs.keys import InputEvent
+from protocols.codecs.keys import InputEvent as InputEvent  # part of the ports' shape: simulators take it from here
 
 if TYPE_CHECKING:
     from protocols.profile.schema import Profile

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import usb.core
@@ -24,6 +25,8 @@ T = TypeVar("T")
 OPEN_TIMEOUT_S = 6.0
 CLOSE_TIMEOUT_S = 6.0
 """A transfer in progress ends by its own time-out before the device can be released."""
+READ_SLICE_S = 0.5
+"""A long wait is made of short ones, so that closing never waits longer."""
 BACKLOG_MAX_BYTES = 64 * 1024
 HUB_CLASS = 0x09
 
@@ -76,10 +79,15 @@ class UsbDevicePort:
     async def read_from(self, endpoint: int, *, max_bytes: int, timeout_s: float) -> bytes:
         """Whole packets are read, because a shorter buffer overflows in libusb; what was not asked for waits for the next call."""
         backlog = self._backlog.setdefault(endpoint, bytearray())
-        if not backlog:
-            packet = self._claim.packet_sizes.get(endpoint, 64)
-            size = min(BACKLOG_MAX_BYTES, -(-max_bytes // packet) * packet)
-            backlog += await self._run(lambda: _read(self._device, endpoint, size, _millis(timeout_s), self._name))
+        packet = self._claim.packet_sizes.get(endpoint, 64)
+        size = min(BACKLOG_MAX_BYTES, -(-max_bytes // packet) * packet)
+        left_s = timeout_s
+        while not backlog:
+            slice_ms = _millis(min(left_s, READ_SLICE_S))
+            backlog += await self._run(partial(_read, self._device, endpoint, size, slice_ms, self._name))
+            left_s -= slice_ms / 1000
+            if left_s <= 0:
+                break
         taken = bytes(backlog[:max_bytes])
         del backlog[:max_bytes]
         return taken

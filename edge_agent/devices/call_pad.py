@@ -1,0 +1,237 @@
+"""A bus of call pads with their evaluators: polls each pad, acknowledges what it sends, turns keys into queue events and ratings.
+
+One driver serves all pads of a port. Keys are staff's; a digit alone means nothing here and is not kept. A pad repeats a frame whose echo it did not
+hear: the repeat is acknowledged again and counted once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from edge_agent.clock import Clock, ClockReading
+from edge_agent.devices.base import Observation, SlotBinding, Tally, judged_tails, silent
+from edge_agent.devices.window import RateWindow
+from edge_agent.faults import Condition
+from edge_agent.transports.base import BytePort, PortStalled
+from protocols.canon.words import DeviceState, SuggestedAction
+from protocols.codecs import callpad
+from protocols.contract.records import Evidence, Queue, Rating
+from protocols.errors import LineError, ProtocolError
+from protocols.profile.schema import CallPadOptions
+
+WRITE_TIMEOUT_S = 0.5
+ANSWER_TIMEOUT_S = 0.1
+"""50-100 ms per pad is what installers of such buses plan with; an answer has 8 bytes, 9 ms at 9600 baud."""
+READ_BYTES = 1024
+REPEAT_WITHIN_MS = 700
+"""A pad repeats an unacknowledged frame after half a second; nobody presses one key twice that regularly."""
+STUCK_PRESSES = 8
+STUCK_WINDOW_MS = 6_000
+POLLED_EVERY_S = 0.1
+
+
+@dataclass(slots=True)
+class _Pad:
+    bound: SlotBinding
+    address: int
+    sequence: callpad.KeySequence = field(default_factory=callpad.KeySequence)
+    misses: int = 0
+    answered: bool = False
+    spoiled: bool = False
+    noise: RateWindow = field(default_factory=lambda: RateWindow(size=10, least=4, high=0.4))
+    last_raw: bytes = field(default=b"", repr=False)
+    last_raw_ms: int = 0
+    same_key_ms: deque[int] = field(default_factory=lambda: deque(maxlen=STUCK_PRESSES))
+    stuck: bool = False
+
+
+class CallPadBus:
+    """All pads behind one port; the bindings share one profile's framing."""
+
+    def __init__(self, port: BytePort, pads: Sequence[SlotBinding], clock: Clock) -> None:
+        profile = pads[0].profile
+        self._port = port
+        self._clock = clock
+        self._options = profile.callpad or CallPadOptions()
+        self._rules = self._options.rules()
+        self._hears_itself = profile.transport.serial is not None and profile.transport.serial.local_echo
+        self._reader = callpad.CallPadReader(self._rules)
+        self._pads = {pad.address: pad for pad in _addressed(pads, self._options.addresses)}
+        self._every_s = profile.poll.every_s if profile.poll else 5.0
+        self._bus_noise = RateWindow(size=30, least=6, high=0.2)
+        self._found: list[Observation] = []
+        self._turn = 0
+
+    @property
+    def poll_every_s(self) -> float:
+        return min(self._every_s, 1.0) if any(pad.misses for pad in self._pads.values()) else self._every_s
+
+    @property
+    def poll_budget_s(self) -> float:
+        return len(self._pads) * (2 * ANSWER_TIMEOUT_S + WRITE_TIMEOUT_S) + 1.0
+
+    async def poll(self, now: ClockReading) -> list[Observation]:
+        for pad in self._pads.values():
+            await self._ask(pad)
+        observations = self._take_found()
+        dead_bus = not any(pad.answered or pad.spoiled for pad in self._pads.values())
+        for index, pad in enumerate(self._pads.values()):
+            observations.append(self._judge(pad, dead_bus=dead_bus, first=index == 0))
+        return observations
+
+    async def listen(self, timeout_s: float) -> list[Observation]:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while (left_s := deadline_s - loop.time()) > 0:
+            if self._options.polled:
+                await asyncio.sleep(min(left_s, POLLED_EVERY_S))
+                await self._ask(self._next_pad())
+            else:
+                await self._receive(left_s)
+            if self._found:
+                return self._take_found()
+        return []
+
+    async def stop(self) -> None:
+        return
+
+    def _next_pad(self) -> _Pad:
+        pads = list(self._pads.values())
+        self._turn = (self._turn + 1) % len(pads)
+        return pads[self._turn]
+
+    async def _ask(self, pad: _Pad) -> None:
+        """Poll one pad and note whether it answered, or whether something spoiled came instead."""
+        pad.answered = pad.spoiled = False
+        try:
+            await self._send(callpad.encode_poll(pad.address, self._rules))
+            loop = asyncio.get_running_loop()
+            deadline_s = loop.time() + ANSWER_TIMEOUT_S
+            while not pad.answered and (left_s := deadline_s - loop.time()) > 0:
+                noise_before = self._reader.noise_bytes
+                await self._receive(left_s, asked=pad)
+                pad.spoiled = pad.spoiled or self._reader.noise_bytes > noise_before
+        except PortStalled:
+            pass  # the same as no answer
+        pad.noise.add(pad.spoiled and not pad.answered)
+        self._bus_noise.add(pad.spoiled)
+        pad.misses = 0 if pad.answered else pad.misses + 1
+
+    async def _send(self, frame: bytes) -> None:
+        if self._hears_itself:
+            self._reader.expect_echo(frame)
+        await self._port.write(frame, timeout_s=WRITE_TIMEOUT_S)
+
+    async def _receive(self, timeout_s: float, *, asked: _Pad | None = None) -> None:
+        self._reader.feed(await self._port.read(max_bytes=READ_BYTES, timeout_s=timeout_s))
+        while True:
+            try:
+                frame = self._reader.next_event()
+            except LineError:
+                if asked is not None:
+                    asked.spoiled = True
+                continue
+            except ProtocolError:
+                continue
+            if frame is None:
+                return
+            await self._handle(frame)
+
+    async def _handle(self, frame: callpad.PadFrame) -> None:
+        pad = self._pads.get(frame.address)
+        if pad is None:
+            return  # not of this terminal's inventory
+        pad.answered = True
+        if not frame.data:
+            return  # the echo of our poll
+        if self._options.echo_ack and not self._options.polled:
+            await self._send(frame.raw)
+        now_ms = self._clock.boot_ms()
+        repeated = frame.raw == pad.last_raw and now_ms - pad.last_raw_ms < REPEAT_WITHIN_MS and not self._options.polled
+        same_key = frame.raw == pad.last_raw
+        pad.last_raw, pad.last_raw_ms = frame.raw, now_ms
+        self._watch_stuck(pad, same_key, now_ms)
+        if repeated or pad.stuck:
+            return
+        event = self._event_of(pad, frame, now_ms)
+        if event is not None:
+            self._found.append(self._told(pad, event))
+
+    def _watch_stuck(self, pad: _Pad, same_key: bool, now_ms: int) -> None:
+        if not same_key:
+            pad.same_key_ms.clear()
+            pad.stuck = False
+        pad.same_key_ms.append(now_ms)
+        full = len(pad.same_key_ms) == STUCK_PRESSES
+        if not pad.stuck and full and now_ms - pad.same_key_ms[0] <= STUCK_WINDOW_MS:
+            pad.stuck = True
+            self._found.append(self._state(pad, ()))
+
+    def _event_of(self, pad: _Pad, frame: callpad.PadFrame, now_ms: int) -> Queue | Rating | None:
+        level = callpad.rating_of(frame, self._rules)
+        if level is not None:
+            return Rating(level=level, slot=pad.bound.slot)
+        key = callpad.key_of(frame, self._rules)
+        action = None if key is None else pad.sequence.press(key, now_ms / 1000)
+        return None if action is None else Queue(slot=pad.bound.slot, action=action.value)
+
+    def _told(self, pad: _Pad, event: Queue | Rating) -> Observation:
+        return replace(self._state(pad, ()), events=(event,), tally=Tally(ok=1), holds_state=True)
+
+    def _judge(self, pad: _Pad, *, dead_bus: bool, first: bool) -> Observation:
+        if pad.stuck and self._clock.boot_ms() - pad.last_raw_ms > STUCK_WINDOW_MS:
+            pad.stuck = False
+            pad.same_key_ms.clear()
+        if not pad.answered:
+            return self._unanswered(pad, dead_bus=dead_bus, first=first)
+        tails = ["BUS_CRC"] if first and self._bus_noise.is_high else []
+        return self._state(pad, tails)
+
+    def _unanswered(self, pad: _Pad, *, dead_bus: bool, first: bool) -> Observation:
+        query = callpad.encode_poll(pad.address, self._rules)
+        observation = silent(pad.bound, pad.misses, Evidence(codec=callpad.CODEC, query=query))
+        conditions: tuple[Condition, ...] = observation.conditions
+        judged = judged_tails(pad.bound, "BUS_DOWN", "ADDRESS_CONFLICT")
+        if dead_bus and len(self._pads) > 1:
+            # One fault for the bus instead of one for each pad; it stands at the first.
+            needed = conditions[0].count
+            conditions = (Condition(pad.bound.code("BUS_DOWN"), observation.evidence, count=needed),) if first else ()
+        elif pad.noise.is_high:
+            conditions = (Condition(pad.bound.code(self._noise_tail()), observation.evidence),)
+        return replace(observation, conditions=conditions, judged=judged)
+
+    def _noise_tail(self) -> str:
+        """Noise from one address only is two pads with that address; noise from all is the wiring."""
+        noisy = sum(pad.noise.is_high for pad in self._pads.values())
+        return "ADDRESS_CONFLICT" if noisy * 2 <= len(self._pads) or len(self._pads) == 1 else "BUS_CRC"
+
+    def _state(self, pad: _Pad, tails: Sequence[str]) -> Observation:
+        query = callpad.encode_poll(pad.address, self._rules)
+        evidence = Evidence(codec=callpad.CODEC, query=query, reply=query)
+        stuck = ["STUCK_KEY"] if pad.stuck else []
+        return Observation(
+            slot=pad.bound.slot,
+            device=DeviceState.HARDWARE_ERROR if pad.stuck else DeviceState.ONLINE,
+            action=SuggestedAction.CLEAR if pad.stuck else SuggestedAction.NONE,
+            evidence=evidence,
+            conditions=tuple(Condition(pad.bound.code(tail), evidence) for tail in [*stuck, *tails]),
+            judged=judged_tails(pad.bound, "BUS_DOWN", "BUS_CRC", "ADDRESS_CONFLICT", "STUCK_KEY"),
+        )
+
+    def _take_found(self) -> list[Observation]:
+        found, self._found = self._found, []
+        return found
+
+
+def _addressed(pads: Sequence[SlotBinding], defaults: Sequence[int]) -> list[_Pad]:
+    """Each pad with its address of the inventory, else the profile's in order. An evaluator-only slot is a pad like any other."""
+    free = [address for address in defaults if address not in {pad.address for pad in pads}]
+    found = []
+    for pad in pads:
+        address = pad.address if pad.address is not None else (free.pop(0) if free else None)
+        if address is not None:
+            found.append(_Pad(pad, address))
+    return found

@@ -1,0 +1,63 @@
+"""Which driver a profile's family means. The only list of families and drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_agent.clock import Clock
+from edge_agent.devices.base import Driver, SlotBinding
+from edge_agent.transports.base import BytePort, KeyPort, Port, PortRefused, UsbPort
+from protocols.profile.schema import Family
+
+SHARED = frozenset({Family.CALLPAD, Family.MODBUS})
+"""Families whose slots share a port."""
+
+
+def make_driver(port: Port, slots: Sequence[SlotBinding], clock: Clock, *, stays: bool) -> Driver:
+    """The driver of the slots' family. `stays`: the port is held, so settings for watching may be made. PortRefused for a port of the wrong shape."""
+    first = slots[0]
+    family = first.profile.family
+    if isinstance(port, KeyPort):
+        if family is Family.SCANNER_KEYBOARD:
+            from edge_agent.devices.scanner import KeyboardScanner
+
+            return KeyboardScanner(port, first, clock)
+        if family is Family.KEYS:
+            from edge_agent.devices.keypad import Keypad
+
+            return Keypad(port, first, clock)
+    elif isinstance(port, UsbPort) and family in (Family.PJL, Family.USB_PRINTER):
+        from edge_agent.devices.a4_printer import A4Printer
+
+        return A4Printer(port, first, push=stays)
+    elif isinstance(port, BytePort):
+        driver = _byte_driver(port, slots, clock, stays=stays)
+        if driver is not None:
+            return driver
+    raise PortRefused(f"profile {first.profile.id}: family {family} cannot use this kind of port")
+
+
+def _byte_driver(port: BytePort, slots: Sequence[SlotBinding], clock: Clock, *, stays: bool) -> Driver | None:
+    first = slots[0]
+    match first.profile.family:
+        case Family.ESCPOS:
+            from edge_agent.devices.receipt_printer import ReceiptPrinter
+
+            return ReceiptPrinter(port, first, push=stays)
+        case Family.SDT:
+            from edge_agent.devices.id_reader import IdReader
+
+            return IdReader(port, first)
+        case Family.SCANNER_SERIAL:
+            from edge_agent.devices.scanner import SerialScanner
+
+            return SerialScanner(port, first, clock)
+        case Family.CALLPAD:
+            from edge_agent.devices.call_pad import CallPadBus
+
+            return CallPadBus(port, slots, clock)
+        case Family.MODBUS:
+            from edge_agent.devices.modbus_bus import ModbusBus
+
+            return ModbusBus(port, slots)
+    return None

@@ -1,0 +1,109 @@
+"""A hostile or broken device must not cost more than its own slot: bytes are taken at a bounded rate, and every read lets others run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from edge_agent.transports.base import BytePort, KeyPort, Port, SpeedPort, UsbPort
+from protocols.codecs.common import BACKLOG_MAX_BYTES
+from protocols.codecs.keys import InputEvent
+
+BYTES_PER_S = 64 * 1024
+"""Five times a 115200 baud line. A USB scanner or printer says less about itself than a serial line can carry."""
+BURST_BYTES = 256 * 1024
+READ_MAX_BYTES = BACKLOG_MAX_BYTES // 4
+"""A decoder that is fed no more than this between two looks never drops a whole frame."""
+EVENT_BYTES = 24
+MAX_PAUSE_S = 2.0
+
+
+class GuardedPort:
+    """Any port with a budget. `flooded` counts the reads that had to wait for it."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.flooded = 0
+        self._budget = float(BURST_BYTES)
+        self._counted_s = asyncio.get_running_loop().time()
+
+    async def close(self) -> None:
+        await self.port.close()
+
+    async def _spend(self, size_bytes: int) -> None:
+        if size_bytes == 0:
+            return
+        now_s = asyncio.get_running_loop().time()
+        self._budget = min(BURST_BYTES, self._budget + (now_s - self._counted_s) * BYTES_PER_S) - size_bytes
+        self._counted_s = now_s
+        pause_s = 0.0
+        if self._budget < 0:
+            self.flooded += 1
+            pause_s = min(MAX_PAUSE_S, -self._budget / BYTES_PER_S)
+        await asyncio.sleep(pause_s)
+
+
+class GuardedBytePort(GuardedPort):
+    port: BytePort
+
+    async def write(self, data: bytes, *, timeout_s: float) -> None:
+        await self.port.write(data, timeout_s=timeout_s)
+
+    async def read(self, *, max_bytes: int, timeout_s: float) -> bytes:
+        data = await self.port.read(max_bytes=min(max_bytes, READ_MAX_BYTES), timeout_s=max(timeout_s, 0.001))
+        await self._spend(len(data))
+        return data
+
+
+class GuardedSpeedPort(GuardedBytePort):
+    port: SpeedPort
+
+    async def set_baud(self, baud: int) -> None:
+        await self.port.set_baud(baud)
+
+
+class GuardedUsbPort(GuardedBytePort):
+    port: UsbPort
+
+    @property
+    def endpoints_out(self) -> tuple[int, ...]:
+        return self.port.endpoints_out
+
+    @property
+    def endpoints_in(self) -> tuple[int, ...]:
+        return self.port.endpoints_in
+
+    async def write_to(self, endpoint: int, data: bytes, *, timeout_s: float) -> None:
+        await self.port.write_to(endpoint, data, timeout_s=timeout_s)
+
+    async def read_from(self, endpoint: int, *, max_bytes: int, timeout_s: float) -> bytes:
+        size = min(max_bytes, READ_MAX_BYTES)
+        data = await self.port.read_from(endpoint, max_bytes=size, timeout_s=max(timeout_s, 0.001))
+        await self._spend(len(data))
+        return data
+
+    async def control_in(
+        self, request_type: int, request: int, value: int, index: int, length: int, *, timeout_s: float
+    ) -> bytes:
+        return (await self.port.control_in(request_type, request, value, index, length, timeout_s=timeout_s))[:length]
+
+
+class GuardedKeyPort(GuardedPort):
+    port: KeyPort
+
+    async def read_events(self, *, timeout_s: float) -> Sequence[InputEvent]:
+        events = await self.port.read_events(timeout_s=max(timeout_s, 0.001))
+        await self._spend(EVENT_BYTES * len(events))
+        return events
+
+    async def pressed_keys(self) -> frozenset[int]:
+        return await self.port.pressed_keys()
+
+
+def guarded(port: Port) -> GuardedBytePort | GuardedKeyPort:
+    """The same shape as `port`, with a budget."""
+    if isinstance(port, UsbPort):
+        return GuardedUsbPort(port)
+    if isinstance(port, KeyPort):
+        return GuardedKeyPort(port)
+    return GuardedSpeedPort(port) if isinstance(port, SpeedPort) else GuardedBytePort(port)

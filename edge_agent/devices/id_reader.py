@@ -1,0 +1,175 @@
+"""Resident-ID readers (SDT modules): status and module number, over a serial line, whole frames on one USB pair, or split over two.
+
+Never searches, selects or reads: the codec has no such question. What a late answer to somebody else's question carries is blanked by the codec
+before this driver sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from edge_agent.clock import ClockReading
+from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, judged_tails, silent
+from edge_agent.devices.window import RateWindow
+from edge_agent.faults import Condition
+from edge_agent.transports.base import BytePort, PortStalled, SpeedPort, UsbPort
+from protocols.canon.words import DeviceState, SuggestedAction
+from protocols.codecs import sdt
+from protocols.contract.records import Evidence
+from protocols.errors import LineError, ProtocolError
+from protocols.profile.schema import SdtOptions
+
+WRITE_TIMEOUT_S = 1.0
+READ_BYTES = 512
+PROBE_AFTER_MISSES = 3
+PROBE_EVERY_MS = 600_000
+"""Somebody may have stored another speed; the reader is asked at all of them once, and again every ten minutes while it is silent."""
+
+
+class IdReader:
+    """One reader on one port."""
+
+    def __init__(self, port: BytePort | UsbPort, bound: SlotBinding) -> None:
+        self._port = port
+        self._bound = bound
+        self._options = bound.profile.sdt or SdtOptions()
+        self._split = isinstance(port, UsbPort) and len(port.endpoints_out) >= 2 and len(port.endpoints_in) >= 2
+        self._reader = sdt.SdtReader()
+        self._noise = RateWindow()
+        self._misses = 0
+        self._probed_ms: int | None = None
+        self._asset: str | None = None
+        self._asset_asked = False
+
+    @property
+    def poll_every_s(self) -> float:
+        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 30.0
+        return min(every_s, RETRY_S) if self._misses else every_s
+
+    @property
+    def poll_budget_s(self) -> float:
+        return (len(self._options.bauds) + 2) * (sdt.ANSWER_TIMEOUT_S + WRITE_TIMEOUT_S)
+
+    async def poll(self, now: ClockReading) -> list[Observation]:
+        answer = await self._ask(sdt.Command.STATUS)
+        if answer is None and self._should_probe(now):
+            answer = await self._probe_speeds(now)
+        if answer is None:
+            self._misses += 1
+            return [self._silent()]
+        self._misses = 0
+        await self._learn_asset(answer)
+        return [self._observation(answer)]
+
+    async def listen(self, timeout_s: float) -> list[Observation]:
+        """A reader says nothing by itself; what still comes is dropped at the next question."""
+        await asyncio.sleep(timeout_s)
+        return []
+
+    async def stop(self) -> None:
+        return
+
+    def _should_probe(self, now: ClockReading) -> bool:
+        if not isinstance(self._port, SpeedPort) or len(self._options.bauds) < 2 or self._misses + 1 < PROBE_AFTER_MISSES:
+            return False
+        return self._probed_ms is None or now.boot_ms - self._probed_ms >= PROBE_EVERY_MS
+
+    async def _probe_speeds(self, now: ClockReading) -> sdt.Answer | None:
+        """Ask at each speed of the profile; the first that is answered stays set, else the first of the list."""
+        assert isinstance(self._port, SpeedPort)
+        self._probed_ms = now.boot_ms
+        for baud in self._options.bauds:
+            await self._port.set_baud(baud)
+            answer = await self._ask(sdt.Command.STATUS)
+            if answer is not None:
+                return answer
+        await self._port.set_baud(self._options.bauds[0])
+        return None
+
+    async def _learn_asset(self, status: sdt.Answer) -> None:
+        if self._asset_asked or status.verdict is not sdt.Sw3Class.OK:
+            return
+        self._asset_asked = True
+        answer = await self._ask(sdt.Command.MODULE_NUMBER)
+        self._asset = None if answer is None else answer.module_number
+
+    async def _ask(self, command: sdt.Command) -> sdt.Answer | None:
+        self._reader.reset()
+        try:
+            await self._drop_stale()
+            self._reader.expect(command)
+            await self._write(sdt.encode(command))
+            return await self._answer()
+        except PortStalled:
+            return None
+
+    async def _write(self, frame: bytes) -> None:
+        if self._split and isinstance(self._port, UsbPort):
+            for endpoint, part in zip(self._port.endpoints_out, sdt.split_request(frame), strict=False):
+                await self._port.write_to(endpoint, part, timeout_s=WRITE_TIMEOUT_S)
+        else:
+            await self._port.write(frame, timeout_s=WRITE_TIMEOUT_S)
+
+    async def _answer(self) -> sdt.Answer | None:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + sdt.ANSWER_TIMEOUT_S
+        pipe = 0
+        while (left_s := deadline_s - loop.time()) > 0:
+            data = await self._read(pipe, left_s)
+            self._reader.feed(data)
+            try:
+                answer = self._reader.next_event()
+            except LineError:
+                self._noise.add(True)
+                continue
+            except ProtocolError:
+                continue
+            if answer is not None:
+                self._noise.add(answer.verdict is sdt.Sw3Class.LINK)
+                return answer
+            if data and self._split:
+                pipe = 1 - pipe  # the header came, the body follows on the other pipe
+        return None
+
+    async def _read(self, pipe: int, timeout_s: float) -> bytes:
+        if self._split and isinstance(self._port, UsbPort):
+            return await self._port.read_from(self._port.endpoints_in[pipe], max_bytes=READ_BYTES, timeout_s=timeout_s)
+        return await self._port.read(max_bytes=READ_BYTES, timeout_s=timeout_s)
+
+    async def _drop_stale(self) -> None:
+        """Bytes of an earlier question; bounded, so that a stream without end cannot hold us."""
+        for pipe in range(2 if self._split else 1):
+            for _ in range(8):
+                if not await self._read(pipe, 0.001):
+                    break
+
+    def _silent(self) -> Observation:
+        observation = silent(self._bound, self._misses, Evidence(codec=sdt.CODEC, query=sdt.encode_status()))
+        if not self._noise.is_high:
+            return observation
+        noise = Condition(self._bound.code("LINK_NOISE"), observation.evidence)
+        return replace(observation, conditions=(*observation.conditions, noise))
+
+    def _observation(self, answer: sdt.Answer) -> Observation:
+        evidence = Evidence(codec=sdt.CODEC, query=sdt.encode_status(), reply=answer.evidence, masked=answer.masked)
+        device, action, conditions = DeviceState.ONLINE, SuggestedAction.NONE, []
+        if answer.verdict is sdt.Sw3Class.HARDWARE:
+            device, action = DeviceState.HARDWARE_ERROR, SuggestedAction.MAINTENANCE
+            conditions.append(Condition(self._bound.code("SELF_TEST"), evidence))
+        elif answer.verdict is sdt.Sw3Class.LICENCE:
+            device, action = DeviceState.HARDWARE_ERROR, SuggestedAction.CONFIGURATION
+            conditions.append(Condition(self._bound.code("NOT_AUTHORISED"), evidence))
+        elif answer.verdict is sdt.Sw3Class.UNKNOWN:
+            device = DeviceState.UNKNOWN
+        if self._noise.is_high:
+            conditions.append(Condition(self._bound.code("LINK_NOISE"), evidence))
+        return Observation(
+            slot=self._bound.slot,
+            device=device,
+            action=action,
+            evidence=evidence,
+            conditions=tuple(conditions),
+            judged=judged_tails(self._bound, "SELF_TEST", "NOT_AUTHORISED", "LINK_NOISE"),
+            asset=self._asset,
+        )

@@ -1,0 +1,104 @@
+"""Keypads and evaluators that are keyboards to the kernel: keys that stick or storm, and the ratings of named keys.
+
+A citizen's keypad names no key, so nothing of what is typed can be told apart here. An evaluator's keys are named by its profile, with their level.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from edge_agent.clock import Clock, ClockReading
+from edge_agent.devices.base import Observation, SlotBinding, Tally, judged_tails
+from edge_agent.faults import Condition
+from edge_agent.transports.base import KeyPort
+from protocols.canon.words import DeviceState, SuggestedAction
+from protocols.codecs.keys import (
+    KeyFreed,
+    KeyHealth,
+    KeyMonitor,
+    Press,
+    RepeatStorm,
+    ResyncNeeded,
+    StormOver,
+    StuckKey,
+)
+from protocols.contract.records import Rating
+from protocols.profile.schema import KeysOptions
+
+PRESENCE_EVERY_S = 30.0
+WATCHING_EVERY_S = 1.0
+"""While a key is down its time must be looked at."""
+
+
+class Keypad:
+    """One input device."""
+
+    def __init__(self, port: KeyPort, bound: SlotBinding, clock: Clock) -> None:
+        options = bound.profile.keys or KeysOptions()
+        self._port = port
+        self._bound = bound
+        self._clock = clock
+        self._ratings = options.ratings()
+        self._keys = KeyMonitor(options.names(), stuck_after_s=options.stuck_after_s)
+        self._stuck = False
+        self._storming = False
+        self._keys_down = False
+
+    @property
+    def poll_every_s(self) -> float:
+        return WATCHING_EVERY_S if self._keys_down or self._storming else PRESENCE_EVERY_S
+
+    @property
+    def poll_budget_s(self) -> float:
+        return 5.0
+
+    async def poll(self, now: ClockReading) -> list[Observation]:
+        pressed = await self._port.pressed_keys()
+        self._keys_down = bool(pressed)
+        return [self._observation(self._keys.resync(pressed, now.boot_ms / 1000))]
+
+    async def listen(self, timeout_s: float) -> list[Observation]:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while (left_s := deadline_s - loop.time()) > 0:
+            events = await self._port.read_events(timeout_s=left_s)
+            if not events:
+                return []
+            now_s = self._clock.boot_ms() / 1000
+            findings = self._keys.feed(events, now_s)
+            if any(isinstance(finding, ResyncNeeded) for finding in findings):
+                findings += self._keys.resync(await self._port.pressed_keys(), now_s)
+            was_down, self._keys_down = self._keys_down, bool(await self._port.pressed_keys())
+            if findings:
+                return [self._observation(findings)]
+            if self._keys_down and not was_down:
+                return []  # the monitor comes back sooner now
+        return []
+
+    async def stop(self) -> None:
+        return
+
+    def _observation(self, findings: Sequence[KeyHealth]) -> Observation:
+        ratings = []
+        for finding in findings:
+            if isinstance(finding, StuckKey):
+                self._stuck = True
+            elif isinstance(finding, KeyFreed):
+                self._stuck = False
+            elif isinstance(finding, RepeatStorm):
+                self._storming = True
+            elif isinstance(finding, StormOver):
+                self._storming = False
+            elif isinstance(finding, Press) and finding.name in self._ratings and not (self._stuck or self._storming):
+                ratings.append(Rating(level=self._ratings[finding.name], slot=self._bound.slot))
+        tails = (["STUCK_KEY"] if self._stuck else []) + (["REPEAT_STORM"] if self._storming else [])
+        return Observation(
+            slot=self._bound.slot,
+            device=DeviceState.HARDWARE_ERROR if tails else DeviceState.ONLINE,
+            action=SuggestedAction.CLEAR if tails else SuggestedAction.NONE,
+            conditions=tuple(Condition(self._bound.code(tail)) for tail in tails),
+            judged=judged_tails(self._bound, "STUCK_KEY", "REPEAT_STORM"),
+            tally=Tally(ok=len(ratings)) if ratings else None,
+            events=tuple(ratings),
+        )

@@ -1,0 +1,226 @@
+"""Receipt printers (ESC/POS) on serial lines and USB: real-time status questions and the automatic status. Prints nothing.
+
+Owner of the port only. Questions are real-time commands, which are answered even when the printer is offline or its buffer is full; the identity
+question is queued, so it is asked once, while the printer is well, and its silence means nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+from edge_agent.clock import ClockReading
+from edge_agent.devices.base import (
+    RETRY_S,
+    Observation,
+    SlotBinding,
+    judged_tails,
+    printer_observation,
+    silent,
+    version_of,
+)
+from edge_agent.faults import Condition
+from edge_agent.transports.base import BytePort, PortError, PortStalled
+from protocols.canon.faults import fault
+from protocols.canon.words import DeviceState, Severity
+from protocols.codecs import escpos
+from protocols.codecs.common import PrinterReading
+from protocols.contract.records import Evidence
+from protocols.errors import ProtocolError
+from protocols.profile.schema import EscPosOptions, hex_bytes
+from protocols.profile.status import conditions_of
+
+WRITE_TIMEOUT_S = 1.0
+IDENTITY_TIMEOUT_S = 1.0
+READ_BYTES = 512
+
+_TAILS_OF_QUERY = {
+    1: ("OFFLINE",),
+    2: ("COVER_OPEN", "PAPER_OUT", "PRINT_ERROR"),
+    3: ("JAM", "CUTTER", "HARDWARE", "HEAD_HOT"),
+    4: ("PAPER_OUT", "PAPER_NEAR_END"),
+}
+"""What each DLE EOT question can speak about."""
+
+
+class ReceiptPrinter:
+    """One printer on one port."""
+
+    def __init__(self, port: BytePort, bound: SlotBinding, *, push: bool) -> None:
+        """`push`: switch the automatic status on; only for an owner that stays."""
+        profile = bound.profile
+        self._port = port
+        self._bound = bound
+        self._options = profile.escpos or EscPosOptions()
+        self._push = push and self._options.auto_status
+        self._push_is_on = False
+        self._reader = escpos.EscPosReader()
+        transport = profile.transport.usb or profile.transport.serial
+        self._timeout_s = (transport.read_timeout_ms if transport else 500) / 1000
+        self._misses = 0
+        self._firmware: str | None = None
+        self._identity_asked = False
+        self._latest_push: bytes | None = None
+
+    @property
+    def poll_every_s(self) -> float:
+        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 15.0
+        return min(every_s, RETRY_S) if self._misses else every_s
+
+    @property
+    def poll_budget_s(self) -> float:
+        questions = len(self._options.queries) + len(self._bound.profile.status)
+        return questions * (self._timeout_s + WRITE_TIMEOUT_S) + IDENTITY_TIMEOUT_S + 2 * WRITE_TIMEOUT_S
+
+    async def poll(self, now: ClockReading) -> list[Observation]:
+        replies: dict[int, int] = {}
+        for n in self._options.queries:
+            status = await self._ask(n)
+            if status is None:
+                break
+            replies[n] = status
+        if not replies:
+            self._misses += 1
+            self._push_is_on = False  # a printer that was switched off forgets it
+            query = escpos.encode_status_query(self._options.queries[0])
+            return [silent(self._bound, self._misses, Evidence(codec=escpos.CODEC, query=query))]
+        self._misses = 0
+        observation = self._observation(replies, await self._own_conditions())
+        if observation.device is DeviceState.ONLINE:
+            await self._identify()
+            await self._switch_push_on()
+        return [observation]
+
+    async def listen(self, timeout_s: float) -> list[Observation]:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while (left_s := deadline_s - loop.time()) > 0:
+            await self._receive(left_s)
+            while self._next() is not None:
+                pass
+            if self._latest_push is not None:
+                return [self._pushed(self._latest_push)]
+        return []
+
+    async def stop(self) -> None:
+        if self._push_is_on:
+            with suppress(PortError):
+                await self._port.write(escpos.encode_auto_status(0), timeout_s=WRITE_TIMEOUT_S)
+            self._push_is_on = False
+
+    async def _ask(self, n: int) -> int | None:
+        """The status byte, or None if none came in time."""
+        query = escpos.encode_status_query(n)
+        self._reader.expect(query)
+        event = await self._exchange(query, escpos.RealTimeStatus, self._timeout_s)
+        return event.status if isinstance(event, escpos.RealTimeStatus) else None
+
+    async def _exchange(self, query: bytes, wanted: type[escpos.EscPosEvent], timeout_s: float) -> escpos.EscPosEvent | None:
+        try:
+            await self._port.write(query, timeout_s=WRITE_TIMEOUT_S)
+        except PortStalled:
+            return None  # switched off behind a USB chip that lives: it takes no bytes
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while True:
+            while (event := self._next()) is not None:
+                if isinstance(event, wanted):
+                    return event
+            left_s = deadline_s - loop.time()
+            if left_s <= 0:
+                self._reader.reset()
+                return None
+            await self._receive(left_s)
+
+    async def _receive(self, timeout_s: float) -> None:
+        with suppress(PortStalled):  # its halt is cleared; silence is noticed by whoever waits
+            self._reader.feed(await self._port.read(max_bytes=READ_BYTES, timeout_s=timeout_s))
+
+    def _next(self) -> escpos.EscPosEvent | None:
+        """The next sound event; spoiled bytes are dropped, and an automatic status is remembered."""
+        while True:
+            try:
+                event = self._reader.next_event()
+            except ProtocolError:
+                continue
+            if isinstance(event, escpos.AutoStatus):
+                self._latest_push = event.status
+            return event
+
+    async def _own_conditions(self) -> tuple[Condition, ...] | None:
+        """The profile's own status questions, whose replies do not follow the common form; None if one had no sound answer."""
+        found: list[Condition] = []
+        for status in self._bound.profile.status:
+            query = hex_bytes(status.query)
+            try:
+                await self._port.write(query, timeout_s=WRITE_TIMEOUT_S)
+                reply = await self._read_exactly(status.reply_bytes)
+                tails = conditions_of(status, reply)
+            except (PortStalled, ProtocolError):
+                return None
+            evidence = Evidence(codec="profile", query=query, reply=reply)
+            found += [Condition(self._bound.code(tail), evidence) for tail in tails]
+        return tuple(found)
+
+    async def _read_exactly(self, size_bytes: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._timeout_s
+        reply = b""
+        while len(reply) < size_bytes and (left_s := deadline_s - loop.time()) > 0:
+            reply += await self._port.read(max_bytes=size_bytes - len(reply), timeout_s=left_s)
+        return reply
+
+    def _observation(self, replies: dict[int, int], own: tuple[Condition, ...] | None) -> Observation:
+        reading = escpos.reading_of_real_time(
+            replies, mechanical=self._options.mechanical_bit, near_end_fitted=self._options.near_end_sensor
+        )
+        asked = sorted(replies)
+        evidence = Evidence(
+            codec=escpos.CODEC,
+            query=b"".join(escpos.encode_status_query(n) for n in asked),
+            reply=bytes(replies[n] for n in asked),
+        )
+        complete = len(replies) == len(self._options.queries) and own is not None
+        judged = None if complete else judged_tails(self._bound, *(tail for n in asked for tail in _TAILS_OF_QUERY[n]))
+        self._latest_push = None  # older than what was just asked
+        observation = self._with_firmware(reading, evidence, judged)
+        return _with_conditions(observation, own) if own else observation
+
+    def _pushed(self, status: bytes) -> Observation:
+        self._latest_push = None
+        self._misses = 0
+        reading = escpos.reading_of_auto_status(
+            status, mechanical=self._options.mechanical_bit, near_end_fitted=self._options.near_end_sensor
+        )
+        judged = judged_tails(self._bound, *(tail for tails in _TAILS_OF_QUERY.values() for tail in tails))
+        return self._with_firmware(reading, Evidence(codec=escpos.CODEC, reply=status), judged)
+
+    def _with_firmware(self, reading: PrinterReading, evidence: Evidence, judged: frozenset[str] | None) -> Observation:
+        return printer_observation(self._bound, reading, evidence, judged=judged, firmware=self._firmware)
+
+    async def _identify(self) -> None:
+        """Ask for the firmware version once. Clones that ignore the question cost one time-out."""
+        if self._identity_asked or not self._options.identity:
+            return
+        self._identity_asked = True
+        own = self._bound.profile.firmware.version_query
+        query = escpos.encode_identity_query(65) if own is None else hex_bytes(own)
+        self._reader.expect(query)
+        event = await self._exchange(query, escpos.Identity, IDENTITY_TIMEOUT_S)
+        if isinstance(event, escpos.Identity):
+            self._firmware = version_of(event.text, self._bound.profile.firmware.version_format)
+
+    async def _switch_push_on(self) -> None:
+        if self._push and not self._push_is_on:
+            await self._port.write(escpos.encode_auto_status(), timeout_s=WRITE_TIMEOUT_S)
+            self._push_is_on = True
+
+
+def _with_conditions(observation: Observation, own: tuple[Condition, ...]) -> Observation:
+    """The profile's own bits count as much as the common ones; a code that both name is one condition."""
+    known = {condition.code for condition in observation.conditions}
+    added = tuple(condition for condition in own if condition.code not in known)
+    stopping = any(fault(condition.code).severity < Severity.P3 for condition in added)
+    device = DeviceState.HARDWARE_ERROR if stopping and observation.device is DeviceState.ONLINE else observation.device
+    return replace(observation, conditions=observation.conditions + added, device=device)
