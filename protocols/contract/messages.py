@@ -12,10 +12,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from protocols.canon.words import Severity
 from protocols.contract import wire
 from protocols.contract.batch import Parent
 from protocols.contract.limits import ACKS_PER_MESSAGE, BIRTH_MAX_STREAMS
-from protocols.contract.records import ClockQuality, Code, Count, Digest, Id8, Id16, Millis, Severity, Slot, Version
+from protocols.contract.records import ClockQuality, Code, Count, Digest, Id8, Id16, Millis, Slot, Version
 
 CHALLENGE_CONTEXT = "kf-challenge/1"
 BIRTH_CONTEXT = "kf-birth/1"

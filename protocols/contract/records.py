@@ -34,14 +34,14 @@ Seconds = Annotated[int, Meta(ge=0, lt=2**31)]
 Id8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Id16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Slot = Annotated[str, Meta(pattern=r"^[a-z]{2,16}(-[a-z]{1,16}){0,3}(-[0-9]{1,3})?$", max_length=64)]
+Slot = Annotated[str, Meta(pattern=r"^[a-z]{2,16}(-[a-z]{1,16}){0,3}(-[0-9]{1,3})?\Z", max_length=64)]
 """A place in the terminal's inventory: `receipt-printer`, `call-pad-3`."""
-Code = Annotated[str, Meta(pattern=r"^[A-Z]{3,4}\.[A-Z0-9_]{2,32}$")]
+Code = Annotated[str, Meta(pattern=r"^[A-Z]{3,4}\.[A-Z0-9_]{2,32}\Z")]
 """Fault code `FAMILY.CODE`."""
-ItemCode = Annotated[str, Meta(pattern=r"^[a-z]{2,24}([.-][a-z]{2,24}){0,5}([.-][0-9]{1,4})?$", max_length=96)]
+ItemCode = Annotated[str, Meta(pattern=r"^[a-z]{2,24}([.-][a-z]{2,24}){0,5}([.-][0-9]{1,4})?\Z", max_length=96)]
 """A service item of the terminal's catalogue: letters, at most four digits at the end, so that no identity number fits."""
-Version = Annotated[str, Meta(pattern=r"^(?!.*[0-9]{9})[A-Za-z0-9][A-Za-z0-9 ._+()/:~-]{0,63}\Z")]
-ProfileId = Annotated[str, Meta(pattern=r"^[a-z0-9]{1,24}(-[a-z0-9]{1,24}){0,5}$", max_length=64)]
+Version = Annotated[str, Meta(pattern=r"^(?=.*[0-9])(?!.*[0-9]{9})[A-Za-z0-9][A-Za-z0-9 ._+()/:~-]{0,63}\Z")]
+ProfileId = Annotated[str, Meta(pattern=r"^(?!.*[0-9]{9})[a-z][a-z0-9]{0,23}(-[a-z0-9]{1,24}){0,5}\Z", max_length=64)]
 PortPath = Annotated[str, Meta(pattern=r"^(?!.*[0-9]{9})[A-Za-z0-9/._:-]{1,96}\Z")]
 AssetNumber = Annotated[str, Meta(pattern=r"^[0-9]{2}\.[0-9]{2}-[0-9]{8}-[0-9]{10}-[0-9]{10}\Z")]
 """SAM module number of an ID reader: names the module, never a card (public form `%02d.%02d-%08d-%010d-%010d`)."""
@@ -62,7 +62,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Evidence(_Body, frozen=True, kw_only=True):
     """The bytes that decided a state. `masked` lists [start, end) spans of `reply` that the codec blanked with zero bytes."""
 
-    codec: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,23}$")]
+    codec: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,23}\Z")]
     query: Annotated[bytes, Meta(max_length=EVIDENCE_MAX_BYTES)] = b""
     reply: Annotated[bytes, Meta(max_length=EVIDENCE_MAX_BYTES)] = b""
     masked: Annotated[tuple[tuple[int, int], ...], Meta(max_length=16)] = ()
@@ -73,7 +73,7 @@ class Boot(_Body, frozen=True, kw_only=True):
 
     agent: Version
     os: Version
-    arch: Annotated[str, Meta(pattern=r"^[a-z0-9_]{2,16}$")]
+    arch: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,15}\Z")]
     python: Version
     previous: Literal["clean", "unclean", "none"]
     """How the run before ended; `none`: no earlier run is known on this disk."""
@@ -100,7 +100,7 @@ class Device(_Body, frozen=True, kw_only=True):
     """Canonical state of one inventory slot, written when it changes."""
 
     slot: Slot
-    family: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{1,23}$")]
+    family: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{1,23}\Z")]
     device: DeviceState
     paper: PaperState = PaperState.NOT_SUPPORTED
     toner: TonerState = TonerState.NOT_SUPPORTED
