@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from simulators.control import ControlServer
-from simulators.models.keys import KeyDevice
 from simulators.ports.pty import AsyncPty
 from simulators.ports.slots import Slot
 from simulators.terminal import Ticker, VirtualTerminal
@@ -35,7 +34,7 @@ class TerminalServer:
     async def start(self) -> None:
         """Returns when every port can be opened and the description is written."""
         (self.directory / PORTS_DIR).mkdir(parents=True, exist_ok=True)
-        self._ptys = [AsyncPty(slot.model, Path(slot.path)) for slot in self.terminal.slots.values()]
+        self._ptys = [AsyncPty(slot.model, Path(slot.path)) for slot in self.terminal.slots.values() if slot.bus == "serial"]
         self._ticker = Ticker([self.terminal])
         await self.control.start()
         _write_whole(self.directory / PORTS_FILE, describe(self.terminal))
@@ -50,8 +49,8 @@ class TerminalServer:
 
 
 def on_ptys(terminal: VirtualTerminal, directory: Path) -> VirtualTerminal:
-    """The same devices with their ptys' links as places. Keyboards are left out: a pty cannot be an input device."""
-    slots = [_on_pty(slot, directory) for slot in terminal.slots.values() if not isinstance(slot.model, KeyDevice)]
+    """The same devices, serial ones with their ptys' links as places. USB devices and keyboards stay reachable inside this process only."""
+    slots = [_on_pty(slot, directory) if slot.bus == "serial" else slot for slot in terminal.slots.values()]
     return VirtualTerminal(terminal.kind, slots, name=terminal.name, clock=terminal.clock)
 
 
@@ -61,7 +60,6 @@ def describe(terminal: VirtualTerminal) -> dict[str, Any]:
 
 
 def _on_pty(slot: Slot, directory: Path) -> Slot:
-    assert slot.model.usb is None, "build the terminal with serial_only=True to put it on ptys"
     return replace(slot, bus="serial", path=str(directory / PORTS_DIR / slot.name), usb_path=None, adapter=None)
 
 

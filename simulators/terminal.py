@@ -35,6 +35,15 @@ TYPES: Mapping[str, str] = {
     "van": "service van: ID reader, A4 printer, scan gun, climate sensor",
 }
 ALIASES: Mapping[str, str] = {"a4-printer": "laser-printer", "printer": "receipt-printer", "ticket-printer": "receipt-printer"}
+SERIAL_PROFILES: Mapping[str, str] = {
+    "id-reader": "sdt-serial",
+    "receipt-printer": "receipt-printer-serial",
+    "scanner": "newland-uart",
+    "call-pad": "call-pad-ft12",
+    "climate": "xy-md02",
+    "contacts": "di-module-8",
+}
+"""Profile of each kind of device behind a plain serial line."""
 OPTIONAL = frozenset({"keypad", "evaluator", "sensors"})
 """Devices without which the terminal still serves the public."""
 
@@ -133,22 +142,18 @@ class VirtualTerminal:
     # ------------------------------------------------------------------ description for agents in other processes
 
     def ports(self) -> list[dict[str, Any]]:
-        """Where each device is, as plain data: one entry per inventory place, several on a shared bus."""
+        """Where each device is, as plain data: one entry per inventory place, several on a shared bus.
+
+        `profile` is named only where the hardware cannot say itself what it is (a plain serial line).
+        """
         entries: list[dict[str, Any]] = []
         for slot in self.slots.values():
-            common = {"bus": slot.bus, "port": slot.place, "mandatory": slot.mandatory, "profile": slot.profile}
-            if slot.model.baud is not None:
-                common["baud"] = slot.model.baud
             if isinstance(slot.model, CallPadBus):
-                pads = sorted(slot.model.pads)
-                entries += [
-                    {"slot": f"{slot.name}-{address}", "kind": "call-pad", "address": address, **common} for address in pads
-                ]
+                entries += [_place(slot, "call-pad", f"{slot.name}-{address}", address) for address in sorted(slot.model.pads)]
             elif isinstance(slot.model, ModbusBus):
-                modules = slot.model.modules.values()
-                entries += [{"slot": module.name, "kind": module.name, "address": module.address, **common} for module in modules]
+                entries += [_place(slot, module.kind, module.name, module.address) for module in slot.model.modules.values()]
             else:
-                entries.append({"slot": slot.name, "kind": slot.model.kind, **common})
+                entries.append(_place(slot, slot.model.kind, slot.name))
         return entries
 
     # ------------------------------------------------------------------ private
@@ -267,8 +272,8 @@ def build_terminal(
 ) -> VirtualTerminal:
     """A terminal of type `kind` with the usual inventory; models and connections vary with `seed`.
 
-    `serial_only`: every device speaks over a byte line (for ptys); devices that exist only as keyboards are left out. `windows`: call pads on the
-    bus. `climate`: a kiosk has door and climate sensors, as in 24-hour zones.
+    `serial_only`: every device speaks over a byte line (for ptys); keyboards and the A4 printer, whose status needs USB requests, are left out.
+    `windows`: call pads on the bus. `climate`: a kiosk has door and climate sensors, as in 24-hour zones.
     """
     if kind not in TYPES:
         raise unknown("terminal type", kind, list(TYPES))
@@ -347,12 +352,14 @@ class _Builder:
     def laser_printer(self) -> None:
         pages = self._choice.randrange(200, 60_000)
         if self._serial_only:
-            self._serial("laser-printer", LaserPrinter(usb=None, page_count=pages, seed=self._seed))
-        elif self._choice.random() < 0.7:
+            return
+        if self._choice.random() < 0.7:
             self._usb("laser-printer", LaserPrinter(usb=USB_LJ2650, page_count=pages, seed=self._seed))
         else:
-            printer = LaserPrinter(usb=USB_PANTUM, maker="Pantum", model_name="P2000 series", page_count=pages, seed=self._seed)
-            self._usb("laser-printer", printer)
+            host_based = LaserPrinter(
+                usb=USB_PANTUM, maker="Pantum", model_name="P2000 series", page_count=pages, pjl=False, seed=self._seed
+            )
+            self._usb("laser-printer", host_based)
 
     def receipt_printer(self, *, mandatory: bool = True) -> None:
         form = None if self._serial_only else self._choice.choice((USB_SNBC, USB_POS58, None))
@@ -366,8 +373,11 @@ class _Builder:
                 usb=form,
                 maker="STMicroelectronics",
                 model_name="POS58",
+                roll_mm=30_000,
+                has_near_end_sensor=False,
                 has_text_ids=False,
                 has_process_id=False,
+                constant_port_status=0x18,
                 seed=self._seed,
             )
             self._usb("receipt-printer", plain, mandatory=mandatory)
@@ -403,6 +413,17 @@ class _Builder:
 
     def _port(self) -> str:
         return f"1-1.{next(self._ports)}"
+
+
+def _place(slot: Slot, kind: str, name: str, address: int | None = None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"slot": name, "kind": kind, "bus": slot.bus, "port": slot.place, "mandatory": slot.mandatory}
+    if slot.model.baud is not None:
+        entry["baud"] = slot.model.baud
+    if address is not None:
+        entry["address"] = address
+    if slot.bus == "serial":
+        entry["profile"] = SERIAL_PROFILES[kind]
+    return entry
 
 
 def _unit_name(device: str, unit: str) -> str:

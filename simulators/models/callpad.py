@@ -51,7 +51,7 @@ class PadDialect:
     display: int = 0x02
     poll: int = 0x01
     rating: int = 0x11
-    polled: bool = True
+    polled: bool = False
     lead_byte: bool = True
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulators.errors import unknown
+from simulators.errors import UnknownName, unknown
 from simulators.models.base import Endpoint, Model, UsbIdentity
 
 EV_SYN, EV_KEY, EV_MSC = 0x00, 0x01, 0x04
@@ -40,7 +40,7 @@ _INTERRUPT_IN = (Endpoint(0x81, 8, 3),)
 USB_KEYPAD = UsbIdentity(0x1A2C, 0x0E24, _INTERRUPT_IN, 3, 1, 1, "SEM", "USB Keypad", kernel_driver="usbhid")
 USB_EVALUATOR = UsbIdentity(0x5131, 0x2007, _INTERRUPT_IN, 3, 1, 1, "MSR", "Evaluator Pad", kernel_driver="usbhid")
 USB_SCANNER_HID = UsbIdentity(
-    0x1EAB, 0x0C03, _INTERRUPT_IN, 3, 1, 1, "Newland Auto-ID", "NLS-FM430 HID KBW", kernel_driver="usbhid"
+    0x1EAB, 0x1D03, _INTERRUPT_IN, 3, 1, 1, "Newland Auto-ID", "NLS-FM430 HID KBW", kernel_driver="usbhid"
 )
 
 
@@ -174,18 +174,22 @@ class Keypad(KeyDevice):
 
 
 class EvaluatorPad(KeyDevice):
-    """Five keys, 5 very satisfied down to 1 very dissatisfied."""
+    """Five keys; the first is "very satisfied" (level 5), as on most pads. `best_first=False` is the other order."""
 
     kind: ClassVar[str] = "evaluator"
     own_actions: ClassVar[Mapping[str, str]] = {"rate": "press a satisfaction key, 5 best: rate 5"}
     layout: ClassVar[Mapping[str, int]] = {str(level): _PLAIN[str(level)] for level in range(1, 6)}
     stuck_code: ClassVar[int] = 2
 
-    def __init__(self, *, usb: UsbIdentity | None = USB_EVALUATOR, seed: int = 0) -> None:
+    def __init__(self, *, usb: UsbIdentity | None = USB_EVALUATOR, seed: int = 0, best_first: bool = True) -> None:
         super().__init__(usb=usb, seed=seed)
+        self._best_first = best_first
 
     def on_action(self, name: str, now: float, *args: str) -> None:
-        self.type_text(args[0] if args else "5", now)
+        level = args[0] if args else "5"
+        if level not in self.layout:
+            raise UnknownName(f"A rating is a level from 5 (best) to 1, not “{level}”.")
+        self.type_text(str(6 - int(level)) if self._best_first else level, now)
 
 
 class HidScanner(KeyDevice):

@@ -48,7 +48,7 @@ _DISPLAYS: Mapping[int, tuple[str, str]] = {
 class LaserPrinter(Model):
     """A4 printer. `pjl=False` is a host-based model that answers class requests only."""
 
-    kind: ClassVar[str] = "laser-printer"
+    kind: ClassVar[str] = "a4-printer"
     own_faults: ClassVar[Mapping[str, str]] = {
         "paper-out": "the tray is empty; clearing it refills 250 sheets",
         "jam": "a sheet is stuck inside",

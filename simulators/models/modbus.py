@@ -32,6 +32,8 @@ class Module:
     """One module on the bus; subclasses keep registers."""
 
     name: ClassVar[str] = "module"
+    kind: ClassVar[str] = "module"
+    """What an inventory calls it; `name` is what a person calls it."""
     module_faults: ClassVar[Mapping[str, str]] = {}
     module_actions: ClassVar[Mapping[str, str]] = {}
     COMMON: ClassVar[Mapping[str, str]] = {
@@ -90,6 +92,7 @@ class ClimateModule(Module):
     """Temperature and humidity, tenths: input registers 1 and 2; holding 0x101 address, 0x102 speed, 0x103/0x104 corrections."""
 
     name: ClassVar[str] = "climate"
+    kind: ClassVar[str] = "climate"
     module_faults: ClassVar[Mapping[str, str]] = {
         "too-hot": "48 °C in the cabinet",
         "too-cold": "−12 °C in the cabinet",
@@ -142,6 +145,7 @@ class DoorModule(Module):
     """Eight digital inputs read with function 02 from `first_input` (0000 on most, 0010 on Ebyte E831)."""
 
     name: ClassVar[str] = "door"
+    kind: ClassVar[str] = "contacts"
     module_faults: ClassVar[Mapping[str, str]] = {
         "door-open": "the cabinet door stands open",
         "tamper": "the tamper loop is interrupted",

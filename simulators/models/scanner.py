@@ -21,7 +21,7 @@ TRIGGER_S = 5.0
 
 USB_NEWLAND_CDC = UsbIdentity(
     0x1EAB,
-    0x0C06,
+    0x1D06,
     (Endpoint(0x02), Endpoint(0x82)),
     interface_class=0x0A,
     manufacturer="Newland Auto-ID",

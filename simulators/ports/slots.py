@@ -35,7 +35,6 @@ class Slot:
     path: str
     usb_path: str | None = None
     adapter: UsbIdentity | None = None
-    profile: str | None = None
     mandatory: bool = True
     opened: bool = False
 

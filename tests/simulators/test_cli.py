@@ -75,7 +75,7 @@ def test_a_terminal_in_its_own_process(processes: Processes, tmp_path: Path, cap
     wait_until(lambda: (directory / "ports.json").exists() or not child.running, "the description of the ports", timeout_s=20)
     description = json.loads((directory / "ports.json").read_text(encoding="utf-8"))
     ports = {entry["slot"]: entry for entry in description["ports"]}
-    assert {"id-reader", "laser-printer", "receipt-printer", "scanner"} <= set(ports)
+    assert {"id-reader", "receipt-printer", "scanner"} <= set(ports)
 
     def paper() -> bytes:
         with serial.Serial(ports["receipt-printer"]["port"], ports["receipt-printer"]["baud"], timeout=5) as line:
@@ -112,10 +112,11 @@ def test_a_terminal_in_its_own_process(processes: Processes, tmp_path: Path, cap
 def test_call_pads_over_the_wire(processes: Processes, tmp_path: Path) -> None:
     child = processes.start_python("-m", "simulators.cli", "terminal", "call-pads", "--dir", tmp_path / "d", "--windows", "3")
     wait_until(lambda: (tmp_path / "d/ports.json").exists() or not child.running, "the ports", timeout_s=20)
-    assert cli.main(["press", str(tmp_path / "d"), "call-pad", "3", "call-next"]) == 0
     with serial.Serial(str(tmp_path / "d/ports/call-pad"), 9600, timeout=5) as line:
         line.write(bytes.fromhex("ff6802026803010416"))
-        assert line.read(9).hex(" ") == "ff 68 03 03 68 03 01 0c 10"
+        assert line.read(9).hex(" ") == "ff 68 02 02 68 03 01 04 16", "an idle pad sends the poll back"
+        assert cli.main(["press", str(tmp_path / "d"), "call-pad", "3", "call-next"]) == 0
+        assert line.read(10).hex(" ") == "ff 68 03 03 68 03 01 0c 10 16"
 
 
 def test_requests_that_make_no_sense(processes: Processes, tmp_path: Path) -> None:

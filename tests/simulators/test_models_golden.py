@@ -14,6 +14,7 @@ from simulators.models.scanner import SerialScanner
 from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader, SyntheticCard
 
 LONG_AFTER = 100.0
+POLLED = PadDialect(polled=True)
 
 
 def ask(model: Model, query: str, now: float = 10.0, *, cut: int | None = None) -> str:
@@ -330,7 +331,7 @@ class TestCallPads:
         assert frame(0x01, 0x01, b"\x12").hex(" ") == "ff 68 03 03 68 01 01 12 14 16"
 
     def test_poll_is_echoed_and_brings_keys(self, cut: int | None) -> None:
-        bus = CallPadBus(addresses=(1, 3))
+        bus = CallPadBus(addresses=(1, 3), dialect=POLLED)
         poll = frame(3, 1, b"").hex()
         assert ask(bus, poll, 1.0, cut=cut).replace(" ", "") == poll
         bus.press(3, "drop", 200.0)
@@ -339,13 +340,13 @@ class TestCallPads:
         assert ask(bus, frame(9, 1, b"").hex(), 900.0) == "", "nobody lives at address 9"
 
     def test_the_echo_of_a_key_is_its_acknowledgement(self) -> None:
-        bus = CallPadBus(addresses=(1,))
+        bus = CallPadBus(addresses=(1,), dialect=POLLED)
         bus.press(1, "call-next", 1.0)
         key = ask(bus, frame(1, 1, b"").hex(), 2.0)
         assert ask(bus, key, 200.0) == "", "the pad must not answer the acknowledgement of its own frame"
 
     def test_event_driven_pads_repeat_until_acknowledged(self) -> None:
-        bus = CallPadBus(addresses=(1,), dialect=PadDialect(polled=False), baud=9600)
+        bus = CallPadBus(addresses=(1,), baud=9600)
         key = frame(1, 1, b"\x0c")
         bus.press(1, "call-next", 1.0)
         assert bus.take(1.2, 99) == key
@@ -356,7 +357,7 @@ class TestCallPads:
         assert bus.take(9.0, 99) == b""
 
     def test_display_shows_three_digits_and_rating_has_a_deadline(self) -> None:
-        bus = CallPadBus(addresses=(2,))
+        bus = CallPadBus(addresses=(2,), dialect=POLLED)
         ask(bus, frame(2, 2, b"1042").hex(), 1.0)
         assert bus.pads[2].display == "042"
         ask(bus, frame(2, 0x11, b"\x01").hex(), 200.0)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from edge_agent.transports import base
+from firmware_profiles import read_all
+from protocols.profile.match import match_profile
+from protocols.profile.schema import Kind, parse_all
 from simulators import scripts
 from simulators.catalogue import DEVICE_TYPES
 from simulators.errors import ScriptError, UnknownName
@@ -11,6 +15,7 @@ from simulators.models.base import LINE_FAULTS, Model
 from simulators.models.callpad import CallPadBus
 from simulators.models.keys import DOWN, EV_KEY, REPEAT, UP, EvaluatorPad, HidScanner, KeyDevice, Keypad
 from simulators.models.sdt import SdtReader
+from simulators.ports.pipe import PortKit
 from simulators.terminal import TYPES, VirtualTerminal, build_terminal
 
 STATUS = bytes.fromhex("aaaaaa9669000311ffed")
@@ -170,7 +175,7 @@ class TestKeys:
         assert [(event.type, event.code) for event in pad.take_events(9.0)] == [(0, 3), (0, 0)]
 
     def test_a_key_that_is_not_there(self) -> None:
-        with pytest.raises(UnknownName, match="key of evaluator"):
+        with pytest.raises(UnknownName, match="level from 5"):
             EvaluatorPad().act("rate", 1.0, "7")
 
 
@@ -278,3 +283,21 @@ class TestScripts:
     def test_bad_toml(self, text: str) -> None:
         with pytest.raises(ScriptError):
             scripts.parse_toml(text)
+
+
+class TestProfiles:
+    """The identities that simulated terminals show are ones the shipped profiles know."""
+
+    @pytest.mark.parametrize("kind", TYPES)
+    def test_every_device_finds_its_profile(self, kind: str) -> None:
+        profiles = list(parse_all(read_all()).values())
+        by_id = {profile.id: profile for profile in profiles}
+        for seed in range(12):
+            terminal = build_terminal(kind, seed=seed)
+            found = {sighting.usb_path: sighting for sighting in terminal.discoverer(PortKit.of(base)).sightings()}
+            for entry in terminal.ports():
+                wanted = Kind(entry["kind"])
+                named = entry.get("profile")
+                profile = by_id[named] if named else match_profile(found[entry["port"]], profiles)
+                assert profile is not None, entry
+                assert profile.kind is wanted, entry
