@@ -18,13 +18,13 @@ from tests.support.contract import NOW_MS
 PLANTED = (
     "张三",
     "Zhang San",
-    "330702199001011237",
+    "330702199001011231",
     "33070219900101123X",
     "浙江省金华市婺城区某路1号",
     "13800138000",
     "6222021208001234567",
 )
-"""Synthetic: a name in two scripts, a resident number in two forms, an address, a phone number, a card number."""
+"""Synthetic: a name in two scripts, a resident number in two forms (with wrong check digits, so that nobody has it), an address, a phone number, a card number."""
 
 
 def text_fields(kind: Any, path: str) -> Iterator[tuple[str, Any]]:
