@@ -33,9 +33,10 @@ def test_other_questions() -> None:
         uel + b"@PJL \r\n@PJL USTATUS DEVICE=VERBOSE\r\n@PJL USTATUS TIMED=30\r\n" + uel
     )
     assert pjl.encode_unsolicited(on=False) == uel + b"@PJL \r\n@PJL USTATUSOFF\r\n" + uel
-    for bad in (lambda: pjl.encode_echo("a b"), lambda: pjl.encode_unsolicited(on=True, timed_s=4)):
-        with pytest.raises(EncodeError):
-            bad()
+    with pytest.raises(EncodeError):
+        pjl.encode_echo("a b")
+    with pytest.raises(EncodeError):
+        pjl.encode_unsolicited(on=True, timed_s=4)
 
 
 def test_ready() -> None:
