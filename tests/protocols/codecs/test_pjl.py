@@ -102,7 +102,7 @@ def test_offline_without_a_cause_is_a_condition_but_not_in_power_save() -> None:
 
 def test_push_and_other_topics() -> None:
     pushed = b'@PJL USTATUS DEVICE\r\nCODE=41203\r\nDISPLAY="LOAD A4"\r\nONLINE=FALSE\r\n\x0c'
-    job = b'@PJL USTATUS JOB\r\nSTART\r\nNAME="ZHANG SAN 330102199001011234"\r\n\x0c'
+    job = b'@PJL USTATUS JOB\r\nSTART\r\nNAME="ZHANG SAN 330102199001011235"\r\n\x0c'
     found = every_cut(PjlReader, pushed + job + b"@PJL ECHO kf-17\r\n\x0c")
     assert (found[0].code, found[0].online, found[0].pushed) == (41203, False, True)
     assert found[1:] == [Ignored("JOB"), Echo("kf-17")]
@@ -159,7 +159,7 @@ def test_decisive_bytes() -> None:
     assert status.reply[online.offset : online.offset + online.length] == b"FALSE"
 
 
-PLANTED = "张三 330102199001011234"
+PLANTED = "张三 330102199001011235"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ PLANTED = "张三 330102199001011234"
 def test_no_text_of_a_job_survives(text: bytes) -> None:
     for item in every_cut(PjlReader, text):
         seen = repr(item) + str(item) + repr(getattr(item, "evidence", b""))
-        for word in ("张三", "330102199001011234", "1990"):
+        for word in ("张三", "330102199001011235", "1990"):
             assert word not in seen
             assert word.encode() not in getattr(item, "reply", b"") + getattr(item, "evidence", b"")
 

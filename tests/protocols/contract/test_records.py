@@ -24,7 +24,7 @@ PLANTED = (
     "13800138000",
     "6222021208001234567",
 )
-"""Synthetic: a name in two scripts, a resident number in two forms (with wrong check digits, so that nobody has it), an address, a phone number, a card number."""
+"""Synthetic: a name in two scripts, a resident number in two forms (check digits wrong: nobody has it), an address, a phone number, a card number."""
 
 
 def text_fields(kind: Any, path: str) -> Iterator[tuple[str, Any]]:
