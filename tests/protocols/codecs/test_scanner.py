@@ -209,7 +209,7 @@ def test_an_endless_stream_is_dropped() -> None:
     assert found[1:] == [Scan(2, Terminator.CR)]
 
 
-SECRET = b"330102199001011234"
+SECRET = b"330102199001011235"
 
 
 @pytest.mark.parametrize(
