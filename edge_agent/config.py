@@ -49,7 +49,8 @@ class MqttTable(_Table, frozen=True, kw_only=True):
 
 
 class LocalApiTable(_Table, frozen=True, kw_only=True):
-    socket_path: AbsolutePath = "/run/kiosk-fleet/agent.sock"
+    socket_path: Annotated[str, Meta(pattern=r"^/", max_length=107)] = "/run/kiosk-fleet/agent.sock"
+    """At most 107 bytes: unix(7)."""
     allowed_uids: Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**32)], ...], Meta(max_length=16)] = ()
     """Users whose programs may use the Unix socket, besides root and the agent's own user."""
     http_port: Port | None = None

@@ -220,7 +220,7 @@ def facts(
     """Read once at start."""
     machine = _read(machine_id).strip()
     return HostFacts(
-        os=parse_os_release(_read(os_release)),
+        os=parse_os_release(_read(os_release), platform.release()),
         arch=re.sub(r"[^a-z0-9_]", "_", platform.machine().lower())[:16].rjust(2, "_"),
         python=platform.python_version(),
         machine=hashlib.sha256(b"kf-machine/1" + machine.encode("utf-8")).digest()[:16] if machine else None,
@@ -229,9 +229,11 @@ def facts(
     )
 
 
-def parse_os_release(text: str) -> str:
-    """`Debian GNU/Linux 12`, in the characters that a record's version field takes; `Linux` if nothing is left."""
+def parse_os_release(text: str, kernel: str = "0") -> str:
+    """`Debian GNU/Linux 12`, in the characters that a record's version field takes; the kernel's release where the system has no number."""
     values = {match[1]: match[2].strip().strip("\"'") for match in re.finditer(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)}
-    name = f"{values.get('NAME', '')} {values.get('VERSION_ID', '')}"
-    plain = re.sub(r"[^A-Za-z0-9 ._+()/:~-]", "", re.sub(r"\d{9,}", "", name)).strip()[:64].strip()
-    return plain if re.match(r"[A-Za-z0-9]", plain) else "Linux"
+    for name in (f"{values.get('NAME', '')} {values.get('VERSION_ID', '')}", f"Linux {kernel}"):
+        plain = re.sub(r"[0-9]{9,}", "", re.sub(r"[^A-Za-z0-9 ._+()/:~-]", "", name)).strip()[:64].strip()
+        if re.match(r"[A-Za-z0-9]", plain) and re.search(r"[0-9]", plain):
+            return plain
+    return "Linux 0"

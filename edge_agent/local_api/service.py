@@ -1,0 +1,221 @@
+"""Owns what applications can do: sessions, ratings, refills, and reading the status. Answers only what is already durable.
+
+State and record are written in one transaction of the outbox, so a repeat after a crash finds either both or neither.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from edge_agent import sessions
+from edge_agent.clock import Clock, read
+from edge_agent.local_api import schema
+from edge_agent.local_api.refusal import ApiRefused
+from edge_agent.outbox.errors import CaptureRefused, OutboxFull
+from edge_agent.sessions import Policy, SessionRefused, Sessions, Step
+from edge_agent.status import StatusDocument
+from protocols.contract.records import Body, Consumable, Rating
+
+STATE_KEY = "local_api.sessions"
+SALT_KEY = "local_api.salt"
+SALT_BYTES = 32
+
+
+class Ledger(Protocol):
+    """What makes facts and memory durable, in one step where both change."""
+
+    def capture(self, body: Body, *, urgent: bool = False, memory: Mapping[str, bytes] | None = None) -> None: ...
+
+
+class Memory(Protocol):
+    def get(self, key: str) -> bytes | None: ...
+    def put(self, key: str, value: bytes) -> None: ...
+
+
+class RefillRefused(Exception):
+    """This slot does not have that consumable."""
+
+
+Refiller = Callable[[str, str, int], Consumable]
+"""(slot, item, quantity) → the record of the refill; RefillRefused if the slot has no such consumable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: Any
+
+
+class KioskService:
+    """One terminal's sessions. `on_change` is called after sessions opened or closed."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        memory: Memory,
+        clock: Clock,
+        boot_id: bytes,
+        items: frozenset[str],
+        slots: frozenset[str],
+        refill: Refiller,
+        status: Callable[[], StatusDocument],
+        policy: Policy,
+        on_change: Callable[[], None] = lambda: None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._ledger, self._memory, self._clock = ledger, memory, clock
+        self._items, self._slots = items, slots
+        self._refill, self._status, self._policy, self._on_change = refill, status, policy, on_change
+        self._salt = memory.get(SALT_KEY) or b""
+        if len(self._salt) != SALT_BYTES:
+            self._salt = random_bytes(SALT_BYTES)
+            memory.put(SALT_KEY, self._salt)
+        self._state = sessions.load(memory.get(STATE_KEY))
+        self._boot_id, self._resumed = boot_id, self._state.boot_id == boot_id
+
+    def resume(self) -> None:
+        """At the start of the agent: end what an earlier boot left open, and what ran out while the agent was away. Raises OutboxFull."""
+        if not self._resumed:
+            self._commit(sessions.resume(self._state, self._boot_id, self._policy))
+            self._resumed = True
+        self.expire()
+
+    @property
+    def idle(self) -> bool:
+        """No open lease."""
+        return self._state.idle
+
+    def stuck(self) -> bool:
+        return sessions.stuck(self._state, read(self._clock))
+
+    def expire(self) -> None:
+        """End sessions whose lease ran out. Raises OutboxFull; then it is tried again at the next call."""
+        if not self._resumed:
+            self.resume()
+            return
+        step = sessions.expire(self._state, read(self._clock), self._policy)
+        if step.bodies:
+            self._commit(step)
+
+    def next_expiry_s(self) -> float | None:
+        """Seconds until `expire` has something to do; None while idle."""
+        due_ms = sessions.next_expiry_boot_ms(self._state, self._policy)
+        return None if due_ms is None else max(0.0, (due_ms - self._clock.boot_ms()) / 1000)
+
+    # ------------------------------------------------------------------------------------------------------------------ requests
+
+    def begin(self, ask: schema.Begin) -> Answer:
+        self._up_to_date()
+        if ask.item not in self._items:
+            raise ApiRefused(422, "item", "The item is not in this terminal's catalogue.")
+        session = sessions.hidden_id(self._salt, "session", uuid.UUID(ask.client_id))
+        step = self._try(lambda: sessions.begin(self._state, session, ask.item, ask.channel, read(self._clock), self._policy))
+        self._commit(step)
+        return Answer(200 if step.repeated else 201, {"session": session.hex(), "lease_s": self._policy.lease_ms // 1000})
+
+    def renew(self, session_hex: str, _ask: schema.Renew) -> Answer:
+        self._up_to_date()
+        session = bytes.fromhex(session_hex)
+        self._commit(self._try(lambda: sessions.renew(self._state, session, read(self._clock))))
+        return Answer(200, {"session": session_hex, "lease_s": self._policy.lease_ms // 1000})
+
+    def end(self, session_hex: str, ask: schema.End) -> Answer:
+        self._up_to_date()
+        if ask.outcome == "success" and ask.cause != "none":
+            raise ApiRefused(422, "field", "A session that ended with success has no cause.")
+        session = bytes.fromhex(session_hex)
+        self._commit(
+            self._try(lambda: sessions.end(self._state, session, ask.outcome, ask.cause, read(self._clock), self._policy))
+        )
+        return Answer(200, {"session": session_hex, "recorded": True})
+
+    def rate(self, ask: schema.Rate) -> Answer:
+        self._need_slot(ask.slot)
+        session = None if ask.session is None else bytes.fromhex(ask.session)
+        body = Rating(level=ask.level, channel=ask.channel, slot=ask.slot, session=session)
+        return self._once("rating", ask.client_id, lambda: body)
+
+    def refill(self, ask: schema.Refill) -> Answer:
+        self._need_slot(ask.slot)
+
+        def done() -> Consumable:
+            try:
+                return self._refill(ask.slot, ask.item, ask.quantity)
+            except RefillRefused:
+                raise ApiRefused(422, "refill", "This slot does not hold that consumable.") from None
+
+        return self._once("refill", ask.client_id, done)
+
+    def status(self) -> Answer:
+        return Answer(200, self._status())
+
+    # -------------------------------------------------------------------------------------------------------------------- inside
+
+    def _once(self, purpose: str, client_id: str, make: Callable[[], Body]) -> Answer:
+        step = sessions.answer(self._state, sessions.hidden_id(self._salt, purpose, uuid.UUID(client_id)), self._policy)
+        if not step.repeated:
+            self._write(step.state, (make(),))
+        return Answer(200 if step.repeated else 201, {"recorded": True})
+
+    def _need_slot(self, slot: str | None) -> None:
+        if slot is not None and slot not in self._slots:
+            raise ApiRefused(422, "field", "The field slot is not a slot of this terminal.")
+
+    def _up_to_date(self) -> None:
+        try:
+            self.expire()
+        except OutboxFull:
+            raise _no_space() from None
+
+    def _try(self, transition: Callable[[], Step]) -> Step:
+        try:
+            return transition()
+        except SessionRefused as refused:
+            raise ApiRefused(*_SESSION_ANSWERS[refused.word]) from None
+
+    def _commit(self, step: Step) -> None:
+        if step.state is not self._state:
+            self._write(step.state, step.bodies)
+
+    def _write(self, state: Sessions, bodies: tuple[Body, ...]) -> None:
+        """Records first, memory with the last of them: after a crash a repeat finds the same records again, with the same ids."""
+        memory = {STATE_KEY: sessions.dump(state)}
+        was_idle = self._state.idle
+        try:
+            for body in bodies[:-1]:
+                self._ledger.capture(body)
+            if bodies:
+                self._ledger.capture(bodies[-1], memory=memory)
+            else:
+                self._memory.put(STATE_KEY, memory[STATE_KEY])
+        except OutboxFull:
+            raise _no_space() from None
+        except CaptureRefused:
+            raise ApiRefused(422, "record", "The agent cannot keep this as a record.") from None
+        self._state = state
+        if was_idle != state.idle:
+            self._on_change()
+
+
+def _no_space() -> ApiRefused:
+    return ApiRefused(503, "full", "The agent's disk is full, so nothing was recorded; try again later.")
+
+
+_SESSION_ANSWERS = {
+    "unknown": (404, "unknownSession", "There is no such session."),
+    "ended": (410, "ended", "This session has ended, by the application or because its lease ran out."),
+    "otherItem": (409, "otherItem", "This client_id already belongs to a session with another item or channel."),
+    "otherOutcome": (409, "otherOutcome", "This session ended before with another outcome, or because its lease ran out."),
+    "tooMany": (429, "tooMany", "Too many sessions are open at this terminal."),
+}
+
+
+def encode(answer: Answer) -> bytes:
+    return msgspec.json.encode(answer.body)
