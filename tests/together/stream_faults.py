@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cbor2
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_agent.outbox import Outbox, OutboxLimits
 from fleet_server.evidence.ledger import Greeting, Ledger
@@ -24,42 +23,9 @@ from protocols.contract import batch as batches
 from protocols.contract import envelope as cose
 from protocols.contract import messages, records
 from protocols.contract.records import ClockQuality
+from tests.support.contract import FLEET, TERMINAL, MemoryKey, StepClock
 
-FLEET, TERMINAL = "test-fleet", "kf-0001"
 WINDOW = 4
-
-
-class MemoryKey:
-    """A record key in memory."""
-
-    def __init__(self, seed: bytes) -> None:
-        self.private = Ed25519PrivateKey.from_private_bytes(seed)
-        self.public = self.private.public_key().public_bytes_raw()
-        self.kid = cose.key_id(self.public)
-
-    def sign(self, data: bytes) -> bytes:
-        return self.private.sign(data)
-
-
-@dataclass
-class StepClock:
-    """Time that only moves when told."""
-
-    now_ms: int = 1_790_000_000_000
-    boot: int = 1_000
-
-    def wall_ms(self) -> int:
-        return self.now_ms
-
-    def boot_ms(self) -> int:
-        return self.boot
-
-    def quality(self) -> ClockQuality:
-        return ClockQuality.SYNCED
-
-    def advance(self, ms: int) -> None:
-        self.now_ms += ms
-        self.boot += ms
 
 
 class NullProjection:
