@@ -77,7 +77,8 @@ class Conversation:
         self._retry_at = 0.0
         self._sent_seq = 0
         self._listed: frozenset[bytes] | None = None
-        self._quiet_since = 0.0
+        self._waiting_since: float | None = None
+        """Since when batches lie here that the server could have acknowledged; starts anew with each acknowledgement."""
         self._back_at: float | None = None
         self._last_back = float("-inf")
 
@@ -85,7 +86,8 @@ class Conversation:
 
     def connected(self, now_s: float) -> list[Publish]:
         """A new connection stands and its subscriptions are made."""
-        self._hellos = 0
+        self._hellos, self._waiting_since = 0, None
+        self._note_waiting(now_s)
         return self._greet(now_s)
 
     def received(self, kind: str, payload: bytes, now_s: float) -> list[Publish]:
@@ -108,13 +110,14 @@ class Conversation:
 
     def tick(self, now_s: float) -> list[Publish]:
         """Time has passed, or the outbox has something new."""
+        self._note_waiting(now_s)
         if self.phase is not Phase.SENDING:
             return self._greet(now_s) if now_s >= self._retry_at else []
-        if self._sent_seq and self._outbox.depth():
-            quiet_s = now_s - self._quiet_since
-            if quiet_s >= REGREET_S and now_s >= self._retry_at:
+        if self._sent_seq and self._waiting_since is not None:
+            waiting_s = now_s - self._waiting_since
+            if waiting_s >= REGREET_S and now_s >= self._retry_at:
                 return self._greet(now_s)
-            if quiet_s >= RESEND_S and now_s - self._last_back >= RESEND_S:
+            if waiting_s >= RESEND_S and now_s - self._last_back >= RESEND_S:
                 self._go_back(now_s)
         if self._back_at is not None and now_s >= self._back_at:
             self._go_back(now_s)
@@ -130,13 +133,11 @@ class Conversation:
 
     def no_ack(self, now_s: float) -> bool:
         """Connected and waiting for an acknowledgement for more than five minutes: the fault NET.NO_ACK."""
-        return bool(self._outbox.depth()) and now_s - self._quiet_since >= NO_ACK_FAULT_S
+        return self._waiting_since is not None and now_s - self._waiting_since >= NO_ACK_FAULT_S
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _greet(self, now_s: float) -> list[Publish]:
-        if self._hellos == 0:
-            self._quiet_since = now_s
         self.phase = Phase.GREETING
         self._connection = self._random(8)
         self._nonce = b""
@@ -188,7 +189,7 @@ class Conversation:
             return []
         self._outbox.apply_head(head)
         self.phase, self._hellos = Phase.SENDING, 1
-        self._sent_seq, self._back_at, self._quiet_since = 0, None, now_s
+        self._sent_seq, self._back_at = 0, None
         return self._fill_window(now_s)
 
     def _on_ack(self, payload: bytes, now_s: float) -> list[Publish]:
@@ -201,10 +202,16 @@ class Conversation:
             return []
         done = self._outbox.apply_ack(ack)
         if done.count:
-            self._quiet_since = now_s
+            self._waiting_since = None
         if done.go_back and self._back_at is None:
             self._back_at = max(now_s, self._last_back + BACK_INTERVAL_S)
         return self.tick(now_s)
+
+    def _note_waiting(self, now_s: float) -> None:
+        if not self._outbox.depth():
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = now_s
 
     def _go_back(self, now_s: float) -> None:
         self._sent_seq, self._back_at, self._last_back = 0, None, now_s
@@ -214,8 +221,6 @@ class Conversation:
         room = WINDOW_BATCHES - under_way
         if room <= 0 or under_way_bytes >= WINDOW_BYTES:
             return []
-        if not under_way:
-            self._quiet_since = now_s
         out: list[Publish] = []
         for item in self._outbox.unacknowledged(self._sent_seq, max_count=room, max_bytes=WINDOW_BYTES - under_way_bytes):
             if self._listed is not None and item.stream not in self._listed:

@@ -1,0 +1,342 @@
+"""What the server does with a batch: the table of the contract, section 5, row by row, and everything that is refused.
+
+Each refusal stands beside the rightful party being served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fleet_server.evidence import ledger as ledger_module
+from fleet_server.evidence.ledger import QUARANTINE_PER_SENDER, HeadMoved
+from protocols.contract import batch as batches
+from protocols.contract import records
+from protocols.contract.limits import ENVELOPE_MAX_BYTES
+from protocols.contract.messages import AckMode, Held
+from tests.fleet_server.evidence.conftest import OTHER, Bench
+from tests.support.contract import FLEET, NOW_MS, RECORD, ROOT, STRANGER, TERMINAL, Chain, MemoryKey, notice
+
+A, B, C = b"\xaa" * 16, b"\xbb" * 16, b"\xcc" * 16
+NEW_KEY = MemoryKey(b"\x09" * 32)
+
+
+def acked(outcome: object) -> tuple[int, AckMode] | None:
+    ack = getattr(outcome, "ack", None)
+    return None if ack is None else (ack.no, ack.mode)
+
+
+@pytest.mark.spec("C-506", "C-516")
+def test_the_next_number_is_stored_and_acknowledged_up_to_it(bench: Bench) -> None:
+    chain = Chain(A)
+    for no in (1, 2, 3):
+        assert acked(bench.send(chain.seal())) == (no, AckMode.UP_TO)
+    assert bench.numbers(A) == [1, 2, 3]
+    assert [batch.no for batch, _ in bench.spy.projected] == [1, 2, 3]
+
+
+@pytest.mark.spec("C-507")
+def test_a_repeat_is_acknowledged_by_itself_and_stored_once(bench: Bench) -> None:
+    chain = Chain(A)
+    first, _ = chain.seal(), bench.send(chain.seal())
+    bench.send(first)
+    assert bench.numbers(A) == [1] or bench.numbers(A) == []
+    for _ in range(3):
+        outcome = bench.send(first)
+    assert acked(outcome) == (1, AckMode.ALONE)
+    assert bench.numbers(A) == [1]
+    assert len(bench.spy.projected) == 1
+
+
+@pytest.mark.spec("C-507")
+def test_data_replaces_its_loss_notice_and_not_the_other_way_round(bench: Bench) -> None:
+    chain = Chain(A)
+    data = chain.seal()
+    bench.send(chain.loss(), kind="loss")
+    assert bench.one("SELECT kind FROM batch") == "loss"
+    assert bench.spy.projected == []
+    assert acked(bench.send(data)) == (1, AckMode.ALONE)
+    assert bench.one("SELECT kind FROM batch") == "data"
+    bench.send(chain.loss(), kind="loss")
+    assert bench.one("SELECT kind FROM batch") == "data"
+    assert len(bench.spy.projected) == 1
+
+
+@pytest.mark.spec("C-508", "C-514")
+def test_a_second_story_is_set_aside_with_an_alarm(bench: Bench) -> None:
+    one, two = Chain(A), Chain(A)
+    shared = one.seal()
+    two.seal()
+    bench.send(shared)
+    bench.send(one.seal(notice(1)))
+    outcome = bench.send(two.seal(notice(2)))
+    assert acked(outcome) == (2, AckMode.ALONE)
+    assert bench.spy.alarms == [(TERMINAL, "SEC.CLONE")]
+    assert bench.one("SELECT disputed FROM stream") == 1
+    disputed = [row[0] for row in bench.conn.execute("SELECT no FROM batch WHERE disputed = 1")]
+    assert disputed == [2], "what both stories share is not disputed"
+    assert bench.spy.disputed == [bench.one("SELECT id FROM batch WHERE no = 2")]
+    assert acked(bench.send(one.seal())) == (3, AckMode.UP_TO), "the first story goes on"
+    assert acked(bench.send(two.seal())) == (3, AckMode.ALONE), "and so does the second, aside"
+    assert bench.one("SELECT count(*) FROM aside") == 2
+    assert bench.one("SELECT disputed FROM batch WHERE no = 3") == 1
+
+
+@pytest.mark.spec("C-509", "C-510")
+def test_a_hole_is_closed_by_a_birth_and_can_be_filled(bench: Bench) -> None:
+    chain = Chain(A)
+    sealed = {no: chain.seal(notice(no)) for no in range(1, 6)}
+    bench.send(sealed[1])
+    assert acked(bench.send(sealed[4])) == (1, AckMode.BACK), "no birth says that 2 and 3 are gone"
+    prev = batches.read_batch(bench.ledger.open(TERMINAL, batches.BATCH_CONTEXT, sealed[4], ENVELOPE_MAX_BYTES)).header.prev
+    assert acked(bench.send(sealed[4], Held(A, 4, b"x" * 32, 5))) == (1, AckMode.BACK), "a birth that names another hash"
+    assert acked(bench.send(sealed[4], Held(A, 4, prev, 5))) == (4, AckMode.UP_TO)
+    assert bench.conn.execute("SELECT first_no, last_no FROM hole").fetchall() == [(2, 3)]
+    assert bench.one("SELECT envelope FROM birth JOIN hole ON hole.birth_id = birth.id") == b"the birth"
+    assert acked(bench.send(sealed[3])) == (3, AckMode.ALONE), "better late than lost"
+    assert acked(bench.send(sealed[5])) == (5, AckMode.UP_TO)
+    assert bench.numbers(A) == [1, 3, 4, 5]
+
+
+@pytest.mark.spec("C-509")
+def test_what_does_not_fit_into_the_hole_is_set_aside(bench: Bench) -> None:
+    chain, liar = Chain(A), Chain(A)
+    first, second, third = chain.seal(), chain.seal(), chain.seal()
+    liar.seal()
+    lie = liar.seal(notice(99))
+    bench.send(first)
+    prev = batches.read_batch(bench.ledger.open(TERMINAL, batches.BATCH_CONTEXT, third, ENVELOPE_MAX_BYTES)).header.prev
+    bench.send(third, Held(A, 3, prev, 3))
+    bench.send(lie)
+    assert bench.numbers(A) == [1, 3]
+    assert bench.one("SELECT count(*) FROM aside") == 1
+    bench.send(second)
+    assert bench.numbers(A) == [1, 2, 3]
+
+
+@pytest.mark.spec("C-511")
+def test_a_new_stream_waits_for_its_parents_tail(bench: Bench) -> None:
+    chain = Chain(A)
+    first, second = chain.seal(), chain.seal()
+    child = Chain(B, parent=chain.tip)
+    bench.send(first)
+    opening = child.seal()
+    assert acked(bench.send(opening, Held(A, 1, b"", 2))) is None
+    assert bench.numbers(B) == []
+    bench.send(second)
+    assert acked(bench.send(opening, Held(A, 1, b"", 2))) == (1, AckMode.UP_TO)
+    assert bench.one("SELECT disputed FROM stream WHERE stream = ?", B) == 0
+
+
+@pytest.mark.spec("C-512")
+@pytest.mark.parametrize("reason", ["went on", "has a child", "is disputed", "had another hash"])
+def test_a_forked_start_is_stored_disputed_and_alarmed(bench: Bench, reason: str) -> None:
+    chain = Chain(A)
+    bench.send(chain.seal())
+    parent = chain.tip
+    if reason == "went on":
+        bench.send(chain.seal())
+    elif reason == "has a child":
+        bench.send(Chain(B, parent=parent).seal())
+    elif reason == "is disputed":
+        bench.send(Chain(A).seal(notice(5)))
+    else:
+        parent = batches.Parent(A, 1, b"x" * 32)
+    outcome = bench.send(Chain(C, parent=parent).seal())
+    assert acked(outcome) == (1, AckMode.UP_TO), "never refused"
+    assert bench.one("SELECT disputed FROM stream WHERE stream = ?", C) == 1
+    assert (TERMINAL, "SEC.CLONE") in bench.spy.alarms
+    assert bench.spy.projected[-1][0].disputed
+
+
+@pytest.mark.spec("C-513")
+def test_a_lost_spool_is_noticed(bench: Bench) -> None:
+    bench.send(Chain(A).seal())
+    assert bench.one("SELECT notice FROM stream WHERE stream = ?", A) is None
+    assert acked(bench.send(Chain(B).seal())) == (1, AckMode.UP_TO)
+    assert bench.one("SELECT notice FROM stream WHERE stream = ?", B) == "spoolLost"
+    assert bench.spy.alarms == []
+
+
+@pytest.mark.spec("C-207")
+def test_records_not_understood_are_parked_and_projected_after_an_upgrade(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    rating = records.KINDS["rating"]
+    monkeypatch.delitem(records.KINDS, "rating")  # an older server
+    monkeypatch.setattr(
+        records, "_convert", lambda kind, value, real=records._convert: real(kind, value) if kind in records.KINDS else value
+    )
+    raw = Chain(A).seal(notice(1), records.Rating(level=5))
+    assert acked(bench.send(raw)) == (1, AckMode.UP_TO)
+    monkeypatch.undo()
+    assert [record.idx for record in bench.spy.projected[0][1]] == [0]
+    assert bench.conn.execute("SELECT idx, kind FROM parked").fetchall() == [(1, "rating")]
+    assert records.KINDS["rating"] is rating
+    assert bench.ledger.project_parked() == 1
+    assert [(record.idx, type(record.body)) for record in bench.spy.projected[1][1]] == [(1, records.Rating)]
+    assert bench.one("SELECT count(*) FROM parked") == 0
+    assert bench.ledger.project_parked() == 0
+
+
+@pytest.mark.spec("C-515")
+def test_another_worker_moved_the_head(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain(A)
+    bench.send(chain.seal())
+    second = chain.seal()
+    real = ledger_module._view
+    stale = real(bench.conn, A)
+    bench.send(second)
+    monkeypatch.setattr(ledger_module, "_view", lambda conn, stream: stale)
+    bench.conn.execute("BEGIN IMMEDIATE")
+    with pytest.raises(HeadMoved):
+        bench.ledger.receive(TERMINAL, "batch", "topic", second, None, NOW_MS)
+    bench.conn.execute("ROLLBACK")
+    assert bench.numbers(A) == [1, 2]
+
+
+@pytest.mark.spec("C-519")
+@pytest.mark.parametrize(
+    "wall_ms", [0, NOW_MS - 86_400_000, NOW_MS + 86_400_000, 2**52], ids=["1970", "yesterday", "tomorrow", "far"]
+)
+def test_time_is_no_reason_to_refuse(bench: Bench, wall_ms: int) -> None:
+    from tests.support.contract import encoded
+
+    raw, _ = batches.seal_batch(Chain(A).header(), [encoded(wall_ms=wall_ms)], RECORD, FLEET, TERMINAL)
+    assert acked(bench.send(raw)) == (1, AckMode.UP_TO)
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------------
+
+
+def forged() -> bytes:
+    raw = bytearray(Chain(A).seal())
+    raw[-1] ^= 1
+    return bytes(raw)
+
+
+def changed_inside() -> bytes:
+    raw = Chain(A).seal(notice(1))
+    return raw.replace(b"recordsRefused", b"recordsRefuseD")
+
+
+def parent_on_number_two() -> bytes:
+    import cbor2
+
+    from protocols.contract import wire
+    from tests.support.contract import BOOT_ID, encoded
+
+    header = {"s": A, "n": 2, "p": b"x" * 32, "a": [A, 1, b"x" * 32], "c": "event", "o": 1, "i": BOOT_ID, "w": NOW_MS}
+    payload = b"\x82" + wire.dump(header) + b"\x81" + encoded()
+    assert cbor2.loads(payload)
+    from protocols.contract import envelope as cose
+
+    return cose.seal(payload, RECORD, batches.BATCH_CONTEXT, FLEET, TERMINAL)[0]
+
+
+ATTACKS: dict[str, tuple[Callable[[], bytes], str, str]] = {
+    "forged signature": (forged, TERMINAL, "signature"),
+    "changed content": (changed_inside, TERMINAL, "signature"),
+    "signed by a stranger without a certificate": (lambda: Chain(A, key=NEW_KEY).seal(), TERMINAL, "unknownKey"),
+    "signed by another terminal's key": (lambda: Chain(A, key=STRANGER).seal(), TERMINAL, "foreignKey"),
+    "another terminal's message under my name": (lambda: Chain(A, key=STRANGER, terminal=OTHER).seal(), TERMINAL, "foreignKey"),
+    "my message under another terminal's name": (lambda: Chain(A).seal(), OTHER, "foreignKey"),
+    "readdressed": (lambda: Chain(A, terminal=OTHER).seal(), TERMINAL, "signature"),
+    "of another fleet": (lambda: Chain(A, fleet="elsewhere").seal(), TERMINAL, "signature"),
+    "a loss notice as a batch": (lambda: (c := Chain(A), c.seal(), c.loss())[2], TERMINAL, "signature"),
+    "truncated": (lambda: Chain(A).seal()[:-10], TERMINAL, "malformed"),
+    "trailing bytes": (lambda: Chain(A).seal() + b"\x00", TERMINAL, "trailing"),
+    "oversized": (lambda: Chain(A).seal() + bytes(ENVELOPE_MAX_BYTES), TERMINAL, "oversized"),
+    "empty": (lambda: b"", TERMINAL, "malformed"),
+    "noise": (lambda: bytes(range(256)), TERMINAL, "malformed"),
+    "an unknown terminal": (lambda: Chain(A, key=NEW_KEY, terminal="kf-9999").seal(), "kf-9999", "unknownTerminal"),
+    "a payload that is no batch": (parent_on_number_two, TERMINAL, "unreadable"),
+}
+
+
+@pytest.mark.spec("C-517", "C-903", "C-1004")
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_are_quarantined_and_the_rightful_terminal_is_served(bench: Bench, name: str) -> None:
+    make, claimed, reason = ATTACKS[name]
+    outcome = bench.send(make(), terminal=claimed)
+    assert (outcome.ack, outcome.quarantined) == (None, reason)
+    assert bench.conn.execute("SELECT terminal, reason FROM quarantine").fetchall() == [(claimed, reason)]
+    assert bench.one("SELECT count(*) FROM batch") == 0
+    assert acked(bench.send(Chain(B).seal())) == (1, AckMode.UP_TO)
+
+
+@pytest.mark.spec("C-1004")
+def test_a_stream_cannot_be_taken_over_by_another_terminal(bench: Bench) -> None:
+    bench.send(Chain(A).seal())
+    thief = Chain(A, key=STRANGER, terminal=OTHER)
+    thief.seal()
+    assert bench.send(thief.seal(), terminal=OTHER).quarantined == "foreignStream"
+
+
+@pytest.mark.spec("C-518")
+def test_a_revoked_terminal_is_kept_aside_and_not_acknowledged(bench: Bench) -> None:
+    chain = Chain(A)
+    bench.send(chain.seal())
+    bench.conn.execute("UPDATE terminal SET revoked_ms = 1 WHERE id = ?", (TERMINAL,))
+    bench.ledger._terminals.clear()  # this connection wrote itself; another process's write is noticed by data_version
+    backlog = chain.seal()
+    outcome = bench.send(backlog)
+    assert (outcome.ack, outcome.quarantined) == (None, "revoked")
+    assert bench.one("SELECT envelope FROM quarantine") == backlog
+    assert acked(bench.send(Chain(B, key=STRANGER, terminal=OTHER).seal(), terminal=OTHER)) == (1, AckMode.UP_TO)
+
+
+@pytest.mark.spec("C-518")
+def test_a_revocation_by_another_process_is_noticed_at_once(bench: Bench) -> None:
+    from fleet_server.db import open_raw
+
+    chain = Chain(A)
+    bench.send(chain.seal())
+    web = open_raw(bench.path)
+    web.execute("UPDATE terminal SET revoked_ms = 1 WHERE id = ?", (TERMINAL,))
+    web.close()
+    assert bench.send(chain.seal()).quarantined == "revoked"
+
+
+@pytest.mark.spec("C-517")
+def test_quarantine_is_bounded_per_sender_and_counts_on(bench: Bench) -> None:
+    for _ in range(QUARANTINE_PER_SENDER + 5):
+        bench.send(b"noise")
+    bench.send(b"noise", terminal=OTHER)
+    assert bench.one("SELECT count(*) FROM quarantine WHERE terminal = ?", TERMINAL) == QUARANTINE_PER_SENDER
+    assert bench.one("SELECT count FROM quarantine_count WHERE terminal = ?", TERMINAL) == QUARANTINE_PER_SENDER + 5
+    assert bench.one("SELECT count(*) FROM quarantine WHERE terminal = ?", OTHER) == 1
+
+
+def rotated(bench: Bench) -> tuple[Chain, Chain]:
+    """A stream that changed its key at number 2: (the rightful chain under the new key, a thief who goes on under the old one)."""
+    bench.enrol(TERMINAL, NEW_KEY, generation=2)
+    chain = Chain(A)
+    bench.send(chain.seal())
+    bench.send(chain.seal(records.Key(kid=NEW_KEY.kid, generation=2)))
+    thief = Chain(A)
+    thief.no, thief.digest = chain.no, chain.digest
+    chain.key = NEW_KEY
+    return chain, thief
+
+
+@pytest.mark.spec("C-1003")
+def test_a_retired_key_signs_nothing_any_more_and_the_new_one_does(bench: Bench) -> None:
+    chain, thief = rotated(bench)
+    assert bench.send(thief.seal()).quarantined == "retiredKey"
+    assert bench.send(Chain(B).seal()).quarantined == "retiredKey", "nor may it open a stream"
+    assert acked(bench.send(chain.seal())) == (3, AckMode.UP_TO)
+    assert acked(bench.send(Chain(C, key=NEW_KEY, parent=chain.tip).seal())) == (1, AckMode.UP_TO)
+
+
+@pytest.mark.spec("C-1003")
+def test_what_the_old_key_signed_before_stays_valid(bench: Bench) -> None:
+    _chain, _ = rotated(bench)
+    old = Chain(A)
+    assert acked(bench.send(old.seal())) == (1, AckMode.ALONE)
+
+
+@pytest.mark.spec("C-1001")
+def test_a_key_that_was_revoked_is_refused(bench: Bench) -> None:
+    bench.conn.execute("UPDATE record_key SET revoked_ms = 1 WHERE kid = ?", (RECORD.kid,))
+    assert bench.send(Chain(A).seal()).quarantined == "revokedKey"
+    assert ROOT.kid != RECORD.kid
