@@ -78,6 +78,7 @@ FAULT_FAMILY: Mapping[Kind, str] = {
 
 HexText = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}( [0-9a-f]{2}){0,31}$")]
 """`10 04 04`: lower case, one blank between bytes."""
+HexOrNone = Annotated[str, Meta(pattern=r"^([0-9a-f]{2}( [0-9a-f]{2}){0,7})?$")]
 Word16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 Byte = Annotated[int, Meta(ge=0, le=0xFF)]
 Regex = Annotated[str, Meta(pattern=r"^\^", max_length=160)]
@@ -328,10 +329,10 @@ class CallPadOptions(_Table, frozen=True, kw_only=True):
     start: HexText = "ff 68"
     length: Literal["double", "single", "fixed"] = "double"
     fixed_bytes: Annotated[int, Meta(ge=0, le=64)] = 0
-    separator: HexText | Literal[""] = "68"
+    separator: HexOrNone = "68"
     checksum: Literal["sum8", "xor8", "none"] = "sum8"
     sum_from_length: bool = False
-    end: HexText | Literal[""] = "16"
+    end: HexOrNone = "16"
     poll_function: Byte = 0x01
     key_function: Byte = 0x01
     display_function: Byte = 0x02
@@ -562,13 +563,18 @@ def parse_profile(raw: bytes, name: str) -> Profile:
         raise ProfileError(f"profile {who}: not UTF-8 at byte {err.start}") from None
     except tomllib.TOMLDecodeError as err:
         raise ProfileError(f"profile {who}: not TOML: {err}") from None
+    except (RecursionError, ValueError):
+        # tomllib lets Python's own limits through: deep nesting, numbers of thousands of digits.
+        raise ProfileError(f"profile {who}: not TOML: a value is too deep or too long") from None
+    return check_tree(tree, who)
+
+
+def check_tree(tree: Mapping[str, Any], who: str) -> Profile:
+    """The profile of a parsed file whose name is `who`; ProfileError with the exact path of what is wrong."""
     try:
-        profile = msgspec.convert(tree, Profile)
+        profile = _with_defaults(msgspec.convert(tree, Profile))
     except msgspec.ValidationError as err:
         raise ProfileError(f"profile {who}: {_located(str(err))}") from None
-    except RecursionError:
-        raise ProfileError(f"profile {who}: nested too deeply") from None
-    profile = _with_defaults(profile)
     for path, rule in _contradictions(profile, who):
         raise ProfileError(f"profile {who}: {path}: {rule}")
     return profile
