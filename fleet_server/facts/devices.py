@@ -23,6 +23,7 @@ class Standing(NamedTuple):
 
     stream: bytes | None
     no: int
+    batch: int
     idx: int
     at_ms: int
     since_ms: int
@@ -55,41 +56,62 @@ def write_devices(work: Work, items: Sequence[Item[Device]]) -> None:
 
 def _write_current(work: Work, items: Sequence[Item[Device]]) -> None:
     batch, standing = work.batch, _standing(work.conn, work.batch.terminal)
-    newest: dict[str, Item[Device]] = {}
-    out_of_order: set[str] = set()
+    by_slot: dict[str, list[Item[Device]]] = {}
     for item in items:
-        slot, words, now = item.body.slot, words_of(item.body), standing.get(item.body.slot)
-        if now is not None and not _is_newer(batch.stream, batch.no, item, now):
-            out_of_order.add(slot)
+        by_slot.setdefault(item.body.slot, []).append(item)
+    current: list[tuple[Item[Device], int]] = []
+    out_of_order: list[str] = []
+    for slot, changes in by_slot.items():
+        now = standing.get(slot)
+        newest = changes[-1] if now is None else _newest(work, slot, changes, now)
+        if newest is None:
+            out_of_order.append(slot)
             continue
-        since_ms = item.at_ms
-        if now is not None and now.at_ms > item.at_ms:
-            out_of_order.add(slot)
-        elif now is not None and now.words == words:
-            since_ms = now.since_ms
-        standing[slot] = Standing(batch.stream, batch.no, item.idx, item.at_ms, since_ms, words)
-        newest[slot] = item
-    put_current(work.conn, batch.terminal, batch.id, [(item, standing[slot].since_ms) for slot, item in newest.items()])
+        since_ms = _since_ms(changes, now)
+        if since_ms is None:
+            out_of_order.append(slot)
+        current.append((newest, newest.at_ms if since_ms is None else since_ms))
+        work.hint("device", slot)
+    put_current(work.conn, batch.terminal, batch.id, current)
     for slot in out_of_order:
         renew_since(work.conn, batch.terminal, slot)
-    for slot in newest:
-        work.hint("device", slot)
 
 
 def _standing(conn: sqlite3.Connection, terminal: str) -> dict[str, Standing]:
     rows = conn.execute(
-        "SELECT d.slot, b.stream, b.no, d.idx, d.at_ms, d.since_ms, d.device, d.paper, d.toner, d.media, d.cover"
+        "SELECT d.slot, b.stream, b.no, d.batch, d.idx, d.at_ms, d.since_ms, d.device, d.paper, d.toner, d.media, d.cover"
         " FROM device d LEFT JOIN batch b ON b.id = d.batch WHERE d.terminal = ?",
         (terminal,),
     )
-    return {row[0]: Standing(row[1], row[2] or 0, row[3], row[4], row[5], row[6:]) for row in rows}
+    return {row[0]: Standing(row[1], row[2] or 0, row[3], row[4], row[5], row[6], row[7:]) for row in rows}
 
 
-def _is_newer(stream: bytes, no: int, item: Item[Device], now: Standing) -> bool:
-    """Within a stream the position decides, because a wall clock may step back; across streams the capture time."""
-    if now.stream == stream:
-        return (no, item.idx) > (now.no, now.idx)
-    return (item.at_ms, stream) > (now.at_ms, now.stream or b"")
+def _newest(work: Work, slot: str, changes: Sequence[Item[Device]], now: Standing) -> Item[Device] | None:
+    """The change of this batch that becomes current, if one does.
+
+    Within a stream the position decides, because a wall clock may step back; across streams the capture time.
+    """
+    batch, last = work.batch, changes[-1]
+    if now.stream == batch.stream:
+        return last if (batch.no, last.idx) > (now.no, now.idx) else None
+    winner = newest_change(work.conn, batch.terminal, slot)
+    if winner is not None and winner[0] == batch.id:
+        return next(item for item in changes if item.idx == winner[1])
+    if winner is not None and winner != (now.batch, now.idx):
+        work.unsettled.add(slot)
+    return None
+
+
+def _since_ms(changes: Sequence[Item[Device]], now: Standing | None) -> int | None:
+    """Since when the state words of the last change hold, if all came in the order of their times; else None."""
+    at_ms, since_ms, words = (0, 0, None) if now is None else (now.at_ms, now.since_ms, now.words)
+    for item in changes:
+        if item.at_ms < at_ms:
+            return None
+        if words != words_of(item.body):
+            since_ms, words = item.at_ms, words_of(item.body)
+        at_ms = item.at_ms
+    return since_ms
 
 
 def put_current(conn: sqlite3.Connection, terminal: str, batch: int, items: Iterable[tuple[Item[Device], int]]) -> None:

@@ -1,6 +1,7 @@
 """Owns fault episodes told by terminals: opened, worsened, cleared, in any order of arrival. People's marks on a fault are never touched here.
 
-`fault_event` rows without a `by` are written here; the text of `open` and `worse` is the severity.
+Both ends carry the time that the terminal captured: between them a clock may have stepped back by less than is corrected, so whoever shows a length
+takes no less than 0. `fault_event` rows without a `by` are written here; the text of `open` and `worse` is the severity.
 """
 
 from __future__ import annotations
@@ -114,8 +115,7 @@ def _retell(conn: sqlite3.Connection, key: str, tellings: set[tuple[int, str]]) 
             kind = "worse" if worst else "open"
             conn.execute("INSERT INTO fault_event (fault, at_ms, kind, text) VALUES (?, ?, ?, ?)", (key, at_ms, kind, severity))
             worst = severity
-    # A clock stepped back between both ends must not make an episode end before it began.
-    conn.execute("UPDATE fault SET severity = ?, cleared_ms = max(cleared_ms, opened_ms) WHERE id = ?", (worst, key))
+    conn.execute("UPDATE fault SET severity = ? WHERE id = ?", (worst, key))
 
 
 def _take_opening(work: Work, key: str, item: Item[Fault]) -> None:
@@ -142,7 +142,7 @@ def _take_opening(work: Work, key: str, item: Item[Fault]) -> None:
 def _merge_clear(work: Work, key: str, item: Item[Fault]) -> None:
     """The terminal's own word replaces what a birth concluded; of two clears the earlier stays."""
     changed = work.conn.execute(
-        "UPDATE fault SET cleared_ms = max(?, opened_ms), cleared_by = 'terminal', clear_batch = ?, clear_idx = ?"
+        "UPDATE fault SET cleared_ms = ?, cleared_by = 'terminal', clear_batch = ?, clear_idx = ?"
         " WHERE id = ? AND (clear_batch IS NULL OR cleared_ms > ?)",
         (item.at_ms, work.batch.id, item.idx, key, item.at_ms),
     ).rowcount
@@ -188,7 +188,7 @@ def move(conn: sqlite3.Connection, terminal: str, batch: int, old: Item[Fault], 
             _retell(conn, key, tellings - {(old.at_ms, new.body.severity.value)} | {(new.at_ms, new.body.severity.value)})
         return
     moved = conn.execute(
-        "UPDATE fault SET cleared_ms = max(?, opened_ms) WHERE id = ? AND clear_batch = ? AND clear_idx = ?",
+        "UPDATE fault SET cleared_ms = ? WHERE id = ? AND clear_batch = ? AND clear_idx = ?",
         (new.at_ms, key, batch, new.idx),
     ).rowcount
     if moved:

@@ -47,7 +47,7 @@ def write_sessions(work: Work, items: Sequence[Item[Session]]) -> None:
 def _keep_better_telling(work: Work, row: tuple[object, ...]) -> None:
     columns = "terminal, sid, item, channel, outcome, cause, began_ms, duration_ms, day, batch, idx, disputed"
     kept = work.conn.execute(f"SELECT {columns} FROM session WHERE terminal = ? AND sid = ?", row[:2]).fetchone()  # noqa: S608 - constant
-    if _telling_rank(row) < _telling_rank(kept):
+    if kept[9:11] != row[9:11] and _telling_rank(work, row) < _telling_rank(work, kept):
         work.conn.execute(
             "UPDATE session SET item = ?, channel = ?, outcome = ?, cause = ?, began_ms = ?, duration_ms = ?, day = ?, batch = ?, idx = ?,"
             " disputed = ? WHERE terminal = ? AND sid = ?",
@@ -56,10 +56,11 @@ def _keep_better_telling(work: Work, row: tuple[object, ...]) -> None:
         work.day(kept[6])
 
 
-def _telling_rank(row: Sequence[object]) -> tuple[object, ...]:
-    """Least wins: undisputed before disputed, a result before a lost lease, then the earliest."""
-    _, _, item, channel, outcome, cause, began_ms, duration_ms, _, _, _, disputed = row
-    return disputed, _OUTCOME_RANK[str(outcome)], began_ms, duration_ms, item, channel, cause
+def _telling_rank(work: Work, row: Sequence[object]) -> tuple[object, ...]:
+    """Least wins: undisputed before disputed, a result before a lost lease, then the place in the streams; never a time, which may be corrected."""
+    outcome, batch, idx, disputed = row[4], row[9], row[10], row[11]
+    stream, no = work.conn.execute("SELECT stream, no FROM batch WHERE id = ?", (batch,)).fetchone()
+    return disputed, _OUTCOME_RANK[str(outcome)], stream, no, idx
 
 
 def write_ratings(work: Work, items: Sequence[Item[Rating]]) -> None:

@@ -143,6 +143,8 @@ def _write(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[Decod
         writer = _WRITERS.get(kind)
         if writer is not None:
             writer(work, items)
+    for slot in sorted(work.unsettled):
+        _settle_device(conn, batch.terminal, slot)
     work.finish()
 
 

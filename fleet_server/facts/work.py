@@ -40,6 +40,8 @@ class Work:
         self.conn = conn
         self.batch = batch
         self.disputed = int(batch.disputed)
+        self.unsettled: set[str] = set()
+        """Device slots whose current row must be taken from a batch other than this one."""
         self._dirty: set[str] = set()
         self._hints: dict[tuple[str, str | None], None] = {}
 
