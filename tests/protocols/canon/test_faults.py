@@ -8,6 +8,7 @@ import pytest
 
 from protocols.canon.faults import FAULTS, UnknownFaultCode, fault
 from protocols.canon.words import Severity
+from protocols.contract.records import ClockQuality, Fault, encode_record
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,9 @@ def test_what_only_the_server_can_conclude() -> None:
 def test_unknown_code() -> None:
     with pytest.raises(UnknownFaultCode, match=r"PRN\.NOPE"):
         fault("PRN.NOPE")
+
+
+def test_every_code_fits_a_fault_record() -> None:
+    for code, kind in FAULTS.items():
+        body = Fault(id=bytes(8), code=code, change="open", severity=kind.severity, since_ms=0)
+        encode_record(body, wall_ms=0, quality=ClockQuality.SYNCED, boot_ms=0)
