@@ -1,0 +1,713 @@
+"""Runs the drivers: one task for each bound port, started and stopped as devices come and go, each kept from harming the others.
+
+What drivers observe becomes records here: a state when it changed, faults through the engine, keys, ratings and levels at once. Nothing is
+captured that did not pass through an Observation, and nothing of a device's bytes is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import msgspec
+
+from edge_agent import discovery
+from edge_agent.clock import Clock, ClockReading, read
+from edge_agent.config import DeviceEntry
+from edge_agent.devices.base import Driver, Observation, SlotBinding, link_codes, unseen
+from edge_agent.devices.factory import make_driver
+from edge_agent.devices.guard import guarded
+from edge_agent.discovery import Binding, Plan
+from edge_agent.faults import Condition, FaultEngine
+from edge_agent.outbox.errors import CaptureRefused, OutboxError
+from edge_agent.status import SlotView
+from edge_agent.transports.base import (
+    Discoverer,
+    Port,
+    PortBusy,
+    PortError,
+    PortGone,
+    PortOpener,
+    PortRefused,
+    Sighting,
+)
+from edge_agent.usage import ReadingBook, UsageBook
+from protocols.canon.faults import FAULTS
+from protocols.canon.words import DeviceState, Ownership, SuggestedAction
+from protocols.contract import records
+from protocols.contract.messages import OpenFault
+from protocols.profile.schema import Kind, Profile
+
+log = logging.getLogger(__name__)
+
+START_SPREAD_S = 0.3
+"""Devices of one terminal, and terminals of one process, do not all ask at the same moment."""
+JITTER = 0.1
+BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+BUSY_BACKOFF_S = (2.0, 5.0, 15.0, 30.0)
+CRASH_BACKOFF_S = (5.0, 30.0, 120.0, 300.0)
+OPEN_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 8.0
+POLL_SLACK_S = 5.0
+LISTEN_SLACK_S = 10.0
+LISTEN_GAP_S = 0.02
+"""A device that always has something to say is heard fifty times a second, not more."""
+ABSENT_LOOKS = 3
+ABSENT_EVERY_S = 2.0
+"""An empty place is looked at as often as silence needs to become a fault, in the time a re-enumeration takes."""
+LOOK_AGAIN_S = 60.0
+"""Sightings are read again at least so often, should a hot-plug event be lost."""
+LEASE_CHECK_S = 2.0
+PROBER_LEAST_S = 30.0
+FLUSH_EVERY_S = 30.0
+EVENTS_PER_MINUTE = 60
+"""Keys and ratings of one slot: no clerk calls faster. More is a stuck or hostile pad and would only fill the spool."""
+
+FAULTS_KEY, USAGE_KEY, PROFILES_KEY = "devices.faults", "devices.usage", "devices.profiles"
+
+
+class Recorder(Protocol):
+    """Takes facts; durable when it returns. Raises CaptureRefused or OutboxFull."""
+
+    def capture(self, body: records.Body, *, urgent: bool = False) -> None: ...
+
+
+class Store(Protocol):
+    """Small values that survive a restart."""
+
+    def get(self, key: str) -> bytes | None: ...
+    def put(self, key: str, value: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class _Gate:
+    """Lets through so many events a minute, and a minute's worth at once."""
+
+    tokens: float = EVENTS_PER_MINUTE
+    counted_ms: int = 0
+
+    def passes(self, boot_ms: int) -> bool:
+        self.tokens = min(EVENTS_PER_MINUTE, self.tokens + (boot_ms - self.counted_ms) * EVENTS_PER_MINUTE / 60_000)
+        self.counted_ms = boot_ms
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+@dataclass(slots=True)
+class _SlotState:
+    """What is known of one slot."""
+
+    entry: DeviceEntry
+    told: records.Device | None = None
+    """As it was last captured."""
+    current: records.Device | None = None
+    since_ms: int = 0
+    firmware: str | None = None
+    asset: str | None = None
+    gate: _Gate = field(default_factory=_Gate)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReport:
+    """One slot for `edge-agent doctor`. `since_ms`: wall time at which the state was first seen as it is, 0 if there is none yet."""
+
+    view: SlotView
+    since_ms: int
+    faults: tuple[records.Fault, ...]
+
+
+class Monitor:
+    """All devices of one terminal. `run` owns every task; the other methods may be called from the same loop at any time."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        discoverer: Discoverer,
+        opener: PortOpener,
+        recorder: Recorder,
+        store: Store,
+        profiles: Mapping[str, Profile],
+        inventory: Sequence[DeviceEntry],
+        new_id: Callable[[], bytes],
+        rng: random.Random,
+        lease_free: Callable[[], bool] = lambda: True,
+        port_holders: Callable[[str], int] | None = None,
+    ) -> None:
+        """`lease_free`: no citizen is being served, so an idle prober may open a port. `port_holders`: other programs that have a tty open."""
+        self._clock = clock
+        self._discoverer = discoverer
+        self._opener = opener
+        self._recorder = recorder
+        self._store = store
+        self._profiles = profiles
+        self._rng = rng
+        self._lease_free = lease_free
+        self._port_holders = port_holders
+        self._slots = {entry.slot: _SlotState(entry) for entry in inventory}
+        self._engine = FaultEngine(new_id=new_id)
+        self._unreported: list[records.Fault] = []
+        self._usage = UsageBook()
+        self._readings = ReadingBook()
+        self._remembered: dict[str, str] = {}
+        self._answered: dict[tuple[str, str], str | None] = {}
+        self._unknown: dict[tuple[str, str], Sighting] = {}
+        self._tasks: dict[tuple[object, ...], asyncio.Task[None]] = {}
+        self._seen: Sequence[Sighting] = ()
+        self._tick_due = asyncio.Event()
+        self._look_again = asyncio.Event()
+        self._restore()
+
+    # ------------------------------------------------------------------ for the rest of the agent
+
+    async def run(self) -> None:
+        """Watch until cancelled; then every port is closed and everything that must survive is kept."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ticking())
+                group.create_task(self._flushing())
+                await self._discovering(group)
+        finally:
+            self._keep_usage()
+            self._keep_faults()
+
+    def slot_views(self) -> tuple[SlotView, ...]:
+        """The inventory with each slot's last state."""
+        return tuple(
+            SlotView(
+                slot=state.entry.slot,
+                family=state.entry.family,
+                mandatory=state.entry.mandatory,
+                state=state.current,
+            )
+            for state in self._slots.values()
+        )
+
+    def status(self) -> tuple[SlotReport, ...]:
+        """Every slot: state, since when, open faults."""
+        faults = self._engine.open_faults()
+        return tuple(
+            SlotReport(view, self._slots[view.slot].since_ms, tuple(fault for fault in faults if fault.slot == view.slot))
+            for view in self.slot_views()
+        )
+
+    def open_faults(self) -> list[records.Fault]:
+        return self._engine.open_faults()
+
+    def open_for_birth(self) -> tuple[OpenFault, ...]:
+        return self._engine.open_for_birth()
+
+    def unknown_devices(self) -> tuple[records.Sighting, ...]:
+        bodies = (discovery.sighting_body(sighting) for sighting in self._unknown.values())
+        return tuple(body for body in bodies if body is not None)
+
+    def observe_terminal(self, conditions: Iterable[Condition], *, judged: frozenset[str]) -> None:
+        """Conditions of the terminal itself (network, host, application), from whoever looks at them."""
+        self._report(self._engine.observe(None, conditions, self._now(), judged=judged))
+
+    def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None:
+        """The kiosk application used a device: a printed slip, a read card."""
+        if slot in self._slots:
+            self._capture_all(self._usage.count(slot, ok=count if ok else 0, failed=0 if ok else count))
+
+    def note_refill(self, slot: str, item: str, amount: int | None = None) -> None:
+        """Somebody on site replaced or topped up a consumable."""
+        self._capture_all(self._usage.refilled(slot, item, amount))
+
+    def close_span(self, from_ms: int, to_ms: int) -> list[records.Body]:
+        """Counters and readings of the span that ends, for the summary's writer; the counts are kept first, so they cannot run backwards."""
+        bodies: list[records.Body] = []
+        counters = self._usage.close_span(from_ms, to_ms)
+        if counters is not None:
+            self._keep_usage()
+            bodies.append(counters)
+        bodies += self._readings.close_span(from_ms, to_ms)
+        return bodies
+
+    # ------------------------------------------------------------------ discovery
+
+    async def _discovering(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            plan = self._look()
+            self._apply_plan(plan, group)
+            if plan.probes:
+                await self._ask_all(plan)
+                continue
+            await self._wait_for_change()
+
+    def _look(self) -> Plan:
+        try:
+            self._seen = tuple(self._discoverer.sightings())
+        except (OSError, PortError):
+            log.warning("devices cannot be enumerated; the last view holds")
+        places = {sighting.place for sighting in self._seen}
+        self._answered = {key: told for key, told in self._answered.items() if key[0] in places}
+        return discovery.make_plan(
+            self._seen,
+            [state.entry for state in self._slots.values()],
+            self._profiles,
+            answered=self._answered,
+            remembered=self._remembered,
+        )
+
+    async def _wait_for_change(self) -> None:
+        changes = asyncio.ensure_future(self._discoverer.changes())
+        again = asyncio.ensure_future(self._look_again.wait())
+        try:
+            await asyncio.wait({changes, again}, timeout=LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in (changes, again):
+                waiting.cancel()
+            results = await asyncio.gather(changes, again, return_exceptions=True)
+            self._look_again.clear()
+        if isinstance(results[0], Exception):
+            log.warning("hot-plug events cannot be received", extra={"error": type(results[0]).__name__})
+            await asyncio.sleep(ABSENT_EVERY_S)
+
+    async def _ask_all(self, plan: Plan) -> None:
+        """Probe one port after the other. A port that cannot be asked now counts as unanswered until it is plugged again."""
+        for task in plan.probes:
+            key = (task.sighting.place, task.slot)
+            try:
+                self._answered[key] = await discovery.probe(task, self._opener)
+            except PortBusy:
+                self._answered[key] = task.otherwise
+                self._observe_slot(task.slot, DeviceState.IN_USE)
+            except PortError as err:
+                self._answered[key] = task.otherwise
+                log.info("a port could not be asked", extra={"slot": task.slot, "error": type(err).__name__})
+
+    def _apply_plan(self, plan: Plan, group: asyncio.TaskGroup) -> None:
+        wanted = {_key_of(binding) for binding in plan.bindings} | {("absent", entry.slot) for entry in plan.absent}
+        ending = [self._tasks.pop(key) for key in list(self._tasks) if key not in wanted]
+        for task in ending:
+            task.cancel()
+        for binding in plan.bindings:
+            if _key_of(binding) not in self._tasks:
+                self._tasks[_key_of(binding)] = group.create_task(self._watch(binding, ending))
+            self._remember(binding)
+        missing_ports: set[str] = set()
+        for entry in plan.absent:
+            first = entry.port not in missing_ports
+            missing_ports |= {entry.port} if entry.port is not None else set()
+            if ("absent", entry.slot) not in self._tasks:
+                self._tasks["absent", entry.slot] = group.create_task(self._watch_absent(entry, first=first))
+        for entry, reason in plan.unclear:
+            log.warning("a slot cannot be bound", extra={"slot": entry.slot, "reason": reason})
+            self._observe_slot(entry.slot, DeviceState.UNKNOWN, action=SuggestedAction.CONFIGURATION)
+        self._report_unknown(plan.unknown)
+
+    def _remember(self, binding: Binding) -> None:
+        if binding.switched:
+            return
+        fresh = {bound.slot: bound.profile.id for bound in binding.slots}
+        if any(self._remembered.get(slot) != profile for slot, profile in fresh.items()):
+            self._remembered |= fresh
+            self._put(PROFILES_KEY, msgspec.msgpack.encode(self._remembered))
+
+    def _report_unknown(self, strangers: Iterable[Sighting]) -> None:
+        now_there: dict[tuple[str, str], Sighting] = {(one.bus, one.place): one for one in strangers}
+        for key, sighting in now_there.items():
+            if key not in self._unknown:
+                self._capture_sighting(sighting, present=True)
+        for key, sighting in self._unknown.items():
+            if key not in now_there:
+                self._capture_sighting(sighting, present=False)
+        self._unknown = now_there
+
+    def _capture_sighting(self, sighting: Sighting, *, present: bool) -> None:
+        body = discovery.sighting_body(sighting, present=present)
+        if body is not None:
+            self._capture(body)
+
+    # ------------------------------------------------------------------ one port
+
+    async def _watch(self, binding: Binding, before: Iterable[asyncio.Task[None]]) -> None:
+        """Owns one port until cancelled. Whatever a driver raises ends here. `before`: tasks that may still be letting go of the port."""
+        if waiting := [task for task in before if not task.done()]:
+            await asyncio.wait(waiting, timeout=CLOSE_TIMEOUT_S)
+        await asyncio.sleep(self._rng.uniform(0, START_SPREAD_S))
+        for bound in binding.slots:
+            self._usage.configure(bound.slot, bound.profile)
+        if _by_presence(binding):
+            await self._watch_presence(binding)
+        retry = _Retry()
+        while True:
+            retry.is_open = False
+            delays: tuple[float, ...] = BACKOFF_S
+            try:
+                if binding.ownership is Ownership.IDLE_PROBER:
+                    await self._probe_when_idle(binding, retry)
+                else:
+                    await self._hold(binding, retry)
+                continue
+            except PortBusy:
+                self._observe_all(binding, DeviceState.IN_USE)
+                delays = BUSY_BACKOFF_S
+            except PortGone:
+                self._observe_gone(binding)
+                self._look_again.set()
+            except PortRefused as err:
+                log.warning("a port is refused", extra={"slot": binding.slots[0].slot, "reason": str(err)})
+                self._observe_failing(binding, SuggestedAction.CONFIGURATION, retry)
+            except (PortError, TimeoutError):
+                self._observe_failing(binding, SuggestedAction.RESET, retry)
+            except Exception as err:  # noqa: BLE001 - a driver's mistake with one device must not stop the others
+                _log_crash(binding, err)
+                self._observe_all(binding, DeviceState.UNKNOWN, action=SuggestedAction.SOFTWARE_ERROR)
+                delays = CRASH_BACKOFF_S
+            delay_s = delays[min(retry.failures, len(delays) - 1)]
+            retry.failures += 1
+            await asyncio.sleep(self._jittered(delay_s))
+
+    async def _hold(self, binding: Binding, retry: _Retry) -> None:
+        """Open the port and drive the device until something goes wrong; never returns by itself."""
+        async with self._opened(binding, binding.slots[0].profile, stays=True) as driver:
+            retry.is_open = True
+            while True:
+                await self._poll(binding, driver)
+                retry.failures = 0
+                await self._listen(binding, driver)
+
+    async def _probe_when_idle(self, binding: Binding, retry: _Retry) -> None:
+        """One look while no citizen is served; the port is released at once, or as soon as somebody comes."""
+        if not self._lease_free():
+            await asyncio.sleep(self._jittered(LEASE_CHECK_S))
+            return
+        every_s = PROBER_LEAST_S
+        async with self._opened(binding, _without_detaching(binding.slots[0].profile), stays=False) as driver:
+            retry.is_open = True
+            polling = asyncio.ensure_future(self._poll(binding, driver))
+            try:
+                while not polling.done() and self._lease_free():
+                    await asyncio.wait({polling}, timeout=0.1)
+            finally:
+                polling.cancel()
+                await asyncio.wait({polling})
+            if not polling.cancelled():
+                polling.result()
+            every_s = max(every_s, driver.poll_every_s)
+        retry.failures = 0
+        await asyncio.sleep(self._jittered(every_s))
+
+    @contextlib.asynccontextmanager
+    async def _opened(self, binding: Binding, profile: Profile, *, stays: bool) -> AsyncIterator[Driver]:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            port = await self._opener.open(binding.sighting, profile)
+        try:
+            driver = make_driver(guarded(port), binding.slots, self._clock, stays=stays)
+            try:
+                yield driver
+            finally:
+                with contextlib.suppress(PortError, TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                        await driver.stop()
+        finally:
+            await _close(port)
+
+    async def _poll(self, binding: Binding, driver: Driver) -> None:
+        async with asyncio.timeout(driver.poll_budget_s + POLL_SLACK_S):
+            observations = await driver.poll(self._now())
+        for observation in observations:
+            self._apply(binding, observation)
+
+    async def _listen(self, binding: Binding, driver: Driver) -> None:
+        """Until the next poll is due; what the device says meanwhile may make it due sooner."""
+        loop = asyncio.get_running_loop()
+        polled_s = loop.time()
+        factor = self._rng.uniform(1 - JITTER, 1 + JITTER)
+        while (left_s := polled_s + driver.poll_every_s * factor - loop.time()) > 0:
+            async with asyncio.timeout(left_s + LISTEN_SLACK_S):
+                observations = await driver.listen(left_s)
+            for observation in observations:
+                self._apply(binding, observation)
+            await asyncio.sleep(LISTEN_GAP_S if observations else 0)
+
+    async def _watch_presence(self, binding: Binding) -> None:
+        """Observer: what can be seen without opening anything; never returns."""
+        while True:
+            held = (
+                self._port_holders is not None and binding.sighting.bus == "serial" and self._port_holders(binding.sighting.path)
+            )
+            self._observe_all(binding, DeviceState.IN_USE if held else DeviceState.ONLINE)
+            await asyncio.sleep(self._jittered(LOOK_AGAIN_S))
+
+    async def _watch_absent(self, entry: DeviceEntry, *, first: bool) -> None:
+        """Nothing is at the slot's place. `first`: of several slots behind one missing port, only this one has a fault."""
+        kind = Kind(entry.family)
+        codes = link_codes(kind)
+        code = codes.unplugged
+        shared = f"{code.partition('.')[0]}.BUS_DOWN"
+        if entry.address is not None and shared in FAULTS:
+            code = shared
+        conditions = (Condition(code),) if first else ()
+        for _ in range(ABSENT_LOOKS):
+            observation = replace(unseen(entry.slot, kind, DeviceState.NO_DEVICE), conditions=conditions)
+            self._apply_to(entry.slot, observation, None, None)
+            await asyncio.sleep(ABSENT_EVERY_S)
+
+    # ------------------------------------------------------------------ observations to records
+
+    def _observe_all(self, binding: Binding, device: DeviceState, *, action: SuggestedAction = SuggestedAction.NONE) -> None:
+        for bound in binding.slots:
+            self._apply(binding, replace(unseen(bound.slot, bound.profile.kind, device), action=action))
+
+    def _observe_gone(self, binding: Binding) -> None:
+        for index, bound in enumerate(binding.slots):
+            code = link_codes(bound.profile.kind).unplugged
+            shared = bound.code("BUS_DOWN")
+            if len(binding.slots) > 1 and shared in FAULTS:
+                code = shared
+            conditions = (Condition(code),) if index == 0 or code != shared else ()
+            self._apply(binding, replace(unseen(bound.slot, bound.profile.kind, DeviceState.NO_DEVICE), conditions=conditions))
+
+    def _observe_failing(self, binding: Binding, action: SuggestedAction, retry: _Retry) -> None:
+        """The device is there and cannot be spoken to."""
+        for bound in binding.slots:
+            codes = link_codes(bound.profile.kind)
+            code = codes.silent if retry.is_open else codes.cannot_open
+            observation = unseen(bound.slot, bound.profile.kind, DeviceState.OFFLINE)
+            holds = retry.failures + 1 < ABSENT_LOOKS
+            self._apply(binding, replace(observation, action=action, conditions=(Condition(code),), holds_state=holds))
+
+    def _observe_slot(self, slot: str, device: DeviceState, *, action: SuggestedAction = SuggestedAction.NONE) -> None:
+        """A slot that has no binding."""
+        entry = self._slots[slot].entry
+        kind = Kind(entry.family) if entry.family in _KINDS else None
+        observation = Observation(slot=slot, device=device, judged=frozenset()) if kind is None else unseen(slot, kind, device)
+        self._apply_to(slot, replace(observation, action=action), None, None)
+
+    def _apply(self, binding: Binding, observation: Observation) -> None:
+        bound = next(bound for bound in binding.slots if bound.slot == observation.slot)
+        if binding.switched:
+            changed = Condition(bound.code("MODE_CHANGED"))
+            observation = replace(observation, conditions=(*observation.conditions, changed))
+        self._apply_to(observation.slot, observation, binding, bound)
+
+    def _apply_to(self, slot: str, observation: Observation, binding: Binding | None, bound: SlotBinding | None) -> None:
+        state, now = self._slots[slot], self._now()
+        told = self._count(slot, observation, now)
+        if not observation.holds_state:
+            self._tell_state(state, _device_body(state, observation, binding, bound), now)
+        judged = observation.judged
+        if judged is not None and bound is not None:
+            judged |= {bound.code(tail) for tail in _BY_MONITOR}
+        faults = self._engine.observe(
+            slot,
+            (*self._usage.conditions(slot), *observation.conditions),
+            now,
+            judged=judged,
+            mandatory=state.entry.mandatory,
+            profile=None if bound is None else bound.profile.id,
+        )
+        self._report(faults)
+        for event in observation.events:
+            if state.gate.passes(now.boot_ms):
+                self._capture(event)
+        self._capture_all(told)
+
+    def _count(self, slot: str, observation: Observation, now: ClockReading) -> list[records.Consumable]:
+        told: list[records.Consumable] = []
+        if observation.tally is not None:
+            told += self._usage.count(slot, ok=observation.tally.ok, failed=observation.tally.failed)
+            if observation.tally.unit_total is not None:
+                told += self._usage.unit_total(slot, observation.tally.unit_total)
+        if not observation.holds_state:
+            told += self._usage.sensed(slot, observation.paper, observation.toner, now)
+        self._readings.add(slot, observation.measured)
+        return told
+
+    def _tell_state(self, state: _SlotState, body: records.Device, now: ClockReading) -> None:
+        """Written when it changed; the bytes behind it belong to the change, not to the state."""
+        if state.current is None or _bare(body) != _bare(state.current):
+            state.current, state.since_ms = body, now.wall_ms
+        if (state.told is None or _bare(body) != _bare(state.told)) and self._capture(body):
+            state.told = body
+
+    # ------------------------------------------------------------------ keeping and telling
+
+    def _report(self, changes: Sequence[records.Fault]) -> None:
+        """Kept first, told then: after a crash between the two they are told again under the same ids."""
+        if changes:
+            self._unreported += changes
+            self._keep_faults()
+            self._tell_faults()
+        if self._engine.next_due_ms() is not None:
+            self._tick_due.set()
+
+    def _tell_faults(self) -> None:
+        told = 0
+        for body in self._unreported:
+            try:
+                self._recorder.capture(body, urgent=True)
+            except CaptureRefused:
+                log.error("a fault record was refused", extra={"code": body.code})
+            except OutboxError:
+                break
+            told += 1
+        if told:
+            del self._unreported[:told]
+            self._keep_faults()
+
+    def _capture(self, body: records.Body) -> bool:
+        """False: there was no room, so the caller may try again."""
+        try:
+            self._recorder.capture(body)
+        except CaptureRefused:
+            log.error("a record was refused", extra={"kind": records.KIND_OF[type(body)]})
+        except OutboxError:
+            return False
+        return True
+
+    def _capture_all(self, bodies: Iterable[records.Body]) -> None:
+        for body in bodies:
+            self._capture(body)
+
+    def _keep_faults(self) -> None:
+        self._put(FAULTS_KEY, self._engine.export(self._now(), self._unreported))
+
+    def _keep_usage(self) -> None:
+        if self._usage.dirty:
+            self._put(USAGE_KEY, self._usage.export())
+
+    def _put(self, key: str, value: bytes) -> None:
+        try:
+            self._store.put(key, value)
+        except OutboxError:
+            log.warning("the agent's memory cannot be written", extra={"key": key})
+
+    def _restore(self) -> None:
+        now = self._now()
+        for key, take in ((FAULTS_KEY, self._take_faults), (USAGE_KEY, self._usage.restore), (PROFILES_KEY, self._take_profiles)):
+            kept = self._store.get(key)
+            if kept is not None:
+                try:
+                    take(kept)
+                except ValueError:
+                    log.warning("what was kept cannot be read; it starts anew", extra={"key": key})
+        self._unreported += self._engine.retire([None, *self._slots], now)
+
+    def _take_faults(self, kept: bytes) -> None:
+        self._unreported += self._engine.restore(kept, self._now())
+
+    def _take_profiles(self, kept: bytes) -> None:
+        try:
+            self._remembered = msgspec.msgpack.decode(kept, type=dict[str, str])
+        except msgspec.MsgspecError as err:
+            raise ValueError("the kept profiles are not readable") from err
+
+    async def _ticking(self) -> None:
+        """The fault engine's sense of time; also tries again to tell what had no room."""
+        self._tell_faults()
+        while True:
+            due_ms = self._engine.next_due_ms()
+            wait_s = None if due_ms is None else max(0.0, (due_ms - self._clock.boot_ms()) / 1000)
+            if self._unreported:
+                wait_s = min(5.0, wait_s) if wait_s is not None else 5.0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._tick_due.wait()
+            self._tick_due.clear()
+            self._report(self._engine.tick(self._now()))
+            self._tell_faults()
+            await asyncio.sleep(LISTEN_GAP_S)
+
+    async def _flushing(self) -> None:
+        while True:
+            await asyncio.sleep(self._jittered(FLUSH_EVERY_S))
+            self._keep_usage()
+
+    def _now(self) -> ClockReading:
+        return read(self._clock)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self._rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+_KINDS = frozenset(kind.value for kind in Kind)
+_BY_MONITOR = ("READ_FAIL_RATE", "MODE_CHANGED")
+"""Tails that are concluded here, so every observation can take them back."""
+
+
+@dataclass(slots=True)
+class _Retry:
+    failures: int = 0
+    is_open: bool = False
+
+
+def _key_of(binding: Binding) -> tuple[object, ...]:
+    return (
+        "bound",
+        binding.sighting,
+        binding.ownership,
+        binding.switched,
+        *((b.slot, b.profile.id, b.address) for b in binding.slots),
+    )
+
+
+def _by_presence(binding: Binding) -> bool:
+    """Keys that are read only now and then say nothing, so an idle prober of an input device just looks whether it is there."""
+    prober_of_keys = binding.ownership is Ownership.IDLE_PROBER and binding.sighting.bus == "input"
+    return binding.ownership is Ownership.OBSERVER or prober_of_keys
+
+
+def _without_detaching(profile: Profile) -> Profile:
+    """For a guest: a kernel driver that holds the interface stays."""
+    usb = profile.transport.usb
+    if usb is None or not usb.detach_kernel_driver:
+        return profile
+    guest = msgspec.structs.replace(profile.transport, usb=msgspec.structs.replace(usb, detach_kernel_driver=False))
+    return msgspec.structs.replace(profile, transport=guest)
+
+
+def _device_body(
+    state: _SlotState, observation: Observation, binding: Binding | None, bound: SlotBinding | None
+) -> records.Device:
+    state.firmware = observation.firmware or (state.firmware if bound is not None else None)
+    state.asset = observation.asset or (state.asset if bound is not None else None)
+    entry = state.entry
+    place = binding.sighting.place if binding is not None else entry.port
+    return records.Device(
+        slot=entry.slot,
+        family=entry.family,
+        device=observation.device,
+        paper=observation.paper,
+        toner=observation.toner,
+        media=observation.media,
+        cover=observation.cover,
+        action=observation.action,
+        owner=entry.ownership if binding is None else binding.ownership,
+        limited=observation.limited or (bound is not None and bound.profile.limited),
+        profile=None if bound is None else bound.profile.id,
+        port=discovery.port_word(place),
+        vid=None if binding is None else binding.sighting.vid,
+        pid=None if binding is None else binding.sighting.pid,
+        firmware=state.firmware,
+        asset=state.asset,
+        evidence=observation.evidence,
+    )
+
+
+def _bare(body: records.Device) -> records.Device:
+    return msgspec.structs.replace(body, evidence=None)
+
+
+async def _close(port: Port) -> None:
+    with contextlib.suppress(PortError, OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await port.close()
+
+
+def _log_crash(binding: Binding, err: Exception) -> None:
+    """Where it happened, not what with: a message or a value could be somebody's data."""
+    frames = traceback.extract_tb(err.__traceback__)
+    place = f"{frames[-1].name}:{frames[-1].lineno}" if frames else "unknown"
+    log.error("a driver failed", extra={"slot": binding.slots[0].slot, "error": type(err).__name__, "at": place})
