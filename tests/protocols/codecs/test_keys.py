@@ -152,3 +152,8 @@ def test_after_all_keys_are_up_nothing_is_stuck(steps: list[tuple[int, int]]) ->
         monitor.feed([key(code, value), SYN], at * 0.7)
     monitor.resync(set(), 1000.0)
     assert monitor.tick(2000.0) == []
+
+
+def test_a_key_that_goes_down_twice_without_coming_up_is_one_press() -> None:
+    monitor = KeyMonitor({2: "level-5"})
+    assert monitor.feed([key(2, DOWN), SYN, key(2, DOWN), SYN], 1.0) == [Press("level-5")]

@@ -243,3 +243,16 @@ def test_every_frame_comes_back_without_its_data(data: bytes, sw3: int) -> None:
     answer = only(feed(asking(Command.STATUS), [framed(sw3, data)]))
     assert (answer.sw3, answer.data_length) == (sw3, len(data))
     assert answer.evidence[10:] == (bytes(min(len(data) + 1, 64)) if data else framed(sw3)[10:])
+
+
+@pytest.mark.parametrize("command", [None, Command.STATUS, Command.RESET])
+def test_sixteen_bytes_that_nobody_asked_for_are_blanked_even_if_they_look_like_a_number(command: Command | None) -> None:
+    answer = only(every_cut(lambda: asking(command), MODULE_NUMBER))
+    assert answer.module_number is None
+    assert answer.evidence[10:] == bytes(17)
+
+
+def test_an_expectation_holds_for_one_answer() -> None:
+    first, second = feed(asking(Command.MODULE_NUMBER), [MODULE_NUMBER * 2])
+    assert first.module_number is not None
+    assert second.module_number is None
