@@ -1,7 +1,8 @@
 """Writes evidence to a file that can be checked anywhere, with nothing but the fleet's root key.
 
-The file is a sequence of CBOR items (RFC 8742). The first names format, fleet and terminal; then come certificates; then, stream by stream and number
-by number, the signed originals, with what explains each gap; after each stream a checkpoint signed by the server; last an end mark. `verify.py` reads it.
+The file is a sequence of CBOR items (RFC 8742). The first names format, fleet and terminal; then come certificates; then, stream by stream and
+number by number, the signed originals, with what explains each gap; after each stream a checkpoint signed by the server; last an end mark.
+`verify.py` reads it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import cbor2
 import pytest
 
 from edge_agent.outbox import CaptureRefused, Outbox, OutboxError, OutboxFull, OutboxLimits
+from protocols.canon.words import DeviceState, Severity
 from protocols.contract import batch as batches
 from protocols.contract import envelope as cose
 from protocols.contract import messages, records
@@ -18,7 +19,7 @@ from tests.support.contract import BOOT_ID, FLEET, RECORD, STRANGER, TERMINAL, S
 
 SESSION = records.Session(id=b"s" * 16, item="social.query", outcome="success", began_ms=1, duration_ms=2)
 SUMMARY = records.Serviceability(from_ms=1, to_ms=2, observed_s=900, usable_s=900, partial_s=0, unusable_s=0)
-FAULT = records.Fault(id=b"12345678", code="PRN.JAM", change="open", severity="P2", since_ms=1)
+FAULT = records.Fault(id=b"12345678", code="PRN.JAM", change="open", severity=Severity.P2, since_ms=1)
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_numbers_and_hashes_chain_over_both_classes(boxes: Boxes) -> None:
 def test_batches_keep_their_limits(boxes: Boxes) -> None:
     box = boxes.started()
     big = records.Device(
-        slot="receipt-printer", family="escpos", device="online",
+        slot="receipt-printer", family="escpos", device=DeviceState.ONLINE,
         evidence=records.Evidence(codec="escpos", query=bytes(512), reply=bytes(512)),
     )  # fmt: skip
     for _ in range(BATCH_MAX_RECORDS * 2 + 50):
@@ -154,11 +155,13 @@ def test_a_crash_inside_sealing_changes_nothing(boxes: Boxes, monkeypatch: pytes
     box = boxes.started()
     box.capture(notice(5))
 
-    def power_cut(_self: Outbox) -> None:
+    real = batches.seal_batch
+
+    def power_cut(*args: object) -> None:
+        real(*args)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    real = batches.seal_batch
-    monkeypatch.setattr(batches, "seal_batch", lambda *args: (real(*args), power_cut(box))[0])
+    monkeypatch.setattr(batches, "seal_batch", power_cut)
     with pytest.raises(KeyboardInterrupt):
         box.seal()
     monkeypatch.undo()

@@ -42,6 +42,7 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.spy = SpyProjection()
+        self.birth = b"the birth"
         self.open()
 
     def open(self) -> None:
@@ -60,7 +61,7 @@ class Bench:
         )
 
     def send(self, raw: bytes, *spans: Held, kind: str = "batch", terminal: str = TERMINAL) -> Outcome:
-        greeting = Greeting(b"n" * 16, {span.stream: span for span in spans}, birth=b"the birth")
+        greeting = Greeting(b"n" * 16, {span.stream: span for span in spans}, birth=self.birth)
         self.conn.execute("BEGIN IMMEDIATE")
         self.ledger.refresh()
         outcome = self.ledger.receive(terminal, kind, "topic", raw, greeting, NOW_MS)

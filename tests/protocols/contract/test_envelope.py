@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+from collections.abc import Callable
 
 import cbor2
 import cwt
@@ -97,7 +98,7 @@ def _variant(protected: object, unprotected: object, payload: object = PAYLOAD, 
     return cbor2.dumps(cbor2.CBORTag(tag, [header, unprotected, payload, signature]))
 
 
-REFUSED = {
+REFUSED: dict[str, Callable[[], bytes]] = {
     "untagged": lambda: sealed()[1:],
     "other tag": lambda: _variant({1: -8, 4: RECORD.kid}, {}, tag=17),
     "key id unprotected": lambda: _variant({1: -8}, {4: RECORD.kid}),

@@ -11,6 +11,7 @@ import cbor2
 import msgspec
 import pytest
 
+from protocols.canon.words import DeviceState, PaperState, Severity
 from protocols.contract import records
 from protocols.contract.records import KINDS, ClockQuality
 from tests.support.contract import NOW_MS
@@ -92,7 +93,7 @@ def test_planted_data_is_refused_and_not_repeated(planted: str) -> None:
 def test_oversized_evidence_and_records_are_refused() -> None:
     big = records.Evidence(codec="escpos", reply=bytes(513))
     with pytest.raises(records.RecordError, match="reply"):
-        _encode(records.Device(slot="receipt-printer", family="escpos", device="online", evidence=big))
+        _encode(records.Device(slot="receipt-printer", family="escpos", device=DeviceState.ONLINE, evidence=big))
     slots = tuple(
         records.SlotCount(
             slot=f"abcdefghijklmnop-abcdefghijklmnop-abcdefghijklm-{n:03}", total=2**50, ok=2**50, failed=2**50, lifetime=2**50
@@ -144,14 +145,20 @@ EXAMPLES: list[records.Body] = [
     records.Boot(agent="0.1.0", os="Debian GNU/Linux 12", arch="x86_64", python="3.11.7", previous="unclean"),
     records.Clock(boot_ms=5, wall_ms=NOW_MS, quality=ClockQuality.SYNCED, step_ms=-86_400_000),
     records.Device(
-        slot="receipt-printer", family="escpos", device="online", paper="low", profile="epson-tm-t88", vid=0x04B8, pid=0x0202
+        slot="receipt-printer",
+        family="escpos",
+        device=DeviceState.ONLINE,
+        paper=PaperState.LOW,
+        profile="epson-tm-t88",
+        vid=0x04B8,
+        pid=0x0202,
     ),
     records.Sighting(bus="usb", port="1-1.4", vid=1, pid=2),
     records.Fault(
         id=b"12345678",
         code="PRN.PAPER_OUT",
         change="open",
-        severity="P2",
+        severity=Severity.P2,
         slot="receipt-printer",
         mandatory=True,
         since_ms=NOW_MS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from protocols.canon.words import Severity
 from protocols.contract import batch as batches
 from protocols.contract import certs, messages, records, topics, wire
 from protocols.contract.records import ClockQuality
@@ -29,7 +30,7 @@ def make() -> dict[str, object]:
     """All vectors as hex, from fixed keys and times."""
     chain = Chain(b"\x10" * 16)
     fault = records.Fault(
-        id=b"\x20" * 8, code="PRN.PAPER_OUT", change="open", severity="P2", slot="receipt-printer", mandatory=True, since_ms=NOW_MS,
+        id=b"\x20" * 8, code="PRN.PAPER_OUT", change="open", severity=Severity.P2, slot="receipt-printer", mandatory=True, since_ms=NOW_MS,
         profile="epson-tm-t88", evidence=records.Evidence(codec="escpos", query=b"\x10\x04\x04", reply=b"\x7e"),
     )  # fmt: skip
     session = records.Session(
