@@ -12,7 +12,7 @@ class Impact(StrEnum):
     """Words of the console's impact column."""
 
     NO_SERVICE = "noService"
-    SOME_ITEMS = "someItems"
+    SOME_ITEMS = "some"
     NONE = "none"
 
 
