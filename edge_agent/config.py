@@ -45,7 +45,6 @@ class MqttTable(_Table, frozen=True, kw_only=True):
     host: HostName | None = None
     port: Port | None = None
     tls: bool = True
-    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
 
 
 class LocalApiTable(_Table, frozen=True, kw_only=True):

@@ -110,8 +110,6 @@ class _SlotState:
     """As it was last captured."""
     current: records.Device | None = None
     since_ms: int = 0
-    firmware: str | None = None
-    asset: str | None = None
     gate: _Gate = field(default_factory=_Gate)
 
 
@@ -221,6 +219,10 @@ class Monitor:
     def note_refill(self, slot: str, item: str, amount: int | None = None) -> None:
         """Somebody on site replaced or topped up a consumable."""
         self._capture_all(self._usage.refilled(slot, item, amount))
+
+    def take_refill(self, slot: str, item: str, amount: int | None = None) -> list[records.Consumable]:
+        """As `note_refill`, for a caller that captures the records itself; empty if the slot has no such consumable."""
+        return self._usage.refilled(slot, item, amount)
 
     def close_span(self, from_ms: int, to_ms: int) -> list[records.Body]:
         """Counters and readings of the span that ends, for the summary's writer; the counts are kept first, so they cannot run backwards."""
@@ -337,6 +339,7 @@ class Monitor:
         await asyncio.sleep(self._rng.uniform(0, START_SPREAD_S))
         for bound in binding.slots:
             self._usage.configure(bound.slot, bound.profile)
+            self._forget_other_unit(bound)
         if _by_presence(binding):
             await self._watch_presence(binding)
         retry = _Retry()
@@ -506,7 +509,7 @@ class Monitor:
             now,
             judged=judged,
             mandatory=state.entry.mandatory,
-            profile=None if bound is None else bound.profile.id,
+            profile=state.current.profile if bound is None and state.current else bound.profile.id if bound else None,
         )
         self._report(faults)
         for event in observation.events:
@@ -671,11 +674,9 @@ def _without_detaching(profile: Profile) -> Profile:
 def _device_body(
     state: _SlotState, observation: Observation, binding: Binding | None, bound: SlotBinding | None
 ) -> records.Device:
-    state.firmware = observation.firmware or (state.firmware if bound is not None else None)
-    state.asset = observation.asset or (state.asset if bound is not None else None)
-    entry = state.entry
-    place = binding.sighting.place if binding is not None else entry.port
-    return records.Device(
+    """Without a binding, what was last known of the unit still names it."""
+    entry, last = state.entry, state.current
+    body = records.Device(
         slot=entry.slot,
         family=entry.family,
         device=observation.device,
@@ -684,16 +685,26 @@ def _device_body(
         media=observation.media,
         cover=observation.cover,
         action=observation.action,
-        owner=entry.ownership if binding is None else binding.ownership,
-        limited=observation.limited or (bound is not None and bound.profile.limited),
-        profile=None if bound is None else bound.profile.id,
-        port=discovery.port_word(place),
-        vid=None if binding is None else binding.sighting.vid,
-        pid=None if binding is None else binding.sighting.pid,
-        firmware=state.firmware,
-        asset=state.asset,
+        owner=entry.ownership,
+        port=discovery.port_word(entry.port),
+        firmware=observation.firmware or (last.firmware if last else None),
+        asset=observation.asset or (last.asset if last else None),
         evidence=observation.evidence,
     )
+    if binding is None or bound is None:
+        return body if last is None else msgspec.structs.replace(body, **{name: getattr(last, name) for name in _OF_BINDING})
+    return msgspec.structs.replace(
+        body,
+        owner=binding.ownership,
+        limited=observation.limited or bound.profile.limited,
+        profile=bound.profile.id,
+        port=discovery.port_word(binding.sighting.place),
+        vid=binding.sighting.vid,
+        pid=binding.sighting.pid,
+    )
+
+
+_OF_BINDING = ("owner", "limited", "profile", "port", "vid", "pid")
 
 
 def _bare(body: records.Device) -> records.Device:

@@ -57,6 +57,15 @@ class Refill(_Ask, frozen=True, kw_only=True):
     quantity: Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
+class Use(_Ask, frozen=True, kw_only=True):
+    """`count` jobs of one device: slips printed, cards read, codes scanned."""
+
+    client_id: ClientId
+    slot: Slot
+    ok: bool
+    count: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
 _Body = TypeVar("_Body", bound=_Ask)
 
 _RULES = {
@@ -69,6 +78,8 @@ _RULES = {
     "slot": "is not a slot of this terminal",
     "session": "is not the id of a session",
     "quantity": "must be a whole number from 1 to 1000000",
+    "ok": "must be true or false",
+    "count": "must be a whole number from 1 to 1000",
 }
 """The only names and sentences a refusal can contain."""
 

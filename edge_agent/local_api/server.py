@@ -19,6 +19,7 @@ from edge_agent.local_api import schema
 from edge_agent.local_api.gate import Caller, Gate, Scope, admit_peer, cors, preflight
 from edge_agent.local_api.refusal import ApiRefused
 from edge_agent.local_api.service import Answer, KioskService, encode
+from edge_agent.outbox.errors import OutboxFull
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,9 @@ class LocalApi:
             return _Reply(answer.status, allowed_origin, encode(answer))
         except ApiRefused as refused:
             return _Reply(refused.status, allowed_origin, refused.body())
+        except OutboxFull:
+            full = ApiRefused(503, "full", "The agent's disk is full, so nothing was recorded; try again later.")
+            return _Reply(503, allowed_origin, full.body())
         except TimeoutError:
             return _Reply(408, allowed_origin, ApiRefused(408, "slow", "The request took too long to arrive.").body())
         except (OSError, h11.RemoteProtocolError):
@@ -221,6 +225,10 @@ class LocalApi:
             _only(method, "POST")
             caller.need(Scope.RATINGS)
             return lambda body: service.rate(schema.read(body, schema.Rate))
+        if target == "/v1/uses":
+            _only(method, "POST")
+            caller.need(Scope.SESSIONS)
+            return lambda body: service.use(schema.read(body, schema.Use))
         if target == "/v1/refills":
             _only(method, "POST")
             caller.need(Scope.REFILLS)

@@ -17,7 +17,7 @@ from edge_agent import sessions
 from edge_agent.clock import Clock, read
 from edge_agent.local_api import schema
 from edge_agent.local_api.refusal import ApiRefused
-from edge_agent.outbox.errors import CaptureRefused, OutboxFull
+from edge_agent.outbox.errors import CaptureRefused
 from edge_agent.sessions import Policy, SessionRefused, Sessions, Step
 from edge_agent.status import StatusDocument
 from protocols.contract.records import Body, Consumable, Rating
@@ -53,7 +53,7 @@ class Answer:
 
 
 class KioskService:
-    """One terminal's sessions. `on_change` is called after sessions opened or closed."""
+    """One terminal's sessions. `on_change` is called after sessions opened or closed. Requests raise ApiRefused or OutboxFull."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class KioskService:
         items: frozenset[str],
         slots: frozenset[str],
         refill: Refiller,
+        use: Callable[[str, bool, int], None],
         status: Callable[[], StatusDocument],
         policy: Policy,
         on_change: Callable[[], None] = lambda: None,
@@ -72,7 +73,8 @@ class KioskService:
     ) -> None:
         self._ledger, self._memory, self._clock = ledger, memory, clock
         self._items, self._slots = items, slots
-        self._refill, self._status, self._policy, self._on_change = refill, status, policy, on_change
+        self._refill, self._use, self._status = refill, use, status
+        self._policy, self._on_change = policy, on_change
         self._salt = memory.get(SALT_KEY) or b""
         if len(self._salt) != SALT_BYTES:
             self._salt = random_bytes(SALT_BYTES)
@@ -153,6 +155,15 @@ class KioskService:
 
         return self._once("refill", ask.client_id, done)
 
+    def use(self, ask: schema.Use) -> Answer:
+        """A job of a device, told by the program that did it."""
+        self._need_slot(ask.slot)
+        step = sessions.answer(self._state, sessions.hidden_id(self._salt, "use", uuid.UUID(ask.client_id)), self._policy)
+        if not step.repeated:
+            self._commit(step)
+            self._use(ask.slot, ask.ok, ask.count)
+        return Answer(200 if step.repeated else 201, {"recorded": True})
+
     def status(self) -> Answer:
         return Answer(200, self._status())
 
@@ -169,10 +180,7 @@ class KioskService:
             raise ApiRefused(422, "field", "The field slot is not a slot of this terminal.")
 
     def _up_to_date(self) -> None:
-        try:
-            self.expire()
-        except OutboxFull:
-            raise _no_space() from None
+        self.expire()
 
     def _try(self, transition: Callable[[], Step]) -> Step:
         try:
@@ -195,17 +203,11 @@ class KioskService:
                 self._ledger.capture(bodies[-1], memory=memory)
             else:
                 self._memory.put(STATE_KEY, memory[STATE_KEY])
-        except OutboxFull:
-            raise _no_space() from None
         except CaptureRefused:
             raise ApiRefused(422, "record", "The agent cannot keep this as a record.") from None
         self._state = state
         if was_idle != state.idle:
             self._on_change()
-
-
-def _no_space() -> ApiRefused:
-    return ApiRefused(503, "full", "The agent's disk is full, so nothing was recorded; try again later.")
 
 
 _SESSION_ANSWERS = {

@@ -64,10 +64,11 @@ class Conversation:
         boot_id: bytes,
         open_faults: Callable[[], tuple[messages.OpenFault, ...]],
         random_bytes: Callable[[int], bytes] = os.urandom,
+        on_server_time: Callable[[int], None] = lambda _ms: None,
     ) -> None:
         self._outbox, self._clock, self._root = outbox, clock, root
         self._version, self._boot_id, self._open_faults = agent_version, boot_id, open_faults
-        self._random = random_bytes
+        self._random, self._on_server_time = random_bytes, on_server_time
         self._server_keys: dict[bytes, Ed25519PublicKey] = {}
         self.counters = Counters()
         self.phase = Phase.GREETING
@@ -158,6 +159,8 @@ class Conversation:
         if claimed.connection not in (self._connection, UNSOLICITED):
             self.counters.not_ours += 1
             return []
+        if claimed.connection == self._connection:
+            self._on_server_time(claimed.server_ms)  # an answer to our own random number, so it is fresh
         return self._give_birth(claimed.nonce, now_s)
 
     def _give_birth(self, nonce: bytes, now_s: float) -> list[Publish]:

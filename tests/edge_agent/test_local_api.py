@@ -57,6 +57,7 @@ class Notebook:
 
     outbox: Outbox
     bodies: list[Body] = field(default_factory=list)
+    uses: list[tuple[str, bool, int]] = field(default_factory=list)
     full: bool = False
 
     def capture(self, body: Body, *, urgent: bool = False, memory: Mapping[str, bytes] | None = None) -> None:
@@ -100,6 +101,7 @@ def service_of(notebook: Notebook, clock: Clock, boot_id: bytes = BOOT) -> Kiosk
         items=frozenset({"tax.invoice", "social-security.certificate.print"}),
         slots=frozenset({"receipt-printer", "scanner"}),
         refill=refill,
+        use=lambda slot, ok, count: notebook.uses.append((slot, ok, count)),
         status=document,
         policy=Policy(lease_ms=120_000, max_open=2),
     )
@@ -293,6 +295,12 @@ async def test_ratings_and_refills_once(kiosk: Kiosk) -> None:
     assert (await post(kiosk, "/v1/refills", refilled | {"client_id": str(uuid.uuid4()), "item": "toner"})).error == "refill"
 
 
+async def test_uses_are_counted_once(kiosk: Kiosk) -> None:
+    ask = {"client_id": str(uuid.uuid4()), "slot": "receipt-printer", "ok": True, "count": 2}
+    assert [(await post(kiosk, "/v1/uses", ask)).status for _ in range(2)] == [201, 200]
+    assert kiosk.notebook.uses == [("receipt-printer", True, 2)]
+
+
 async def test_status_document(kiosk: Kiosk) -> None:
     got = await exchange(kiosk, request("GET", "/v1/status"))
     assert got.status == 200
@@ -354,6 +362,8 @@ REFUSALS: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/v1/refills", {"client_id": ID, "slot": "receipt-printer", "item": SECRET, "quantity": 5}, 422, "field"),
     ("POST", "/v1/refills", {"client_id": ID, "slot": "receipt-printer", "item": "roll", "quantity": 0}, 422, "field"),
     ("POST", "/v1/refills", {"client_id": ID, "slot": "receipt-printer", "item": "roll", "quantity": 10**9}, 422, "field"),
+    ("POST", "/v1/uses", {"client_id": ID, "slot": "receipt-printer", "ok": SECRET}, 422, "field"),
+    ("POST", "/v1/uses", {"client_id": ID, "slot": "receipt-printer", "ok": True, "count": 10**17}, 422, "field"),
     ("GET", f"/v1/status?token={SECRET}", None, 400, "query"),
     ("GET", f"/{SECRET}", None, 404, "path"),
     ("GET", "/v1/status/", None, 404, "path"),
