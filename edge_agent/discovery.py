@@ -201,11 +201,14 @@ class _Planner:
         return former is not None and former.id != profile.id and _is_other_mode(former, sighting)
 
     def _switched(self, entry: DeviceEntry, here: Sequence[Sighting]) -> _Found | None:
-        """A pinned unit that comes back in another mode is watched by the profile of that mode, or by presence alone."""
+        """A pinned unit that comes back in another mode is watched by the profile of that mode, or by presence alone.
+
+        A scanner that is another kind of scanner now was switched as well, where its own profile does not list the modes.
+        """
         pinned = self._profiles[entry.profile or ""]
         for sighting in here:
-            if _is_other_mode(pinned, sighting):
-                other = self._self_identified(sighting, pinned.kind, None)
+            other = self._self_identified(sighting, pinned.kind, None)
+            if _is_other_mode(pinned, sighting) or (pinned.kind is Kind.SCANNER and other is not None):
                 return _Found(entry, sighting, other or pinned, switched=True)
         return None
 

@@ -22,7 +22,7 @@ from edge_agent.devices.base import (
     printer_observation,
     silent,
 )
-from edge_agent.transports.base import PortError, PortStalled, UsbPort
+from edge_agent.transports.base import BytePort, PortError, PortStalled, UsbPort
 from protocols.canon.words import DeviceState
 from protocols.codecs import pjl, usb_printer
 from protocols.contract.records import Evidence
@@ -40,9 +40,9 @@ _WORKING = frozenset({DeviceState.ONLINE, DeviceState.BUSY, DeviceState.STARTING
 
 
 class A4Printer:
-    """One printer on one claimed printer-class interface."""
+    """One printer: a claimed printer-class interface, or a serial line that speaks PJL."""
 
-    def __init__(self, port: UsbPort, bound: SlotBinding, *, push: bool) -> None:
+    def __init__(self, port: UsbPort | BytePort, bound: SlotBinding, *, push: bool) -> None:
         """`push`: ask for unsolicited status; only for an owner that stays."""
         profile = bound.profile
         self._port = port
@@ -143,6 +143,8 @@ class A4Printer:
         return replace(printer_observation(self._bound, reading, evidence, judged=judged), limited=True)
 
     async def _control(self, request: usb_printer.ControlRequest) -> bytes:
+        if not isinstance(self._port, UsbPort):
+            raise PortStalled("a serial line has no control pipe")
         return await self._port.control_in(
             request.request_type, request.request, request.value, request.index, request.length, timeout_s=CONTROL_TIMEOUT_S
         )

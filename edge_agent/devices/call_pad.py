@@ -41,7 +41,10 @@ class _Pad:
     misses: int = 0
     answered: bool = False
     spoiled: bool = False
-    noise: RateWindow = field(default_factory=lambda: RateWindow(size=10, least=4, high=0.4))
+    lost: RateWindow = field(default_factory=lambda: RateWindow(size=10, least=4, high=0.4))
+    """Polls that were answered by nothing but spoiled bytes."""
+    errors: RateWindow = field(default_factory=lambda: RateWindow(least=4, high=0.2))
+    """Polls that brought spoiled bytes, answered or not."""
     last_raw: bytes = field(default=b"", repr=False)
     last_raw_ms: int = 0
     same_key_ms: deque[int] = field(default_factory=lambda: deque(maxlen=STUCK_PRESSES))
@@ -61,7 +64,6 @@ class CallPadBus:
         self._reader = callpad.CallPadReader(self._rules)
         self._pads = {pad.address: pad for pad in _addressed(pads, self._options.addresses)}
         self._every_s = profile.poll.every_s if profile.poll else 5.0
-        self._bus_noise = RateWindow(size=30, least=6, high=0.2)
         self._found: list[Observation] = []
         self._turn = 0
 
@@ -116,8 +118,8 @@ class CallPadBus:
                 pad.spoiled = pad.spoiled or self._reader.noise_bytes > noise_before
         except PortStalled:
             pass  # the same as no answer
-        pad.noise.add(pad.spoiled and not pad.answered)
-        self._bus_noise.add(pad.spoiled)
+        pad.lost.add(pad.spoiled and not pad.answered)
+        pad.errors.add(pad.spoiled)
         pad.misses = 0 if pad.answered else pad.misses + 1
 
     async def _send(self, frame: bytes) -> None:
@@ -187,26 +189,34 @@ class CallPadBus:
             pad.same_key_ms.clear()
         if not pad.answered:
             return self._unanswered(pad, dead_bus=dead_bus, first=first)
-        tails = ["BUS_CRC"] if first and self._bus_noise.is_high else []
-        return self._state(pad, tails)
+        return self._state(pad, ["BUS_CRC"] if first and self._bus_is_noisy else [])
+
+    @property
+    def _bus_is_noisy(self) -> bool:
+        """Spoiled bytes from more than one address are the wiring's; from one address they are two pads that share it."""
+        return sum(pad.errors.is_high for pad in self._pads.values()) >= min(2, len(self._pads))
 
     def _unanswered(self, pad: _Pad, *, dead_bus: bool, first: bool) -> Observation:
         query = callpad.encode_poll(pad.address, self._rules)
         observation = silent(pad.bound, pad.misses, Evidence(codec=callpad.CODEC, query=query))
-        conditions: tuple[Condition, ...] = observation.conditions
-        judged = judged_tails(pad.bound, "BUS_DOWN", "ADDRESS_CONFLICT")
+        needed = observation.conditions[0].count
+        tails: list[str] = []
+        judged = {"BUS_DOWN", "ADDRESS_CONFLICT", "BUS_CRC"}
         if dead_bus and len(self._pads) > 1:
-            # One fault for the bus instead of one for each pad; it stands at the first.
-            needed = conditions[0].count
-            conditions = (Condition(pad.bound.code("BUS_DOWN"), observation.evidence, count=needed),) if first else ()
-        elif pad.noise.is_high:
-            conditions = (Condition(pad.bound.code(self._noise_tail()), observation.evidence),)
-        return replace(observation, conditions=conditions, judged=judged)
-
-    def _noise_tail(self) -> str:
-        """Noise from one address only is two pads with that address; noise from all is the wiring."""
-        noisy = sum(pad.noise.is_high for pad in self._pads.values())
-        return "ADDRESS_CONFLICT" if noisy * 2 <= len(self._pads) or len(self._pads) == 1 else "BUS_CRC"
+            # One fault for the bus instead of one for each pad; it stands at the first. Whether a pad lives cannot be told.
+            tails, judged = (["BUS_DOWN"] if first else []), {"BUS_DOWN"}
+        elif not pad.spoiled:
+            return replace(observation, judged=judged_tails(pad.bound, *judged))
+        elif pad.lost.is_high:
+            tails = ["BUS_CRC"] if self._bus_is_noisy else ["ADDRESS_CONFLICT"]
+        return replace(
+            observation,
+            conditions=tuple(
+                Condition(pad.bound.code(tail), observation.evidence, count=needed if tail == "BUS_DOWN" else None)
+                for tail in tails
+            ),
+            judged=frozenset(pad.bound.code(tail) for tail in (*judged, *tails)),
+        )
 
     def _state(self, pad: _Pad, tails: Sequence[str]) -> Observation:
         query = callpad.encode_poll(pad.address, self._rules)

@@ -26,7 +26,7 @@ def make_driver(port: Port, slots: Sequence[SlotBinding], clock: Clock, *, stays
             from edge_agent.devices.keypad import Keypad
 
             return Keypad(port, first, clock)
-    elif isinstance(port, UsbPort) and family in (Family.PJL, Family.USB_PRINTER):
+    elif isinstance(port, UsbPort) and family is Family.USB_PRINTER:
         from edge_agent.devices.a4_printer import A4Printer
 
         return A4Printer(port, first, push=stays)
@@ -44,6 +44,10 @@ def _byte_driver(port: BytePort, slots: Sequence[SlotBinding], clock: Clock, *, 
             from edge_agent.devices.receipt_printer import ReceiptPrinter
 
             return ReceiptPrinter(port, first, push=stays)
+        case Family.PJL:
+            from edge_agent.devices.a4_printer import A4Printer
+
+            return A4Printer(port, first, push=stays)
         case Family.SDT:
             from edge_agent.devices.id_reader import IdReader
 

@@ -137,7 +137,7 @@ class ModbusBus:
     def _failed(self, module: _Module, request: modbus.ReadRequest, err: ProtocolError) -> Observation:
         evidence = Evidence(codec=modbus.CODEC, query=modbus.encode_read(request), reply=err.evidence[:512])
         bound = module.bound
-        if isinstance(err, DeviceRefused | UnexpectedReply):
+        if isinstance(err, DeviceRefused | UnexpectedReply) and not self._is_drowned_out(module, err):
             return Observation(
                 slot=bound.slot,
                 device=DeviceState.HARDWARE_ERROR,

@@ -86,9 +86,12 @@ class ReceiptPrinter:
             query = escpos.encode_status_query(self._options.queries[0])
             return [silent(self._bound, self._misses, Evidence(codec=escpos.CODEC, query=query))]
         self._misses = 0
-        observation = self._observation(replies, await self._own_conditions())
-        if observation.device is DeviceState.ONLINE:
+        own = await self._own_conditions()
+        observation = self._observation(replies, own)
+        if observation.device is DeviceState.ONLINE and not self._identity_asked:
             await self._identify()
+            observation = replace(observation, firmware=self._firmware)
+        if observation.device is DeviceState.ONLINE:
             await self._switch_push_on()
         return [observation]
 
@@ -100,7 +103,8 @@ class ReceiptPrinter:
             while self._next() is not None:
                 pass
             if self._latest_push is not None:
-                return [self._pushed(self._latest_push)]
+                with suppress(ProtocolError):  # wrong fixed bits: noise that had the form of a status
+                    return [self._pushed(self._latest_push)]
         return []
 
     async def stop(self) -> None:
@@ -201,9 +205,9 @@ class ReceiptPrinter:
 
     async def _identify(self) -> None:
         """Ask for the firmware version once. Clones that ignore the question cost one time-out."""
-        if self._identity_asked or not self._options.identity:
-            return
         self._identity_asked = True
+        if not self._options.identity:
+            return
         own = self._bound.profile.firmware.version_query
         query = escpos.encode_identity_query(65) if own is None else hex_bytes(own)
         self._reader.expect(query)
