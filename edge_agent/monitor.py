@@ -481,6 +481,12 @@ class Monitor:
             holds = retry.failures + 1 < ABSENT_LOOKS
             self._apply(binding, replace(observation, action=action, conditions=(Condition(code),), holds_state=holds))
 
+    def _forget_other_unit(self, bound: SlotBinding) -> None:
+        """Firmware and module number belong to the unit that was there before, if that was another model."""
+        state = self._slots[bound.slot]
+        if state.current is not None and state.current.profile not in (None, bound.profile.id):
+            state.current = msgspec.structs.replace(state.current, firmware=None, asset=None)
+
     def _observe_slot(self, slot: str, device: DeviceState, *, action: SuggestedAction = SuggestedAction.NONE) -> None:
         """A slot that has no binding."""
         entry = self._slots[slot].entry

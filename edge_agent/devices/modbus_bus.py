@@ -154,6 +154,11 @@ class ModbusBus:
             observation = replace(observation, conditions=(*observation.conditions, noise))
         return observation
 
+    def _is_drowned_out(self, module: _Module, err: ProtocolError) -> bool:
+        """Text on the bus comes from a climate module that was switched to talk by itself; its neighbours are only not heard."""
+        talkers = [one for one in self._modules if one.bound.profile.kind is Kind.CLIMATE]
+        return isinstance(err, modbus.StreamingText) and bool(talkers) and module not in talkers
+
     def _observation(self, module: _Module, answers: Sequence[modbus.Registers | modbus.Bits], now: ClockReading) -> Observation:
         bound = module.bound
         requests = [read.request(module.address) for read in module.options.read]
