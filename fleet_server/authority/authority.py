@@ -12,6 +12,7 @@ ingest.key ingest.pem the ingest's client certificate
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleet_server.authority import files, tls
 from fleet_server.authority.files import AuthorityError
@@ -75,12 +76,9 @@ class Authority:
         self.folder = folder
         try:
             self.fleet: str = json.loads((folder / "fleet.json").read_text("utf-8"))["fleet"]
-            root = load_pem_public_key((folder / "root.pub").read_bytes())
+            self.root_public_key = Ed25519PublicKey.from_public_bytes(base64.b64decode((folder / "root.pub").read_bytes()))
         except (OSError, ValueError, KeyError) as err:
             raise AuthorityError(f"{folder}: no authority here; `fleet-server init` makes one") from err
-        if not isinstance(root, Ed25519PublicKey):
-            raise AuthorityError(f"{folder / 'root.pub'}: not an Ed25519 key")
-        self.root_public_key = root
         self.ca = files.read_certificate(self.ca_file)
 
     @classmethod
@@ -94,7 +92,7 @@ class Authority:
         making.chmod(0o700)
         root = Ed25519PrivateKey.generate()
         files.write_private(making / "root.key", files.private_pem(root))
-        files.write(making / "root.pub", root.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        files.write(making / "root.pub", base64.b64encode(root.public_key().public_bytes_raw()) + b"\n")
         ca_key = files.new_tls_key()
         files.write_private(making / "ca.key", files.private_pem(ca_key))
         files.write(making / "ca.pem", tls.make_authority(ca_key, fleet, tls.at(now_ms)).public_bytes(Encoding.PEM))

@@ -8,14 +8,13 @@ import signal
 
 from fleet_server.authority.authority import Authority
 from fleet_server.broker.embedded import serve
-from fleet_server.processes import end_with_parent, start_logging
+from fleet_server.processes import start_logging
 from fleet_server.settings import load
 
 
 async def main() -> None:
     settings = load(os.environ)
     start_logging(settings)
-    end_with_parent()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -10,14 +10,13 @@ from fleet_server.channel import Channel
 from fleet_server.db import open_raw
 from fleet_server.enrolment.controllers import Desk, make_app
 from fleet_server.enrolment.listener import server
-from fleet_server.processes import end_with_parent, start_logging
+from fleet_server.processes import start_logging
 from fleet_server.settings import load
 
 
 def main() -> None:
     settings = load(os.environ)
     start_logging(settings)
-    end_with_parent()
     authority = Authority(settings.layout.authority)
     channel = Channel(lambda: open_raw(settings.layout.database), "db")
     desk = Desk(settings, authority, channel, lambda: time.time_ns() // 1_000_000)
