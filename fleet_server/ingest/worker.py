@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sqlite3
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.5
 """The broker is on the same machine or near; terminals wait for us."""
+RECOVER_S = 1.0
 BUNDLE_MESSAGES = 512
 KEEPALIVE_S = 30
 HOUSEKEEPING_S = 0.5
@@ -88,10 +90,19 @@ class Worker:
                 bundle = [_incoming(first)]
                 while len(bundle) < BUNDLE_MESSAGES and not queue.empty():
                     bundle.append(_incoming(queue.get_nowait()))
-                while bundle:
-                    taken, answers = self._desk.handle(bundle)
-                    del bundle[:taken]
-                    await self._publish(client, answers)
+                await self._handle(client, bundle)
+
+    async def _handle(self, client: aiomqtt.Client, bundle: list[Incoming]) -> None:
+        while bundle:
+            try:
+                taken, answers = self._desk.handle(bundle)
+            except sqlite3.OperationalError as err:
+                # A full disk or a lock held too long: nothing was committed or acknowledged, so the terminals send it again.
+                log.error("cannot store, leaving %d messages to be sent again: %s", len(bundle), err)
+                await asyncio.sleep(RECOVER_S)
+                return
+            del bundle[:taken]
+            await self._publish(client, answers)
 
     async def _publish(self, client: aiomqtt.Client, answers: list[Answer]) -> None:
         """QoS 0: an answer that is lost is asked for again by the terminal, and nothing here waits for slow readers."""

@@ -37,9 +37,10 @@ def counted(bench: Bench) -> object:
 @pytest.mark.parametrize(("verdict", "cases"), [("restored", 2), ("copied", 1)])
 def test_a_verdict_decides_whether_the_facts_count(disputed: Bench, verdict: Verdict, cases: int) -> None:
     assert counted(disputed) == 1
-    assert settle(disputed.conn, C, verdict) == 1
+    assert settle(disputed.conn, C, verdict, NOW_MS) == 1
     assert counted(disputed) == cases
     assert disputed.one("SELECT count(*) FROM batch") == 3, "evidence stays"
+    assert disputed.one("SELECT cleared_ms FROM fault WHERE code = 'SEC.CLONE'") == NOW_MS
     assert disputed.one("SELECT verdict FROM stream WHERE stream = ?", C) == verdict
 
 
@@ -58,4 +59,4 @@ def test_a_fork_inside_a_stream_takes_its_facts_out_of_the_figures(disputed: Ben
 def test_there_must_be_a_dispute(disputed: Bench) -> None:
     for stream in (B, b"\xdd" * 16):
         with pytest.raises(NotDisputed):
-            settle(disputed.conn, stream, "copied")
+            settle(disputed.conn, stream, "copied", NOW_MS)

@@ -1,0 +1,63 @@
+"""What the ingest process does between messages, in small steps, each a short transaction of its own."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+
+from fleet_server.channel import transact
+from fleet_server.evidence.ledger import Ledger
+from fleet_server.faults.platform import clear_platform_fault
+from fleet_server.presence.watch import Watch
+from fleet_server.usage.days import recompute_some
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_MS = 1_000
+DAYS_PER_STEP = 20
+"""About 20 ms: a step must not keep a fault waiting."""
+TRIM_EVERY_MS = 60_000
+HINTS_KEPT_MS = 3_600_000
+"""Open pages reload from the database after a longer break."""
+SIGNATURE_QUIET_MS = 3_600_000
+"""Without another bad envelope for an hour the alarm SEC.SIGNATURE is over."""
+
+
+class Housekeeping:
+    def __init__(self, conn: sqlite3.Connection, ledger: Ledger, watch: Watch, wall_ms: Callable[[], int]) -> None:
+        self._conn, self._ledger, self._watch, self._wall_ms = conn, ledger, watch, wall_ms
+        self._next_watch_ms = self._next_trim_ms = 0
+        self._parked = True
+
+    def broker(self, up: bool) -> None:
+        """The connection to the broker came or went."""
+        self._watch.broker(up, self._wall_ms())
+
+    def step(self) -> bool:
+        """A little work; True if there is more to do at once. Never raises for a busy or full database: the work stays and is tried again."""
+        try:
+            return self._step(self._wall_ms())
+        except sqlite3.OperationalError as err:
+            log.warning("housekeeping put off: %s", err)
+            return False
+
+    def _step(self, now_ms: int) -> bool:
+        if now_ms >= self._next_watch_ms:
+            self._next_watch_ms = now_ms + WATCH_EVERY_MS
+            transact(self._conn, lambda conn: self._watch.tick(conn, now_ms))
+        if now_ms >= self._next_trim_ms:
+            self._next_trim_ms = now_ms + TRIM_EVERY_MS
+            transact(self._conn, lambda conn: _trim(conn, now_ms))
+        if self._parked:
+            self._parked = bool(transact(self._conn, lambda _: self._ledger.project_parked(20)))
+        return bool(transact(self._conn, lambda conn: recompute_some(conn, DAYS_PER_STEP))) or self._parked
+
+
+def _trim(conn: sqlite3.Connection, now_ms: int) -> None:
+    conn.execute("DELETE FROM change WHERE at_ms < ?", (now_ms - HINTS_KEPT_MS,))
+    quiet = conn.execute(
+        "SELECT terminal FROM quarantine_count GROUP BY terminal HAVING max(last_ms) < ?", (now_ms - SIGNATURE_QUIET_MS,)
+    ).fetchall()
+    for (terminal,) in quiet:
+        clear_platform_fault(conn, terminal, "SEC.SIGNATURE", now_ms)
