@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
+import signal
 import sys
 
 from fleet_server.settings import Settings
 
 NOISY = ("aiosqlite", "amqtt", "transitions", "uvicorn.error")
 """Libraries whose warnings matter and whose news does not."""
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None)
 
 
 def start_logging(settings: Settings) -> None:
@@ -18,3 +24,16 @@ def start_logging(settings: Settings) -> None:
     )
     for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def ask_for_death_signal() -> None:
+    """Have the kernel end this process when its parent dies, however that happens. May run between fork and exec."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_with_parent() -> None:
+    """`ask_for_death_signal`, and end at once if the parent died before the kernel was told: no writer is left behind alone."""
+    parent = os.getppid()
+    ask_for_death_signal()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import json
 import logging
@@ -25,6 +24,7 @@ from fleet_server.authority.files import write
 from fleet_server.broker import kinds
 from fleet_server.broker.warden import Warden
 from fleet_server.errors import SettingsError
+from fleet_server.processes import ask_for_death_signal
 from fleet_server.settings import Settings, to_environment
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,6 @@ PROBE_EVERY_S = 5.0
 PROBES_MISSED = 4
 """A broker that answers nobody for 20 s hangs; it is killed and started again."""
 TLS_CHECK_EVERY_S = 12 * 3600.0
-PR_SET_PDEATHSIG = 1
-
-_libc = ctypes.CDLL(None)
 
 
 @dataclass
@@ -138,7 +135,7 @@ class Supervisor:
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=ask_for_death_signal,
         )
         part.starts += 1
         part.since_ms = self._now_ms()
@@ -210,10 +207,6 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 def _module(name: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-m", f"fleet_server.{name}"]
-
-
-def _end_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _how(exit_code: int) -> str:
