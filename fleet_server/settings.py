@@ -31,6 +31,8 @@ class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     host: Name = "127.0.0.1"
     port: Port = 8080
     tls: bool = False
+    demo_speed: Annotated[int, Meta(ge=0)] = 0
+    """Not 0: the terminals are simulated, with traffic so many times faster; every page says so."""
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
