@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fleet_server.authority.authority import Authority
 from fleet_server.broker.kinds import ca_file, own_address
+from fleet_server.channel import transact
 from fleet_server.db import open_raw
 from fleet_server.evidence.ledger import Ledger
 from fleet_server.facts.births import apply_birth
@@ -16,7 +17,7 @@ from fleet_server.ingest.desk import Desk
 from fleet_server.ingest.housekeeping import Housekeeping
 from fleet_server.ingest.projection import FactsProjection
 from fleet_server.ingest.worker import BrokerAddress, Worker
-from fleet_server.presence.watch import Watch
+from fleet_server.presence.watch import PresenceWatch
 from fleet_server.settings import Settings
 
 
@@ -24,11 +25,11 @@ from fleet_server.settings import Settings
 class Ingest:
     conn: sqlite3.Connection
     desk: Desk
-    watch: Watch
+    watch: PresenceWatch
     worker: Worker
 
     def close(self) -> None:
-        self.watch.close(self.conn, wall_ms())
+        transact(self.conn, lambda conn: self.watch.flush(conn, wall_ms()))
         self.conn.close()
 
 
@@ -36,8 +37,8 @@ def build(settings: Settings) -> Ingest:
     """Everything the process needs, from files and database; refuses to start with the reason if something is missing."""
     authority = Authority(settings.layout.authority)
     conn = open_raw(settings.layout.database)
-    ledger = Ledger(conn, settings.fleet, FactsProjection())
-    watch = Watch(conn, now_ms=wall_ms())
+    watch = PresenceWatch.load(conn, wall_ms())
+    ledger = Ledger(conn, settings.fleet, FactsProjection(watch.stopping))
     desk = Desk(ledger, authority.server_signer(), authority.server_key_certificate, watch, apply_birth, wall_ms)
     housekeeping = Housekeeping(conn, ledger, watch, wall_ms)
     host, port = own_address(settings)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fleet_server.channel import transact
 from fleet_server.evidence.ledger import Ledger
 from fleet_server.faults.platform import clear_platform_fault
-from fleet_server.presence.watch import Watch
+from fleet_server.presence.watch import PresenceWatch
 from fleet_server.usage.days import recompute_some
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ SIGNATURE_QUIET_MS = 3_600_000
 
 
 class Housekeeping:
-    def __init__(self, conn: sqlite3.Connection, ledger: Ledger, watch: Watch, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, conn: sqlite3.Connection, ledger: Ledger, watch: PresenceWatch, wall_ms: Callable[[], int]) -> None:
         self._conn, self._ledger, self._watch, self._wall_ms = conn, ledger, watch, wall_ms
         self._next_watch_ms = self._next_trim_ms = 0
         self._parked = True
@@ -45,7 +45,7 @@ class Housekeeping:
     def _step(self, now_ms: int) -> bool:
         if now_ms >= self._next_watch_ms:
             self._next_watch_ms = now_ms + WATCH_EVERY_MS
-            transact(self._conn, lambda conn: self._watch.tick(conn, now_ms))
+            self._watch.keep(self._conn, now_ms)
         if now_ms >= self._next_trim_ms:
             self._next_trim_ms = now_ms + TRIM_EVERY_MS
             transact(self._conn, lambda conn: _trim(conn, now_ms))
