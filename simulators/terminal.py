@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulators.errors import UnknownName, unknown
-from simulators.models.base import Controllable, Model
+from simulators.models.base import Controllable, Model, UsbIdentity
 from simulators.models.callpad import CallPadBus
 from simulators.models.escpos import USB_POS58, USB_SNBC, EscposPrinter
 from simulators.models.keys import EvaluatorPad, HidScanner, Keypad
 from simulators.models.laser import USB_LJ2650, USB_PANTUM, LaserPrinter
 from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
-from simulators.models.scanner import SerialScanner
+from simulators.models.scanner import USB_NEWLAND_CDC, SerialScanner
 from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader
 from simulators.ports.pipe import PipeDiscoverer, PipeOpener, PortKit
 from simulators.ports.slots import CH340, CP2102, FT232, Slot
@@ -385,6 +385,9 @@ class _Builder:
     def scanner(self, *, keyboard: bool, mandatory: bool = True) -> None:
         if keyboard and not self._serial_only:
             self.keys(HidScanner(seed=self._seed), "scanner", mandatory=mandatory)
+        elif not self._serial_only and self._choice.random() < 0.5:
+            model = SerialScanner(rs232=False, seed=self._seed)
+            self._serial("scanner", model, mandatory=mandatory, adapter=USB_NEWLAND_CDC, node="ttyACM")
         else:
             self._serial("scanner", SerialScanner(seed=self._seed), mandatory=mandatory)
 
@@ -401,11 +404,20 @@ class _Builder:
         path = f"/dev/input/event{next(self._inputs)}"
         self.slots.append(Slot(name, model, "input", path, self._port(), mandatory=wanted))
 
-    def _serial(self, name: str, model: Model, *, mandatory: bool | None = None) -> None:
+    def _serial(
+        self,
+        name: str,
+        model: Model,
+        *,
+        mandatory: bool | None = None,
+        adapter: UsbIdentity | None = None,
+        node: str = "ttyUSB",
+    ) -> None:
+        """A tty. Without an `adapter` of its own the device hangs on one of the usual bridge chips."""
         wanted = name not in OPTIONAL if mandatory is None else mandatory
-        adapter = self._choice.choice((CH340, CH340, CP2102, FT232))
-        path = f"/dev/ttyUSB{next(self._ttys)}"
-        self.slots.append(Slot(name, model, "serial", path, self._port(), adapter=adapter, mandatory=wanted))
+        bridge = adapter or self._choice.choice((CH340, CH340, CP2102, FT232))
+        path = f"/dev/{node}{next(self._ttys)}"
+        self.slots.append(Slot(name, model, "serial", path, self._port(), adapter=bridge, mandatory=wanted))
 
     def _usb(self, name: str, model: Model, *, mandatory: bool = True) -> None:
         place = self._port()
@@ -416,12 +428,12 @@ class _Builder:
 
 
 def _place(slot: Slot, kind: str, name: str, address: int | None = None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"slot": name, "kind": kind, "bus": slot.bus, "port": slot.place, "mandatory": slot.mandatory}
+    entry: dict[str, Any] = {"slot": name, "family": kind, "bus": slot.bus, "port": slot.place, "mandatory": slot.mandatory}
     if slot.model.baud is not None:
         entry["baud"] = slot.model.baud
     if address is not None:
         entry["address"] = address
-    if slot.bus == "serial":
+    if slot.bus == "serial" and slot.adapter is not USB_NEWLAND_CDC:
         entry["profile"] = SERIAL_PROFILES[kind]
     return entry
 

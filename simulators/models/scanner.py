@@ -32,13 +32,13 @@ USB_NEWLAND_CDC = UsbIdentity(
 
 
 class SerialScanner(Model):
-    """Scanner on a serial line. `engine`: `unified` (tags such as SCNTRG1) or `em` (7E 00 register frames)."""
+    """Scanner on a serial line. `engine`: `unified` (tags such as SCNTRG1) or `em` (7E 00 register frames). Not `rs232`: USB in CDC mode."""
 
     kind: ClassVar[str] = "scanner"
     own_faults: ClassVar[Mapping[str, str]] = {
         "missing-suffix": "codes come without the closing CR, as after a factory-reset code",
         "stuck-trigger": "the trigger is stuck: endless partial reads",
-        "mode-switched": "a set-up code turned it into a keyboard: it leaves this port",
+        "mode-switched": "a set-up code turned it into a keyboard: a USB unit comes back as one, an RS-232 unit falls silent",
         "lamp-dead": "the trigger is accepted, nothing is ever read",
     }
     own_actions: ClassVar[Mapping[str, str]] = {"scan": "hold a code in front of it: scan HELLO-001"}
@@ -53,6 +53,7 @@ class SerialScanner(Model):
         engine: str = "unified",
         suffix: bytes = b"\r",
         continuous: bool = True,
+        rs232: bool = True,
         identity: str = "Product Name: NLS-FM430\r\nFirmware Version: 1.00.028\r\nDecoder Version: 2.11.3\r\n",
     ) -> None:
         super().__init__(latency_s=latency_s, baud=None if usb else baud, usb=usb, seed=seed)
@@ -60,12 +61,17 @@ class SerialScanner(Model):
         self.scans = 0
         self._suffix = suffix
         self._continuous = continuous
+        self._rs232 = rs232
         self._identity = identity
         self._buffer = bytearray()
         self._triggered_until = 0.0
         self._next_stuck = 0.0
         self._registers = bytearray(256)
         self._settings: dict[bytes, bytes] = {}
+
+    @property
+    def is_mute(self) -> bool:
+        return super().is_mute or (self._rs232 and self.has("mode-switched"))
 
     def on_bytes(self, data: bytes, now: float) -> None:
         self._buffer += data
@@ -81,8 +87,10 @@ class SerialScanner(Model):
         if name == "stuck-trigger":
             self._next_stuck = now
         elif name == "mode-switched":
-            self.plugged = not active
+            self.plugged = self._rs232 or not active
             self.on_power_cycle(now)
+            if active:
+                self.drop_output()
 
     def on_action(self, name: str, now: float, *args: str) -> None:
         self.scan(" ".join(args).encode(), now)

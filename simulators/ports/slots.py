@@ -48,12 +48,12 @@ class Slot:
 
     @property
     def switched_identity(self) -> UsbIdentity | None:
-        """A scanner that was switched by a set-up code stays plugged in, as another kind of device."""
+        """A USB scanner that was switched by a set-up code stays plugged in, as another kind of device."""
         if not self.model.has("mode-switched") or self.model.has("unplug"):
             return None
         if isinstance(self.model, HidScanner):
             return USB_NEWLAND_CDC
-        return USB_SCANNER_HID if isinstance(self.model, SerialScanner) else None
+        return USB_SCANNER_HID if isinstance(self.model, SerialScanner) and not self.model.plugged else None
 
     def found(self) -> Found | None:
         """None while unplugged."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from edge_agent.transports import base
@@ -140,6 +142,35 @@ def test_same_seed_same_noise() -> None:
     assert noise[0] == noise[1]
 
 
+GOOD_QUERIES = {
+    "escpos": b"\x10\x04\x01",
+    "pjl": b"\x1b%-12345X@PJL\r\n@PJL INFO STATUS\r\n\x1b%-12345X",
+    "sdt": STATUS,
+    "scanner": b"\x7e\x010000@QRYSYS;\x03",
+    "scanner-em": bytes.fromhex("7e0007010002 01abcd"),
+    "callpad": bytes.fromhex("ff6802026801010216"),
+    "modbus": bytes.fromhex("010400010002200b"),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD_QUERIES)
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_never_breaks_a_model(kind: str, seed: int) -> None:
+    """Whatever was on the line: nothing is raised, buffers stay small, and after a pause a sound query is answered."""
+    noise = random.Random(seed)
+    model, now = DEVICE_TYPES[kind].make(seed, None), 10.0
+    for _ in range(60):
+        model.feed(noise.randbytes(noise.randint(1, 80)), now)
+        now += noise.choice((0.001, 0.1, 3.0))
+        model.take(now, 1 << 16)
+    answered = b""
+    for _ in range(4):  # the first query may complete a frame that the noise began
+        now += 60.0
+        model.feed(GOOD_QUERIES[kind], now)
+        answered = model.take(now + 30.0, 1 << 16)
+    assert answered
+
+
 class TestKeys:
     def test_digits_are_pressed_and_released_in_order(self) -> None:
         pad = Keypad()
@@ -231,7 +262,7 @@ class TestTerminal:
 
     def test_ports_description_names_every_place_on_a_bus(self) -> None:
         ports = build_terminal("call-pads", windows=4).ports()
-        pads = [entry for entry in ports if entry["kind"] == "call-pad"]
+        pads = [entry for entry in ports if entry["family"] == "call-pad"]
         assert [entry["slot"] for entry in pads] == ["call-pad-1", "call-pad-2", "call-pad-3", "call-pad-4"]
         assert len({entry["port"] for entry in pads}) == 1
 
@@ -296,7 +327,7 @@ class TestProfiles:
             terminal = build_terminal(kind, seed=seed)
             found = {sighting.usb_path: sighting for sighting in terminal.discoverer(PortKit.of(base)).sightings()}
             for entry in terminal.ports():
-                wanted = Kind(entry["kind"])
+                wanted = Kind(entry["family"])
                 named = entry.get("profile")
                 profile = by_id[named] if named else match_profile(found[entry["port"]], profiles)
                 assert profile is not None, entry
