@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet_server.errors import FleetServerError, SettingsError
+from fleet_server.evidence import commands as evidence_commands
 from fleet_server.settings import Settings, load, to_environment
 from protocols.errors import ProtocolError
 
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     password.add_argument("--role", choices=["viewer", "operator"], help="create the account with this role, or change its role")
     password.add_argument("--generate", action="store_true", help="make up a password and show it, instead of asking for one")
 
+    evidence_commands.add_to(command)
     commands.add_parser("verify-evidence", help="check an exported range of evidence, offline")
     return parser
 
