@@ -10,7 +10,7 @@ import sys
 
 from fleet_server.settings import Settings
 
-NOISY = ("aiosqlite", "amqtt", "transitions", "uvicorn.error")
+NOISY = ("aiosqlite", "amqtt", "piccolo", "transitions", "uvicorn.error")
 """Libraries whose warnings matter and whose news does not."""
 PR_SET_PDEATHSIG = 1
 

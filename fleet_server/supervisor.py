@@ -15,12 +15,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fleet_server.authority.authority import Authority
-from fleet_server.authority.files import write
 from fleet_server.broker import kinds
 from fleet_server.broker.warden import Warden
 from fleet_server.errors import SettingsError
@@ -37,7 +36,8 @@ STOP_WITHIN_S = 10.0
 HEALTH_EVERY_S = 2.0
 PROBE_EVERY_S = 5.0
 PROBES_MISSED = 4
-"""A broker that answers nobody for 20 s hangs; it is killed and started again."""
+"""Probes in a row without an answer, each waited for 3 s: then the broker hangs, is killed and started again."""
+DUTY_PAUSE_S = 5.0
 TLS_CHECK_EVERY_S = 12 * 3600.0
 
 
@@ -96,8 +96,8 @@ class Supervisor:
             self._warden.prepare()
             log.info("broker: %s at %s:%d", self._broker.kind, self._settings.broker.host, self._settings.broker.port)
             keepers = [self._keep(part) for part in self.parts]
-            watchers = [self._warden.run(), self._write_health(), self._probe_broker(), self._renew_certificates()]
-            tasks = [asyncio.create_task(work) for work in (*keepers, *watchers)]
+            duties = (self._warden.run, self._write_health, self._probe_broker, self._renew_certificates)
+            tasks = [asyncio.create_task(work) for work in (*keepers, *(_ever(duty) for duty in duties))]
             stopping = asyncio.create_task(self._stop.wait())
             try:
                 done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -115,21 +115,18 @@ class Supervisor:
     async def _keep(self, part: Part) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
-            await self._start(part)
-            assert part.process is not None
             began_s = time.monotonic()
-            part.last_exit = await part.process.wait()
+            try:
+                await self._start_and_wait(part)
+            except OSError as err:
+                log.error("%s cannot be started: %s", part.name, err)
             part.since_ms = self._now_ms()
-            log.warning("%s ended with %s after %.1f s", part.name, _how(part.last_exit), time.monotonic() - began_s)
-            # Whatever it started itself must not live on beside its successor.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(part.process.pid, signal.SIGKILL)
             if time.monotonic() - began_s >= STEADY_AFTER_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
-    async def _start(self, part: Part) -> None:
+    async def _start_and_wait(self, part: Part) -> None:
         part.process = await asyncio.create_subprocess_exec(
             *part.command(),
             env=self._environment,
@@ -140,6 +137,11 @@ class Supervisor:
         part.starts += 1
         part.since_ms = self._now_ms()
         log.info("%s started, process %d", part.name, part.process.pid)
+        part.last_exit = await part.process.wait()
+        log.warning("%s ended with %s after %.1f s", part.name, _how(part.last_exit), (self._now_ms() - part.since_ms) / 1000)
+        # Whatever it started itself must not live on beside its successor.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(part.process.pid, signal.SIGKILL)
 
     async def _end_all(self) -> None:
         """First who writes, then the broker: so the last acknowledgements still go out."""
@@ -178,7 +180,10 @@ class Supervisor:
 
     async def _write_health(self) -> None:
         while True:
-            write(self._settings.layout.health, json.dumps(self.health(), indent=1).encode(), mode=0o600)
+            # Replaced whole for readers; no fsync, because after a power cut it would be worthless anyway.
+            building = self._settings.layout.health.with_suffix(".new")
+            building.write_text(json.dumps(self.health(), indent=1), "utf-8")
+            building.replace(self._settings.layout.health)
             await asyncio.sleep(HEALTH_EVERY_S)
 
     def health(self) -> dict[str, Any]:
@@ -203,6 +208,16 @@ def only_one(settings: Settings) -> Iterator[None]:
         except BlockingIOError:
             raise SettingsError(f"a server already runs on {settings.data_dir}") from None
         yield
+
+
+async def _ever(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A full disk or a locked database must not end the supervisor, and with it everything."""
+    while True:
+        try:
+            await duty()
+        except Exception:  # noqa: BLE001 - the supervisor is where it stops
+            log.exception("%s failed; trying again", getattr(duty, "__qualname__", duty))
+        await asyncio.sleep(DUTY_PAUSE_S)
 
 
 def _module(name: str) -> Callable[[], list[str]]:

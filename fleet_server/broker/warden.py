@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 GREET_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 3.0
+"""A broker on this machine answers in milliseconds, in seconds while 400 terminals connect at once."""
 RELOAD_S = 0.3
 """A broker acts on SIGHUP in its next round, mosquitto's has at most 100 ms; the take-over comes after that, or a fast client would slip back in."""
 
@@ -62,7 +64,7 @@ class Warden:
     async def broker_answers(self) -> bool:
         """Whether the broker takes a connection of the server's own probe."""
         try:
-            return await self._greet(PROBE_NAME) == mqtt.ACCEPTED
+            return await self._greet(PROBE_NAME, PROBE_TIMEOUT_S) == mqtt.ACCEPTED
         except (OSError, TimeoutError) as err:
             log.debug("broker: %s", err)
             return False
@@ -70,14 +72,14 @@ class Warden:
     async def _end_session(self, terminal: str) -> None:
         """Take the session over with a certificate that lives for minutes, and leave: the broker closes the connection that had it."""
         try:
-            await self._greet(terminal)
+            await self._greet(terminal, GREET_TIMEOUT_S)
             log.info("%s: session ended, revoked", terminal)
         except (OSError, TimeoutError) as err:
             log.warning("%s: its session could not be ended: %s", terminal, err)
 
-    async def _greet(self, name: str) -> int:
+    async def _greet(self, name: str, timeout_s: float) -> int:
         host, port = own_address(self._settings)
-        return await mqtt.greet(host, port, self._context(name), name, timeout_s=GREET_TIMEOUT_S)
+        return await mqtt.greet(host, port, self._context(name), name, timeout_s=timeout_s)
 
     def _context(self, name: str) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(ca_file(self._settings)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_server.broker import mosquitto
 from tests.support.processes import Processes
 from tests.support.server import PARTS, RunningServer, listens
 from tests.support.waiting import wait_until
@@ -64,6 +65,7 @@ def test_parts_do_not_outlive_a_killed_supervisor(server: RunningServer) -> None
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_broker_that_hangs_is_started_again(server: RunningServer) -> None:
     pid = server.pid("broker")
     os.kill(pid, signal.SIGSTOP)
@@ -126,6 +128,17 @@ def test_revoking_on_the_command_line_reaches_the_broker(server: RunningServer) 
     wait_until(lambda: server.authority.crl_file.read_bytes() != before, "a new revocation list")
     assert server.child is not None
     server.child.wait_for_output("kiosk-1: session ended, revoked")
+
+
+def test_an_external_broker_is_used_and_left_alone(tmp_path: Path, processes: Processes) -> None:
+    server = RunningServer(tmp_path, processes, broker="external")
+    server.init()
+    theirs = processes.start(mosquitto.Mosquitto(mosquitto.find(server.settings), server.settings, server.authority).command())
+    server.start()
+    assert "broker" not in server.health()["parts"]
+    assert server.health()["broker"] == {"kind": "external", "answers": True}
+    assert server.stop() == 0
+    assert theirs.running
 
 
 def test_the_embedded_broker_runs_the_same_server(tmp_path: Path, processes: Processes) -> None:
