@@ -215,7 +215,7 @@ async def _ever(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
     while True:
         try:
             await duty()
-        except Exception:  # noqa: BLE001 - the supervisor is where it stops
+        except Exception:
             log.exception("%s failed; trying again", getattr(duty, "__qualname__", duty))
         await asyncio.sleep(DUTY_PAUSE_S)
 
