@@ -208,7 +208,8 @@ class CallPadBus:
         elif not pad.spoiled:
             return replace(observation, judged=judged_tails(pad.bound, *judged))
         elif pad.lost.is_high:
-            tails = ["BUS_CRC"] if self._bus_is_noisy else ["ADDRESS_CONFLICT"]
+            alone = all(other.errors.is_clean for other in self._pads.values() if other is not pad)
+            tails = ["BUS_CRC"] if self._bus_is_noisy else ["ADDRESS_CONFLICT"] if alone else []
         return replace(
             observation,
             conditions=tuple(

@@ -25,7 +25,6 @@ from edge_agent.transports.base import BytePort, PortError, PortStalled
 from protocols.canon.faults import fault
 from protocols.canon.words import DeviceState, Severity
 from protocols.codecs import escpos
-from protocols.codecs.common import PrinterReading
 from protocols.contract.records import Evidence
 from protocols.errors import ProtocolError
 from protocols.profile.schema import EscPosOptions, hex_bytes
@@ -33,6 +32,7 @@ from protocols.profile.status import conditions_of
 
 WRITE_TIMEOUT_S = 1.0
 IDENTITY_TIMEOUT_S = 1.0
+ASK_TIMES = 3
 READ_BYTES = 512
 
 _TAILS_OF_QUERY = {
@@ -61,50 +61,32 @@ class ReceiptPrinter:
         self._misses = 0
         self._firmware: str | None = None
         self._identity_asked = False
-        self._latest_push: bytes | None = None
+        self._believed: frozenset[str] = frozenset()
+        self._unsettled = False
+        self._strays = 0
 
     @property
     def poll_every_s(self) -> float:
         every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 15.0
-        return min(every_s, RETRY_S) if self._misses else every_s
+        return min(every_s, RETRY_S) if self._misses or self._unsettled else every_s
 
     @property
     def poll_budget_s(self) -> float:
         questions = len(self._options.queries) + len(self._bound.profile.status)
-        return questions * (self._timeout_s + WRITE_TIMEOUT_S) + IDENTITY_TIMEOUT_S + 2 * WRITE_TIMEOUT_S
+        return 2 * ASK_TIMES * questions * (self._timeout_s + WRITE_TIMEOUT_S) + IDENTITY_TIMEOUT_S + 2 * WRITE_TIMEOUT_S
 
     async def poll(self, now: ClockReading) -> list[Observation]:
-        replies: dict[int, int] = {}
-        for n in self._options.queries:
-            status = await self._ask(n)
-            if status is None:
-                break
-            replies[n] = status
-        if not replies:
-            self._misses += 1
-            self._push_is_on = False  # a printer that was switched off forgets it
-            query = escpos.encode_status_query(self._options.queries[0])
-            return [silent(self._bound, self._misses, Evidence(codec=escpos.CODEC, query=query))]
-        self._misses = 0
-        own = await self._own_conditions()
-        observation = self._observation(replies, own)
-        if observation.device is DeviceState.ONLINE and not self._identity_asked:
-            await self._identify()
-            observation = replace(observation, firmware=self._firmware)
-        if observation.device is DeviceState.ONLINE:
-            await self._switch_push_on()
-        return [observation]
+        return await self._look()
 
     async def listen(self, timeout_s: float) -> list[Observation]:
+        """An automatic status says that something changed; what it is, the real-time questions tell."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         while (left_s := deadline_s - loop.time()) > 0:
             await self._receive(left_s)
-            while self._next() is not None:
-                pass
-            if self._latest_push is not None:
-                with suppress(ProtocolError):  # wrong fixed bits: noise that had the form of a status
-                    return [self._pushed(self._latest_push)]
+            while (event := self._next()) is not None:
+                if isinstance(event, escpos.AutoStatus) and self._is_news(event.status):
+                    return await self._look()
         return []
 
     async def stop(self) -> None:
@@ -113,12 +95,76 @@ class ReceiptPrinter:
                 await self._port.write(escpos.encode_auto_status(0), timeout_s=WRITE_TIMEOUT_S)
             self._push_is_on = False
 
+    async def _look(self) -> list[Observation]:
+        """Ask everything. One status byte has no check value: what is new is believed when it is said twice."""
+        replies = await self._ask_all()
+        conditions = self._conditions_of(replies)
+        self._unsettled = bool(conditions - self._believed) and not conditions <= self._conditions_of(await self._ask_all())
+        if self._unsettled:
+            return []
+        if not replies:
+            self._misses += 1
+            self._push_is_on = False  # a printer that was switched off forgets it
+            query = escpos.encode_status_query(self._options.queries[0])
+            return [silent(self._bound, self._misses, Evidence(codec=escpos.CODEC, query=query))]
+        self._misses = 0
+        self._believed = conditions
+        observation = self._observation(replies, await self._own_conditions())
+        if observation.device is DeviceState.ONLINE and not self._identity_asked:
+            await self._identify()
+            observation = replace(observation, firmware=self._firmware)
+        if observation.device is DeviceState.ONLINE:
+            await self._switch_push_on()
+        return [observation]
+
+    def _is_news(self, status: bytes) -> bool:
+        """Whether an automatic status differs from what is believed; the one at switching on does not."""
+        try:
+            reading = escpos.reading_of_auto_status(
+                status, mechanical=self._options.mechanical_bit, near_end_fitted=self._options.near_end_sensor
+            )
+        except ProtocolError:
+            return False
+        return frozenset(reading.conditions) != self._believed
+
+    async def _ask_all(self) -> dict[int, int]:
+        """Answers by question; a question without a sound answer ends the round, for the printer is not talking."""
+        replies: dict[int, int] = {}
+        for n in self._options.queries:
+            status = await self._ask(n)
+            if status is None:
+                break
+            replies[n] = status
+        return replies
+
     async def _ask(self, n: int) -> int | None:
-        """The status byte, or None if none came in time."""
+        """The status byte, or None. An answer with anything beside it is noise or a late one, and is asked for again."""
         query = escpos.encode_status_query(n)
-        self._reader.expect(query)
-        event = await self._exchange(query, escpos.RealTimeStatus, self._timeout_s)
-        return event.status if isinstance(event, escpos.RealTimeStatus) else None
+        for _ in range(ASK_TIMES):
+            spoiled_before = self._spoiled
+            self._reader.expect(query)
+            event = await self._exchange(query, escpos.RealTimeStatus, self._timeout_s)
+            if not isinstance(event, escpos.RealTimeStatus):
+                return None
+            while (beside := self._next()) is not None:
+                self._strays += isinstance(beside, escpos.RealTimeStatus)
+            if self._spoiled == spoiled_before:
+                return event.status
+            self._reader.reset()
+        return None
+
+    @property
+    def _spoiled(self) -> int:
+        """Bytes and frames so far that belonged to nothing."""
+        return self._reader.noise_bytes + self._strays
+
+    def _conditions_of(self, replies: dict[int, int]) -> frozenset[str]:
+        if not replies:
+            return frozenset()
+        reading = escpos.reading_of_real_time(
+            replies, mechanical=self._options.mechanical_bit, near_end_fitted=self._options.near_end_sensor
+        )
+        return frozenset(reading.conditions)
 
     async def _exchange(self, query: bytes, wanted: type[escpos.EscPosEvent], timeout_s: float) -> escpos.EscPosEvent | None:
         try:
@@ -142,14 +188,13 @@ class ReceiptPrinter:
             self._reader.feed(await self._port.read(max_bytes=READ_BYTES, timeout_s=timeout_s))
 
     def _next(self) -> escpos.EscPosEvent | None:
-        """The next sound event; spoiled bytes are dropped, and an automatic status is remembered."""
+        """The next sound event; spoiled bytes are dropped and counted."""
         while True:
             try:
                 event = self._reader.next_event()
             except ProtocolError:
+                self._strays += 1
                 continue
-            if isinstance(event, escpos.AutoStatus):
-                self._latest_push = event.status
             return event
 
     async def _own_conditions(self) -> tuple[Condition, ...] | None:
@@ -187,21 +232,8 @@ class ReceiptPrinter:
         )
         complete = len(replies) == len(self._options.queries) and own is not None
         judged = None if complete else judged_tails(self._bound, *(tail for n in asked for tail in _TAILS_OF_QUERY[n]))
-        self._latest_push = None  # older than what was just asked
-        observation = self._with_firmware(reading, evidence, judged)
+        observation = printer_observation(self._bound, reading, evidence, judged=judged, firmware=self._firmware)
         return _with_conditions(observation, own) if own else observation
-
-    def _pushed(self, status: bytes) -> Observation:
-        self._latest_push = None
-        self._misses = 0
-        reading = escpos.reading_of_auto_status(
-            status, mechanical=self._options.mechanical_bit, near_end_fitted=self._options.near_end_sensor
-        )
-        judged = judged_tails(self._bound, *(tail for tails in _TAILS_OF_QUERY.values() for tail in tails))
-        return self._with_firmware(reading, Evidence(codec=escpos.CODEC, reply=status), judged)
-
-    def _with_firmware(self, reading: PrinterReading, evidence: Evidence, judged: frozenset[str] | None) -> Observation:
-        return printer_observation(self._bound, reading, evidence, judged=judged, firmware=self._firmware)
 
     async def _identify(self) -> None:
         """Ask for the firmware version once. Clones that ignore the question cost one time-out."""

@@ -27,6 +27,8 @@ READ_BYTES = 4096
 STUCK_SCANS = 12
 STUCK_WINDOW_S = 6.0
 """Twelve reads in six seconds, again and again, is no person: a stuck trigger reads every 0.3-0.5 s."""
+APART_S = 1.0
+"""Two codes that a person holds in front of the scanner come at least so far apart."""
 PRESENCE_EVERY_S = 30.0
 _NEVER = 1e9
 
@@ -45,19 +47,21 @@ class ScanWatch:
         """What these scans say; None for none."""
         if not scans:
             return None
+        alone = not self._times_s or now_s - self._times_s[-1] >= APART_S
         self._times_s.extend([now_s] * len(scans))
         self._stuck = len(self._times_s) == STUCK_SCANS and now_s - self._times_s[0] <= STUCK_WINDOW_S
         lost = [scan for scan in scans if scan.terminator.value not in self._terminators]
         conditions = self._stuck_condition()
-        if not self._stuck:
-            conditions += tuple(Condition(self._bound.code("NO_SUFFIX")) for _ in lost[-1:])
+        if lost and alone and not self._stuck:
+            conditions += (Condition(self._bound.code("NO_SUFFIX")),)
+        # Reads in quick succession, as of a stuck trigger, do not tell whether the suffix is right.
+        tells_suffix = (alone or not lost) and not self._stuck
         return Observation(
             slot=self._bound.slot,
             device=DeviceState.ONLINE,
             action=SuggestedAction.CONFIGURATION if lost else SuggestedAction.NONE,
             conditions=conditions,
-            # A stuck trigger hides whether the suffix is right.
-            judged=judged_tails(self._bound, "STUCK") if self._stuck else judged_tails(self._bound, "STUCK", "NO_SUFFIX"),
+            judged=judged_tails(self._bound, "STUCK", "NO_SUFFIX") if tells_suffix else judged_tails(self._bound, "STUCK"),
             tally=None if self._stuck else Tally(ok=len(scans) - len(lost), failed=len(lost)),
         )
 
@@ -210,6 +214,8 @@ class SerialScanner:
         while not found and (left_s := deadline_s - loop.time()) > 0:
             await self._receive(left_s)
             self._take(keep)
+        # Bytes in front of an answer, without an end of their own, are line noise rather than a code.
+        self._scans = [scan for scan in self._scans if scan.terminator is not scanner.Terminator.SILENCE]
         return found[0] if found else None
 
     async def _receive(self, timeout_s: float) -> bytes:

@@ -29,6 +29,6 @@ class RateWindow:
         return self._is_high
 
     @property
-    def is_full(self) -> bool:
-        """Enough outcomes to say that the rate is low."""
-        return len(self._outcomes) == self._outcomes.maxlen
+    def is_clean(self) -> bool:
+        """Hardly any bad ones among enough."""
+        return len(self._outcomes) >= self._least and sum(self._outcomes) <= 1
