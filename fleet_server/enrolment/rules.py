@@ -73,7 +73,10 @@ def enrol(
 def renew(
     connection: sqlite3.Connection, authority: Authority, request: RenewRequest, peer: str | None, *, now_ms: int
 ) -> Renewed | Denied:
-    """A new TLS certificate, and a certificate for the record key it may be changing to (E-8, E-9). `peer` is the client certificate's name, if one was shown."""
+    """A new TLS certificate, and a certificate for the record key it may be changing to (E-8, E-9).
+
+    `peer` is the client certificate's name, if one was shown.
+    """
     terminal = request.terminal
     _inventory(connection, terminal)
     if peer is not None and peer != terminal:
