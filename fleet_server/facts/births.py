@@ -127,3 +127,34 @@ def _open(conn: sqlite3.Connection, terminal: str, fault: OpenFault, birth: Birt
     conn.execute(
         "INSERT INTO fault_event (fault, at_ms, kind, text) VALUES (?, ?, 'open', ?)", (key, received_ms, fault.severity.value)
     )
+
+
+class PendingBirths:
+    """Births that wait for the backlog they list, in memory: a terminal greets again after a restart of ingest."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[Birth, int, set[tuple[bytes, int]]]] = {}
+
+    def born(self, conn: sqlite3.Connection, terminal: str, birth: Birth, now_ms: int) -> None:
+        """A fresh verified birth; the one before it has nothing more to say."""
+        self._waiting.pop(terminal, None)
+        if not birth.more and not apply_birth(conn, terminal, birth, now_ms):
+            self._waiting[terminal] = birth, now_ms, {(held.stream, held.last) for held in birth.held}
+
+    def stored(self, conn: sqlite3.Connection, terminal: str, stream: bytes, no: int) -> None:
+        """A batch was stored; tries again once the last batch of each listed stream has come."""
+        waiting = self._waiting.get(terminal)
+        if waiting is not None:
+            waiting[2].discard((stream, no))
+            if not waiting[2]:
+                self._try(conn, terminal)
+
+    def retry(self, conn: sqlite3.Connection) -> None:
+        """Now and then: what came in another shape (a loss notice, a batch set aside) does not call `stored`."""
+        for terminal in list(self._waiting):
+            self._try(conn, terminal)
+
+    def _try(self, conn: sqlite3.Connection, terminal: str) -> None:
+        birth, received_ms, _ = self._waiting[terminal]
+        if apply_birth(conn, terminal, birth, received_ms):
+            del self._waiting[terminal]

@@ -110,7 +110,7 @@ def terminal_state(
     platform_blind: bool,
     now_ms: int,
 ) -> State:
-    """The one state of a terminal at `now_ms`. `contact` is None before anything was heard; `is_open`: inside the site's opening hours.
+    """The one state of a terminal at `now_ms`. `contact` is None before the watch has judged it; `is_open`: inside the site's opening hours.
 
     `platform_blind` is true while the platform as a whole hears nobody (broker or ingest down).
     """
@@ -128,7 +128,7 @@ def terminal_state(
 
 def _silence(contact: Contact | None, enrolled_ms: int, *, is_open: bool, platform_blind: bool) -> State | None:
     if contact is None:
-        contact = Contact(state="offline", cause="neverSeen", from_ms=enrolled_ms, last_seen_ms=None)
+        contact = Contact(state="suspect", cause="neverSeen", from_ms=enrolled_ms, last_seen_ms=None)
     params = {"from_ms": contact.from_ms, "last_seen_ms": contact.last_seen_ms}
     if platform_blind or contact.state == "unknown":
         return State(StateCode.UNKNOWN, contact.from_ms, Reason("state.unknown", params))
@@ -138,8 +138,8 @@ def _silence(contact: Contact | None, enrolled_ms: int, *, is_open: bool, platfo
     if not is_open:
         return State(StateCode.CLOSED, since_ms, Reason("state.closed", params))
     if contact.state == "suspect":
-        key = "state.suspect.broken" if contact.cause == "broken" else "state.suspect.silence"
-        return State(StateCode.SUSPECT, since_ms, Reason(key, params))
+        keys = {"neverSeen": "state.suspect.neverSeen", "broken": "state.suspect.broken"}
+        return State(StateCode.SUSPECT, since_ms, Reason(keys.get(contact.cause, "state.suspect.silence"), params))
     keys = {"neverSeen": "state.offline.neverSeen", "site": "state.offline.site", "announced": "state.offline.stopped"}
     return State(StateCode.OFFLINE, since_ms, Reason(keys.get(contact.cause, "state.offline.silence"), params))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_server.facts.births import Known, apply_birth, conclude
+from fleet_server.facts.births import Known, PendingBirths, apply_birth, conclude
 from protocols.canon.words import Severity
 from protocols.contract.messages import Birth, Held, OpenFault
 from protocols.contract.records import ClockQuality, Fault
@@ -145,3 +145,33 @@ class TestApply:
         open_platform_fault(bench.conn, "kf-1", "SEC.CLONE", T0)
         assert apply_birth(bench.conn, "kf-1", birth(Run("kf-1", 1, up_ms=T0)), T0 + 60_000)
         assert bench.one("SELECT cleared_ms FROM fault") == (None,)
+
+
+class TestWaiting:
+    def test_a_birth_speaks_as_soon_as_the_last_listed_batch_is_stored(self, bench: FactBench) -> None:
+        run, births = Run("kf-1", 1, up_ms=T0), PendingBirths()
+        bench.arrive(run.send([run.capture(fault(A, "open"), T0)], T0))
+        births.born(bench.conn, "kf-1", birth(run, held=3), T0 + 60_000)
+        for _ in range(2):
+            assert bench.one("SELECT cleared_ms FROM fault WHERE id LIKE ?", f"%{A.hex()}") == (None,)
+            sent = run.send([run.capture(fault(B, "clear"), T0)], T0)
+            bench.arrive(sent)
+            births.stored(bench.conn, "kf-1", sent.stream, sent.no)
+        assert bench.one("SELECT cleared_by FROM fault WHERE id LIKE ?", f"%{A.hex()}") == ("birth",)
+
+    def test_a_backlog_that_ends_in_a_loss_notice_is_found_by_the_next_retry(self, bench: FactBench) -> None:
+        run, births = Run("kf-1", 1, up_ms=T0), PendingBirths()
+        bench.arrive(run.send([run.capture(fault(A, "open"), T0)], T0))
+        births.born(bench.conn, "kf-1", birth(run, held=2), T0 + 60_000)
+        bench.conn.execute("INSERT INTO batch (terminal, stream, no, kind) VALUES ('kf-1', ?, 2, 'loss')", (run.stream,))
+        births.retry(bench.conn)
+        assert bench.one("SELECT cleared_by FROM fault") == ("birth",)
+
+    def test_a_newer_birth_replaces_one_that_waits(self, bench: FactBench) -> None:
+        run, births = Run("kf-1", 1, up_ms=T0), PendingBirths()
+        bench.arrive(run.send([run.capture(fault(A, "open"), T0)], T0))
+        births.born(bench.conn, "kf-1", birth(run, held=2), T0 + 60_000)
+        births.born(bench.conn, "kf-1", birth(run, open_fault(A), held=3), T0 + 70_000)
+        bench.arrive(*(run.send([run.capture(fault(B, "clear"), T0)], T0) for _ in range(2)))
+        births.retry(bench.conn)
+        assert bench.one("SELECT cleared_ms FROM fault WHERE id LIKE ?", f"%{A.hex()}") == (None,)
