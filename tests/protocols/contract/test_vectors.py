@@ -12,7 +12,7 @@ from protocols.contract import envelope as cose
 from protocols.contract import messages, topics
 from protocols.contract.batch import BATCH_CONTEXT, LOSS_CONTEXT
 from protocols.contract.certs import CHECKPOINT_CONTEXT, RECORD_KEY_CONTEXT, SERVER_KEY_CONTEXT
-from tests.protocols.contract import vectors
+from tests.protocols.contract import make_vectors as vectors
 from tests.support.contract import FLEET, TERMINAL
 
 SIGNED = {

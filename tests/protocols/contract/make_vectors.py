@@ -1,4 +1,4 @@
-"""The committed test vectors: `python -m tests.protocols.contract.vectors` writes them, `test_vectors.py` proves that nothing has drifted."""
+"""The committed test vectors: `python -m tests.protocols.contract.make_vectors` writes them, `test_vectors.py` proves that nothing has drifted."""
 
 from __future__ import annotations
 
