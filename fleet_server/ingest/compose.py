@@ -12,10 +12,10 @@ from fleet_server.broker.kinds import ca_file, own_address
 from fleet_server.channel import transact
 from fleet_server.db import open_raw
 from fleet_server.evidence.ledger import Ledger
-from fleet_server.facts.births import apply_birth
+from fleet_server.facts.births import PendingBirths
+from fleet_server.facts.projection import Projection
 from fleet_server.ingest.desk import Desk
 from fleet_server.ingest.housekeeping import Housekeeping
-from fleet_server.ingest.projection import FactsProjection
 from fleet_server.ingest.worker import BrokerAddress, Worker
 from fleet_server.presence.watch import PresenceWatch
 from fleet_server.settings import Settings
@@ -37,9 +37,10 @@ def build(settings: Settings) -> Ingest:
     """Everything the process needs, from files and database; refuses to start with the reason if something is missing."""
     authority = Authority(settings.layout.authority)
     conn = open_raw(settings.layout.database)
-    watch = PresenceWatch.load(conn, wall_ms())
-    ledger = Ledger(conn, settings.fleet, FactsProjection(watch.stopping))
-    desk = Desk(ledger, authority.server_signer(), authority.server_key_certificate, watch, apply_birth, wall_ms)
+    births = PendingBirths()
+    watch = PresenceWatch.load(conn, wall_ms(), births=births)
+    ledger = Ledger(conn, settings.fleet, Projection(watch, births))
+    desk = Desk(ledger, authority.server_signer(), authority.server_key_certificate, watch, wall_ms)
     housekeeping = Housekeeping(conn, ledger, watch, wall_ms)
     host, port = own_address(settings)
     address = BrokerAddress(host=host, port=port, tls=lambda: _tls(settings, authority))

@@ -67,14 +67,11 @@ class Desk:
         signer: cose.Signer,
         certificate: bytes,
         presence: Presence,
-        apply_birth: Callable[[sqlite3.Connection, str, messages.Birth, int], bool],
         wall_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._ledger, self._signer, self._certificate = ledger, signer, certificate
-        self._presence, self._apply_birth, self._wall_ms, self._random = presence, apply_birth, wall_ms, random_bytes
-        self._waiting_births: dict[str, tuple[messages.Birth, int]] = {}
-        """Births whose backlog is not in yet: their open faults count once it is."""
+        self._presence, self._wall_ms, self._random = presence, wall_ms, random_bytes
         self._greetings: dict[str, Greeting] = {}
         self.tally = Tally()
 
@@ -100,7 +97,6 @@ class Desk:
                 self._take(message, answers, acks)
                 if time.monotonic() >= deadline_s:
                     break
-            self._conclude_births(bundle[:taken])
             conn.execute("COMMIT")
         except BaseException:
             conn.execute("ROLLBACK")
@@ -181,19 +177,8 @@ class Desk:
         greeting.birth = opened.raw
         self.tally.births += 1
         self._presence.born(self._ledger.conn, terminal, birth, now_ms)
-        self._waiting_births[terminal] = (birth, now_ms)
         head = messages.Head(nonce=birth.nonce, heads=self._ledger.heads(birth.held))
         answers.append(self._answer(terminal, "head", head, messages.HEAD_CONTEXT))
-
-    def _conclude_births(self, taken: Sequence[Incoming]) -> None:
-        """Try again for the terminals that this bundle heard from."""
-        if not self._waiting_births:
-            return
-        for message in taken:
-            terminal = message.topic.split("/")[3] if message.topic.count("/") == 5 else STRANGER
-            waiting = self._waiting_births.get(terminal)
-            if waiting is not None and self._apply_birth(self._ledger.conn, terminal, *waiting):
-                del self._waiting_births[terminal]
 
     def _on_hint(self, topic: topics.UpTopic, message: Incoming, now_ms: int) -> None:
         """Heartbeat and will are worth nothing as evidence: unreadable ones are dropped."""

@@ -6,7 +6,9 @@ import pytest
 
 from fleet_server.evidence.ledger import Ledger
 from fleet_server.evidence.verdict import NotDisputed, Verdict, settle
-from fleet_server.ingest.projection import FactsProjection
+from fleet_server.facts.births import PendingBirths
+from fleet_server.facts.projection import Projection
+from fleet_server.presence.watch import PresenceWatch
 from protocols.contract import records
 from tests.fleet_server.evidence.conftest import Bench
 from tests.support.contract import FLEET, NOW_MS, Chain, notice
@@ -21,7 +23,8 @@ def case(number: int) -> records.Session:
 @pytest.fixture
 def disputed(bench: Bench) -> Bench:
     """A parent with two children: B came first, C is disputed; one case in each."""
-    bench.ledger = Ledger(bench.conn, FLEET, FactsProjection())
+    births = PendingBirths()
+    bench.ledger = Ledger(bench.conn, FLEET, Projection(PresenceWatch.load(bench.conn, NOW_MS, births=births), births))
     parent = Chain(A)
     bench.send(parent.seal())
     bench.send(Chain(B, parent=parent.tip).seal(case(1)))

@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from fleet_server.db import migrate
-from fleet_server.facts.births import apply_birth
 from fleet_server.ingest.desk import Answer, Desk, Incoming, merge_acks
-from fleet_server.ingest.projection import FactsProjection
-from protocols.canon.words import Severity
 from protocols.contract import envelope as cose
-from protocols.contract import messages, records, topics, wire
+from protocols.contract import messages, topics, wire
 from protocols.contract.limits import CONTROL_MAX_BYTES
 from protocols.contract.messages import AckEntry, AckMode, Held
 from protocols.contract.records import ClockQuality
@@ -54,7 +51,7 @@ class Table:
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.presence = bench, SpyPresence()
-        self.desk = Desk(bench.ledger, SERVER, SERVER_CERT, self.presence, apply_birth, lambda: NOW_MS)
+        self.desk = Desk(bench.ledger, SERVER, SERVER_CERT, self.presence, lambda: NOW_MS)
 
     def send(self, kind: str, payload: bytes, terminal: str = TERMINAL) -> list[Answer]:
         taken, answers = self.desk.handle([Incoming(topics.up(terminal, kind), payload)])
@@ -235,20 +232,3 @@ def test_acknowledgements_are_merged_without_losing_any() -> None:
     assert [(e.stream[0], e.no, e.mode) for e in merge_acks(entries)] == [
         (A[0], 2, AckMode.UP_TO), (A[0], 7, AckMode.ALONE), (A[0], 3, AckMode.UP_TO), (B[0], 1, AckMode.UP_TO), (B[0], 1, AckMode.BACK),
     ]  # fmt: skip
-
-
-@pytest.mark.spec("C-410")
-def test_open_faults_of_a_birth_count_once_its_backlog_is_in(table: Table) -> None:
-    chain = Chain(A)
-    opening = chain.seal(records.Fault(id=b"gone....", code="PRN.JAM", change="open", severity=Severity.P2, since_ms=1))
-    table.bench.ledger._projection = FactsProjection()
-    table.greeted()
-    table.send("batch", opening)
-    second = chain.seal()
-    nonce = table.greeted(Held(A, 1, b"", 2))
-    assert nonce
-    still_open = "SELECT count(*) FROM fault WHERE cleared_ms IS NULL"
-    assert table.bench.one(still_open) == 1, "batch 2 might still say it better"
-    table.send("batch", second)
-    assert table.bench.one(still_open) == 0
-    assert table.bench.one("SELECT cleared_by FROM fault") == "birth"
