@@ -203,7 +203,7 @@ class Bench:
 
     async def until_state(self, slot: str, device: str, *, within_s: float = 60.0) -> Device:
         await self.until(lambda: self.states().get(slot) == device, within_s=within_s)
-        return self.device(slot)
+        return next(view.state for view in self.monitor.slot_views() if view.slot == slot and view.state is not None)
 
     def states(self) -> dict[str, str]:
         return {view.slot: view.state.device.value for view in self.monitor.slot_views() if view.state is not None}
