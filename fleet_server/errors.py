@@ -58,3 +58,17 @@ class Conflict(Refused):
 
     status = 409
     word = "conflict"
+
+
+def problem_of(error: Exception) -> tuple[int, str]:
+    """(HTTP status, word of the sentence) for whatever a handler raised; 500 for what is our own fault."""
+    from litestar.exceptions import HTTPException
+
+    if isinstance(error, FleetServerError):
+        return error.status, error.word
+    if isinstance(error, HTTPException):
+        status = error.status_code
+        return status, {401: "notSignedIn", 403: "forbidden", 404: "notFound", 405: "notFound"}.get(
+            status, "refused" if status < 500 else "internal"
+        )
+    return 500, "internal"

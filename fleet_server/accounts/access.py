@@ -1,0 +1,96 @@
+"""Who may do what: finds the session of a request, holds each route to its role, and refuses forged requests.
+
+A route is for signed-in people unless it says `public=True`; it is for everybody signed in unless it says `role="operator"`. Unsafe methods need the
+session's CSRF token, and no request with a body is taken from another origin.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.types import ASGIApp
+
+from fleet_server.accounts.rules import Session
+from fleet_server.accounts.sessions import Sessions
+from fleet_server.errors import Forbidden, NotSignedIn, Refused
+
+COOKIE: Final = "kf_session"
+SECURE_COOKIE: Final = "__Host-kf_session"
+"""The prefix makes browsers refuse the cookie from a sister host or without TLS (RFC 6265bis, section 4.1.3)."""
+CSRF_HEADER: Final = "X-CSRF-Token"
+CSRF_FIELD: Final = "_csrf"
+LIVE_HEADER: Final = "X-Live"
+"""Set by a page that refreshes itself: such a request does not keep a session alive."""
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class MustChangePassword(NotSignedIn):
+    """Signed in with a first password: only changing it is allowed."""
+
+    word = "notSignedIn"
+
+
+class SessionGate(AbstractAuthenticationMiddleware):
+    """Puts the living session, or None, into `request.user`."""
+
+    def __init__(self, app: ASGIApp, sessions: Sessions, cookie: str, now_ms: Callable[[], int], **rest: Any) -> None:
+        super().__init__(app, **rest)
+        self._sessions = sessions
+        self._cookie = cookie
+        self._now_ms = now_ms
+
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        token = connection.cookies.get(self._cookie)
+        if not token:
+            return AuthenticationResult(user=None, auth=None)
+        now_ms = self._now_ms()
+        session = await self._sessions.find(token, now_ms=now_ms)
+        if session is not None and LIVE_HEADER not in connection.headers and connection.scope["path"] != "/live":
+            await self._sessions.touch(session, now_ms=now_ms)
+        return AuthenticationResult(user=session, auth=token)
+
+
+def require_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard of the whole application."""
+    if handler.opt.get("public"):
+        return
+    session: Session | None = connection.user
+    if session is None:
+        raise NotSignedIn("no session")
+    if session.must_change and not handler.opt.get("before_change"):
+        raise MustChangePassword("the first password must be changed")
+    if handler.opt.get("role") == "operator" and not session.operator:
+        raise Forbidden(f"{session.name} is a {session.role}")
+
+
+async def refuse_forged(request: Request[Any, Any, Any]) -> None:
+    """Before every handler: an unsafe request comes from our own page and, once signed in, carries the session's token."""
+    if request.method in SAFE_METHODS:
+        return
+    if not _same_origin(request):
+        raise Refused("origin", "origin")
+    session: Session | None = request.scope.get("user")
+    if session is None:
+        return  # only sign-in gets here, the guard has refused the rest
+    given = request.headers.get(CSRF_HEADER) or str((await request.form()).get(CSRF_FIELD) or "")
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), session.csrf.encode("ascii")):
+        raise Refused("csrf", "csrf")
+
+
+def _same_origin(request: Request[Any, Any, Any]) -> bool:
+    """Browsers say where a request comes from; a client that says nothing is no browser and carries no cookie of one."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None and site not in {"same-origin", "none"}:
+        return False
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return True
+    host = request.headers.get("Host", "")
+    return urlsplit(origin).netloc == host

@@ -1,0 +1,100 @@
+"""Who may sign in, and until when: pure decisions over stored values and `now`.
+
+Session and lockout limits follow GB/T 22239-2019 (failed-login handling, idle logout) and the OWASP session guidance.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Role = Literal["viewer", "operator"]
+ROLES: Final = ("viewer", "operator")
+
+IDLE_MS: Final = 30 * 60_000
+ABSOLUTE_MS: Final = 12 * 3_600_000
+SEEN_EVERY_MS: Final = 60_000
+"""`seen_ms` is written at most this often, so that reading a page is not a write."""
+MAX_FAILED: Final = 5
+LOCKED_MS: Final = 10 * 60_000
+PASSWORD_MIN: Final = 12
+PASSWORD_MAX: Final = 128
+"""argon2 is slow on purpose: nobody may send it a megabyte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A row of `staff`, as far as signing in needs it."""
+
+    name: str
+    display: str
+    password_hash: str
+    role: Role
+    failed: int
+    locked_until_ms: int | None
+    must_change: bool
+    lang: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A row of `login` with its account: who is asking."""
+
+    token_hash: bytes
+    name: str
+    display: str
+    role: Role
+    must_change: bool
+    lang: str
+    csrf: str
+    created_ms: int
+    seen_ms: int
+    expires_ms: int
+
+    @property
+    def operator(self) -> bool:
+        return self.role == "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a sign-in attempt leaves behind in `staff`."""
+
+    admitted: bool
+    failed: int
+    locked_until_ms: int | None
+
+
+def locked(account: Account, now_ms: int) -> bool:
+    return account.locked_until_ms is not None and now_ms < account.locked_until_ms
+
+
+def judge(account: Account, password_fits: bool, now_ms: int) -> Attempt:
+    """A locked account admits nobody, not even with the right password, and the lock is not prolonged by trying."""
+    if locked(account, now_ms):
+        return Attempt(False, account.failed, account.locked_until_ms)
+    if password_fits:
+        return Attempt(True, 0, None)
+    failed = account.failed + 1
+    if failed >= MAX_FAILED:
+        return Attempt(False, 0, now_ms + LOCKED_MS)
+    return Attempt(False, failed, None)
+
+
+def alive(session: Session, now_ms: int) -> bool:
+    """Idle and absolute limits; a clock that went back does not lengthen a session."""
+    return now_ms < session.expires_ms and session.created_ms <= now_ms < session.seen_ms + IDLE_MS
+
+
+def password_problem(name: str, password: str) -> str | None:
+    """Key of what is wrong with a new password, None if it will do: length first, and not just one kind of character."""
+    if len(password) < PASSWORD_MIN:
+        return "passwordShort"
+    if len(password) > PASSWORD_MAX:
+        return "passwordLong"
+    if name.casefold() in password.casefold():
+        return "passwordName"
+    if len({unicodedata.category(char) for char in password}) < 2 or len(set(password)) < 5:
+        return "passwordSimple"
+    return None

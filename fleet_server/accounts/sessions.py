@@ -1,0 +1,186 @@
+"""Signing in and out: rows of `staff` and `login`. The cookie's token never reaches the database, only its hash."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from fleet_server.accounts import rules
+from fleet_server.accounts.passwords import Passwords, new_token, token_hash
+from fleet_server.accounts.rules import Account, Role, Session
+from fleet_server.engine import FleetEngine
+
+MAX_SESSIONS: Final = 10
+"""Open browsers per account (chosen); the oldest is signed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A fresh session; `token` goes into the cookie and nowhere else."""
+
+    token: str
+    session: Session
+
+    def __repr__(self) -> str:
+        return f"SignedIn({self.session.name})"
+
+
+class Sessions:
+    """The one place that opens, finds and ends sessions."""
+
+    def __init__(self, db: FleetEngine, passwords: Passwords) -> None:
+        self._db = db
+        self._passwords = passwords
+
+    async def sign_in(self, name: str, password: str, *, now_ms: int, lang: str | None = None) -> SignedIn | None:
+        """A new session, or None: wrong name, wrong password and locked account are one answer and take the same time."""
+        account = await self._account(name)
+        stored = account.password_hash if account else None
+        # argon2 holds the processor for tens of milliseconds on purpose: not on the event loop.
+        fits = await asyncio.to_thread(self._passwords.fits, stored, password[: rules.PASSWORD_MAX])
+        if account is None:
+            return None
+
+        def decide(connection: sqlite3.Connection) -> bool:
+            # Read again inside the transaction: two browsers may be guessing at once.
+            current = _account_of(_one(connection, "SELECT * FROM staff WHERE name = ?", account.name))
+            attempt = rules.judge(current, fits, now_ms)
+            connection.execute(
+                "UPDATE staff SET failed = ?, locked_until_ms = ? WHERE name = ?",
+                (attempt.failed, attempt.locked_until_ms, account.name),
+            )
+            return attempt.admitted
+
+        if not await self._db.write(decide):
+            return None
+        return await self._open(account, now_ms=now_ms, lang=lang or account.lang)
+
+    async def find(self, token: str, *, now_ms: int) -> Session | None:
+        """The living session of a cookie; marks it as seen at most once a minute."""
+        hashed = token_hash(token)
+        rows = await self._db.read(
+            "SELECT l.token_hash, l.created_ms, l.seen_ms, l.expires_ms, l.csrf, s.name, s.display, s.role, s.must_change, s.lang"
+            " FROM login l JOIN staff s ON s.name = l.staff WHERE l.token_hash = ?",
+            (hashed,),
+        )
+        if not rows:
+            return None
+        session = _session_of(rows[0])
+        if not rules.alive(session, now_ms):
+            await self.sign_out(session)
+            return None
+        return session
+
+    async def touch(self, session: Session, *, now_ms: int) -> None:
+        """Note that a person, not a page's own refresh, used the session."""
+        if now_ms - session.seen_ms >= rules.SEEN_EVERY_MS:
+            await self._db.write(
+                lambda connection: connection.execute(
+                    "UPDATE login SET seen_ms = ? WHERE token_hash = ?", (now_ms, session.token_hash)
+                )
+            )
+
+    async def sign_out(self, session: Session) -> None:
+        await self._db.write(
+            lambda connection: connection.execute("DELETE FROM login WHERE token_hash = ?", (session.token_hash,))
+        )
+
+    async def password_fits(self, name: str, password: str) -> bool:
+        account = await self._account(name)
+        stored = account.password_hash if account else None
+        return await asyncio.to_thread(self._passwords.fits, stored, password[: rules.PASSWORD_MAX])
+
+    async def change_password(self, session: Session, password: str, *, now_ms: int) -> SignedIn:
+        """Set a new password, end every session of the account, open a new one. The caller has checked the old password and the rules."""
+        hashed = await asyncio.to_thread(self._passwords.hash, password)
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE staff SET password_hash = ?, must_change = 0, failed = 0, locked_until_ms = NULL WHERE name = ?",
+                (hashed, session.name),
+            )
+            connection.execute("DELETE FROM login WHERE staff = ?", (session.name,))
+
+        await self._db.write(change)
+        account = await self._account(session.name)
+        assert account is not None
+        return await self._open(account, now_ms=now_ms, lang=account.lang)
+
+    async def set_language(self, session: Session, lang: str) -> None:
+        await self._db.write(
+            lambda connection: connection.execute("UPDATE staff SET lang = ? WHERE name = ?", (lang, session.name))
+        )
+
+    async def _account(self, name: str) -> Account | None:
+        rows = await self._db.read("SELECT * FROM staff WHERE name = ?", (name[:64],))
+        return _account_of(rows[0]) if rows else None
+
+    async def _open(self, account: Account, *, now_ms: int, lang: str) -> SignedIn:
+        token, csrf = new_token(), new_token()
+        hashed = token_hash(token)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM login WHERE expires_ms <= ? OR seen_ms <= ?", (now_ms, now_ms - rules.IDLE_MS))
+            connection.execute(
+                "INSERT INTO login (token_hash, staff, created_ms, seen_ms, expires_ms, csrf) VALUES (?, ?, ?, ?, ?, ?)",
+                (hashed, account.name, now_ms, now_ms, now_ms + rules.ABSOLUTE_MS, csrf),
+            )
+            connection.execute(
+                "DELETE FROM login WHERE staff = ? AND token_hash NOT IN"
+                " (SELECT token_hash FROM login WHERE staff = ? ORDER BY seen_ms DESC, created_ms DESC LIMIT ?)",
+                (account.name, account.name, MAX_SESSIONS),
+            )
+            connection.execute("UPDATE staff SET lang = ? WHERE name = ?", (lang, account.name))
+
+        await self._db.write(insert)
+        session = Session(
+            token_hash=hashed,
+            name=account.name,
+            display=account.display,
+            role=account.role,
+            must_change=account.must_change,
+            lang=lang,
+            csrf=csrf,
+            created_ms=now_ms,
+            seen_ms=now_ms,
+            expires_ms=now_ms + rules.ABSOLUTE_MS,
+        )
+        return SignedIn(token, session)
+
+
+def _one(connection: sqlite3.Connection, sql: str, *params: Any) -> dict[str, Any]:
+    return cast(dict[str, Any], connection.execute(sql, params).fetchone())
+
+
+def _role(word: str) -> Role:
+    return "operator" if word == "operator" else "viewer"
+
+
+def _account_of(row: dict[str, Any]) -> Account:
+    return Account(
+        name=row["name"],
+        display=row["display"],
+        password_hash=row["password_hash"],
+        role=_role(row["role"]),
+        failed=row["failed"],
+        locked_until_ms=row["locked_until_ms"],
+        must_change=bool(row["must_change"]),
+        lang=row["lang"],
+    )
+
+
+def _session_of(row: dict[str, Any]) -> Session:
+    return Session(
+        token_hash=row["token_hash"],
+        name=row["name"],
+        display=row["display"],
+        role=_role(row["role"]),
+        must_change=bool(row["must_change"]),
+        lang=row["lang"],
+        csrf=row["csrf"],
+        created_ms=row["created_ms"],
+        seen_ms=row["seen_ms"],
+        expires_ms=row["expires_ms"],
+    )

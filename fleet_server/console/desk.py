@@ -1,0 +1,139 @@
+"""What handlers work with: one `Desk` per web process, one `Voice` per request, and the values that frame every page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from litestar import Request, Response
+from litestar.enums import MediaType
+
+from fleet_server.accounts.rules import Session
+from fleet_server.accounts.sessions import Sessions
+from fleet_server.console import format as fmt
+from fleet_server.console.fleet import Fleet, FleetView
+from fleet_server.console.i18n import Language, language_of
+from fleet_server.console.needs import needs
+from fleet_server.console.render import Renderer, Voice
+from fleet_server.engine import FleetEngine
+from fleet_server.live.hub import Hub
+from fleet_server.settings import Settings
+from fleet_server.sites.calendar import Calendar
+
+LANGUAGE_COOKIE: Final = "kf_lang"
+Asked = Request[Any, Any, Any]
+
+
+@dataclass(slots=True)
+class Desk:
+    """The console's parts, put together in `app.py`."""
+
+    settings: Settings
+    db: FleetEngine
+    sessions: Sessions
+    view: FleetView
+    hub: Hub
+    render: Renderer
+    now_ms: Callable[[], int]
+    cookie: str
+    root: Ed25519PublicKey | None = None
+    """The fleet's root where there is no authority folder (tests)."""
+
+    def voice(self, request: Asked) -> Voice:
+        session: Session | None = request.scope.get("user")
+        return Voice(self.render.catalogues[language(request, session)], self.now_ms(), self.view.zone)
+
+    async def page(self, request: Asked, template: str, *, nav: str, status: int = 200, **values: Any) -> Response[str]:
+        """A whole page inside the frame."""
+        fleet = await self.view.current()
+        voice: Voice = values.pop("voice", None) or self.voice(request)
+        return self._answer(template, voice, request, {**self.frame(request, voice, fleet), "nav": nav, **values}, status)
+
+    async def part(self, request: Asked, template: str, *, voice: Voice | None = None, status: int = 200, **values: Any) -> Response[str]:
+        """A fragment that replaces one of a page."""
+        fleet = await self.view.current()
+        chosen = voice or self.voice(request)
+        return self._answer(template, chosen, request, {**self.frame(request, chosen, fleet), **values}, status)
+
+    def frame(self, request: Asked, voice: Voice, fleet: Fleet) -> dict[str, Any]:
+        """What surrounds every page."""
+        rows = needs(fleet.terminals, voice.now_ms)
+        return {
+            "here": here(request),
+            "needs": {"n": len(rows), "open_faults": open_fault_count(fleet)},
+            "need_list": rows,
+            "calendar": calendar_word(fleet.calendar, fleet.today),
+            "platform": fleet.platform,
+            "backlog": self.hub.backlog,
+            "demo": self.demo_banner(voice, fleet),
+            "broker_note": voice.t("broker.embedded") if self.settings.broker.kind == "embedded" else "",
+            "evidence_of": evidence_of(request),
+        }
+
+    def demo_banner(self, voice: Voice, fleet: Fleet) -> str:
+        speed = self.settings.web.demo_speed
+        return voice.t("demo.banner", n=fmt.count(len(fleet.terminals)), speed=speed) if speed else ""
+
+    def _answer(
+        self, template: str, voice: Voice, request: Asked, values: Mapping[str, Any], status: int
+    ) -> Response[str]:
+        session: Session | None = request.scope.get("user")
+        html = self.render(template, voice, session, values)
+        return Response(html, media_type=MediaType.HTML, status_code=status)
+
+
+def language(request: Asked, session: Session | None) -> Language:
+    """The account's language; before sign-in what the browser chose here before, else the default."""
+    return language_of(session.lang if session else request.cookies.get(LANGUAGE_COOKIE))
+
+
+def here(request: Asked) -> str:
+    """This page's own address; of a fragment, the address of the page that asked for it."""
+    current = request.headers.get("HX-Current-URL")
+    if current:
+        parts = urlsplit(current)
+        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def evidence_of(request: Asked) -> str:
+    """`?evidence=12/0` opens the drawer with the page, so that a copied address shows the same."""
+    value = parse_qs(request.url.query).get("evidence", [""])[0]
+    batch, _, idx = value.partition("/")
+    return value if batch.isascii() and idx.isascii() and batch.isdigit() and idx.isdigit() else ""
+
+
+def local_address(wanted: str | None) -> str:
+    """A path on this server, whatever was asked for: an answer never sends a browser elsewhere."""
+    text = wanted or "/"
+    parts = urlsplit(text)
+    if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith(("//", "/\\")) or "\\" in text or not text.isprintable():
+        return "/"
+    return text
+
+
+def is_fragment(request: Asked) -> bool:
+    """Whether htmx asks for a part of a page. After its history was lost it wants the whole page."""
+    return request.headers.get("HX-Request") == "true" and request.headers.get("HX-History-Restore-Request") != "true"
+
+
+def open_fault_count(fleet: Fleet) -> int:
+    return sum(len(terminal.faults) for terminal in fleet.terminals)
+
+
+def calendar_word(calendar: Calendar, today: str) -> str:
+    if not today:
+        return "work"
+    day = date.fromisoformat(today)
+    if calendar.is_make_up(day):
+        return "makeUp"
+    return calendar.kind(day)
+
+
+async def form_of(request: Asked) -> dict[str, str]:
+    """Fields of a form as text; files are ignored."""
+    return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}

@@ -1,0 +1,204 @@
+"""What pages show, as values: terminals, faults, places. Built by `fleet.py` from rows, read by rules and templates; nothing here does I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from fleet_server.faults.severity import impact
+from fleet_server.terminals.state import StateCode
+from protocols.canon.faults import FAULTS
+
+SEVERITY_RANK: Final = {"P1": 0, "P2": 1, "P3": 2, "P4": 3}
+OFFLINE_CODE: Final = "NET.OFFLINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One line of a terminal's inventory."""
+
+    name: str
+    family: str
+    mandatory: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultNow:
+    """A fault episode as lists show it."""
+
+    id: str
+    terminal: str
+    slot: str | None
+    code: str
+    severity: str
+    mandatory: bool
+    since_ms: int
+    opened_ms: int
+    cleared_ms: int | None = None
+    source: str = "terminal"
+    claimed_by: str | None = None
+    muted_until_ms: int | None = None
+    muted_reason: str | None = None
+    open_batch: int | None = None
+    open_idx: int | None = None
+    late: bool = False
+    false_alarm: bool = False
+
+    @property
+    def proof(self) -> str:
+        """Where its evidence is shown."""
+        return f"{self.open_batch}/{self.open_idx}" if self.open_batch is not None else f"fault/{self.id}"
+
+    @property
+    def claimable(self) -> bool:
+        return self.cleared_ms is None
+
+    @property
+    def impact(self) -> str:
+        """What it means for the public."""
+        return impact(self.code, self.severity, slot=self.slot, mandatory=self.mandatory).value
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Worst first: impact, severity, age."""
+        return ({"noService": 0, "some": 1, "none": 2}[self.impact], SEVERITY_RANK.get(self.severity, 9), self.since_ms)
+
+    def sentence(self, lang: str) -> str:
+        kind = FAULTS.get(self.code)
+        return self.code if kind is None else (kind.zh if lang == "zh" else kind.en)
+
+    def hint(self, lang: str) -> str:
+        kind = FAULTS.get(self.code)
+        return "" if kind is None else (kind.hint_zh if lang == "zh" else kind.hint_en)
+
+    def muted(self, now_ms: int) -> bool:
+        return self.muted_until_ms is not None and now_ms < self.muted_until_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceNow:
+    """Newest reported state of a slot."""
+
+    slot: str
+    family: str
+    device: str
+    paper: str
+    toner: str
+    media: str
+    cover: str
+    owner: str
+    at_ms: int
+    since_ms: int
+    asset: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A site with the names of the areas above it, outermost first."""
+
+    code: str
+    name_zh: str
+    name_en: str
+    kind: str
+    timezone: str
+    network: str
+    hours: str
+    areas: tuple[tuple[str, str, str], ...] = ()
+    """(code, zh, en)."""
+
+    def name(self, lang: str) -> str:
+        return (self.name_zh if lang == "zh" else self.name_en) or self.name_zh or self.name_en or self.code
+
+    def area_path(self, lang: str) -> str:
+        """The innermost two areas; a city's own name above them says nothing on its own console."""
+        return " › ".join((zh if lang == "zh" else en) or zh or code for code, zh, en in self.areas[-2:])
+
+    @property
+    def area_codes(self) -> frozenset[str]:
+        return frozenset(code for code, _, _ in self.areas)
+
+
+NOWHERE: Final = Place(code="", name_zh="", name_en="", kind="", timezone="Asia/Shanghai", network="", hours="{}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalNow:
+    """A terminal as lists show it, with its one state."""
+
+    id: str
+    code: str
+    type: str
+    name_zh: str
+    name_en: str
+    owner_class: str
+    place: Place
+    inventory: tuple[Slot, ...]
+    tags: tuple[str, ...]
+    created_ms: int
+    enrolled_ms: int | None
+    maintenance_until_ms: int | None
+    maintenance_reason: str | None
+    maintenance_by: str | None
+    state: StateCode
+    state_since_ms: int | None
+    last_seen_ms: int | None = field(compare=False)
+    last_report_ms: int | None = field(compare=False)
+    connected: bool
+    version: str | None
+    outbox_depth: int | None = field(compare=False)
+    faults: tuple[FaultNow, ...]
+    """Open ones, worst first."""
+    devices: dict[str, DeviceNow] = field(compare=False)
+    lamps: tuple[tuple[str, str], ...]
+    """(slot, look) in inventory order."""
+    cases_today: int
+    cases_30d: int
+    last_case_ms: int | None
+    haystack: str = field(compare=False)
+
+    def name(self, lang: str) -> str:
+        return (self.name_zh if lang == "zh" else self.name_en) or self.name_zh or self.name_en or self.code
+
+    @property
+    def label(self) -> str:
+        return self.code or self.id
+
+    @property
+    def heard_ms(self) -> int | None:
+        """Last sign of life: a heartbeat or a stored batch."""
+        return max(self.last_seen_ms or 0, self.last_report_ms or 0) or None
+
+    @property
+    def worst(self) -> FaultNow | None:
+        return self.faults[0] if self.faults else None
+
+    @property
+    def bad_lamps(self) -> int:
+        return sum(1 for _, look in self.lamps if look in {"bad", "warn"})
+
+    @property
+    def usable(self) -> bool:
+        return self.state in {StateCode.NORMAL, StateCode.PARTIAL}
+
+
+LAMP_BY_DEVICE: Final = {
+    "online": "ok",
+    "deviceBusy": "ok",
+    "starting": "ok",
+    "inUse": "inUse",
+    "noDevice": "missing",
+    "unknown": "noData",
+}
+SILENT_STATES: Final = frozenset({StateCode.OFFLINE, StateCode.UNKNOWN, StateCode.CLOSED, StateCode.NOT_ENROLLED})
+
+
+def lamp(device: DeviceNow | None, faults: tuple[FaultNow, ...], state: StateCode) -> str:
+    """Look of one inventory lamp: the worst open fault of the slot, else what the device last said, else nothing known.
+
+    Of a terminal that is silent only its open faults are still shown: an old "fine" is not "fine".
+    """
+    if faults:
+        return "bad" if any(fault.severity in {"P1", "P2"} for fault in faults) else "warn"
+    if device is None or state in SILENT_STATES:
+        return "noData"
+    return LAMP_BY_DEVICE.get(device.device, "warn")

@@ -1,0 +1,16 @@
+"""Controllers: read the address, ask, render. They hold no rules."""
+
+from __future__ import annotations
+
+from fleet_server.console.pages import account, enrol, evidence, faults, overview, system, terminal, terminals
+
+HANDLERS = [
+    *account.HANDLERS,
+    *overview.HANDLERS,
+    *terminals.HANDLERS,
+    *enrol.HANDLERS,
+    *terminal.HANDLERS,
+    *faults.HANDLERS,
+    *evidence.HANDLERS,
+    *system.HANDLERS,
+]

@@ -1,0 +1,132 @@
+"""Signing in and out, language, password."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import Response, get, post
+from litestar.datastructures import Cookie
+from litestar.enums import MediaType
+from litestar.response import Redirect
+
+from fleet_server.accounts import rules
+from fleet_server.accounts.rules import Session
+from fleet_server.console.desk import LANGUAGE_COOKIE, Asked, Desk, form_of, language, local_address
+from fleet_server.console.i18n import language_of
+from fleet_server.console.render import Voice
+
+YEAR_S: Final = 365 * 86_400
+
+
+@get("/login", opt={"public": True, "before_change": True})
+async def login_page(request: Asked, desk: Desk, next: str = "/", why: str = "") -> Response[str]:  # noqa: A002 - the parameter's name in the address
+    if request.user is not None:
+        return Redirect(local_address(next))  # type: ignore[return-value]  # a Redirect is a Response without text
+    notice = {"signedOut": "login.signedOut", "expired": "login.expired"}.get(why)
+    return _login(desk, request, next=local_address(next), notice=notice)
+
+
+@post("/login", status_code=200, opt={"public": True, "before_change": True})
+async def login(request: Asked, desk: Desk) -> Response[Any]:
+    form = await form_of(request)
+    lang = language_of(form.get("lang"))
+    target = local_address(form.get("next"))
+    name = form.get("name", "").strip()[:64]
+    signed_in = await desk.sessions.sign_in(name, form.get("password", ""), now_ms=desk.now_ms(), lang=lang)
+    if signed_in is None:
+        return _login(desk, request, next=target, problem="login.wrong", name=name, status=401, lang=lang)
+    answer = Redirect("/password" if signed_in.session.must_change else target, status_code=303)
+    _give_cookie(desk, answer, signed_in.token)
+    answer.set_cookie(_language_cookie(lang))
+    return answer
+
+
+@post("/logout", status_code=303, opt={"before_change": True})
+async def logout(request: Asked, desk: Desk) -> Redirect:
+    await desk.sessions.sign_out(request.user)
+    answer = Redirect("/login?why=signedOut", status_code=303)
+    answer.delete_cookie(desk.cookie, path="/")
+    # Nothing of this console stays in a shared browser.
+    answer.headers["Clear-Site-Data"] = '"cache", "storage"'
+    return answer
+
+
+@post("/language", status_code=303, opt={"before_change": True})
+async def set_language(request: Asked, desk: Desk) -> Redirect:
+    form = await form_of(request)
+    lang = language_of(form.get("lang"))
+    await desk.sessions.set_language(request.user, lang)
+    answer = Redirect(local_address(form.get("back")), status_code=303)
+    answer.set_cookie(_language_cookie(lang))
+    return answer
+
+
+@post("/here", status_code=204)
+async def here() -> None:
+    """Somebody reads: the request itself keeps the session alive."""
+
+
+@get("/password", opt={"before_change": True})
+async def password_page(request: Asked, desk: Desk) -> Response[str]:
+    return _password(desk, request)
+
+
+@post("/password", status_code=200, opt={"before_change": True})
+async def change_password(request: Asked, desk: Desk) -> Response[Any]:
+    form = await form_of(request)
+    session: Session = request.user
+    old, new = form.get("old", ""), form.get("new", "")
+    if not await desk.sessions.password_fits(session.name, old):
+        return _password(desk, request, problem="passwordWrong")
+    if new != form.get("again"):
+        return _password(desk, request, problem="passwordTwice")
+    if new == old:
+        return _password(desk, request, problem="passwordSame")
+    if problem := rules.password_problem(session.name, new):
+        return _password(desk, request, problem=problem)
+    signed_in = await desk.sessions.change_password(session, new, now_ms=desk.now_ms())
+    answer = Redirect("/", status_code=303)
+    _give_cookie(desk, answer, signed_in.token)
+    return answer
+
+
+HANDLERS = [login_page, login, logout, set_language, here, password_page, change_password]
+
+
+def _login(
+    desk: Desk,
+    request: Asked,
+    *,
+    next: str,  # noqa: A002 - the template's name for it
+    problem: str | None = None,
+    notice: str | None = None,
+    name: str = "",
+    status: int = 200,
+    lang: str | None = None,
+) -> Response[str]:
+    chosen = language_of(lang) if lang else language(request, None)
+    voice = Voice(desk.render.catalogues[chosen], desk.now_ms(), desk.view.zone)
+    values = {
+        "next": next,
+        "name": name,
+        "problem": voice.t(problem) if problem else "",
+        "notice": voice.t(notice) if notice else "",
+    }
+    return Response(desk.render("login.html", voice, None, values), media_type=MediaType.HTML, status_code=status)
+
+
+def _password(desk: Desk, request: Asked, problem: str | None = None) -> Response[str]:
+    voice = desk.voice(request)
+    values = {"problem": voice.t(f"refused.{problem}") if problem else ""}
+    html = desk.render("password.html", voice, request.user, values)
+    return Response(html, media_type=MediaType.HTML, status_code=400 if problem else 200)
+
+
+def _give_cookie(desk: Desk, answer: Response[Any], token: str) -> None:
+    answer.set_cookie(
+        Cookie(key=desk.cookie, value=token, path="/", httponly=True, samesite="strict", secure=desk.settings.web.tls)
+    )
+
+
+def _language_cookie(lang: str) -> Cookie:
+    return Cookie(key=LANGUAGE_COOKIE, value=lang, path="/", httponly=True, samesite="strict", max_age=YEAR_S)

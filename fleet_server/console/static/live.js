@@ -1,0 +1,326 @@
+// Keeps a page true: fragments are fetched again when the server says that they changed, ages go on counting, and a lost stream is said aloud.
+"use strict";
+(() => {
+  const body = document.body;
+  const words = JSON.parse(body.dataset.words || "{}");
+  const NAMES = ["tick", "rows", "counts", "touched", "ages", "platform", "alarm", "resync"];
+  const LOST_AFTER_MS = 5000;
+  let skew = Number(body.dataset.now) - Date.now();
+  let heard = 0; // by this machine's clock; 0: not yet
+  let lost = false;
+  let stale = false;
+
+  const serverNow = () => Date.now() + skew;
+  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+
+  // ---- ages -----------------------------------------------------------------------------------------------------------------------
+
+  function duration(ms) {
+    const s = Math.floor(Math.max(0, ms) / 1000);
+    const m = Math.floor(s / 60);
+    const h = Math.floor(m / 60);
+    if (s < 60) return fill(words.seconds, { n: s });
+    if (m < 60) return fill(words.minutes, { n: m });
+    if (h < 24) return fill(words.hours, { h, m: m % 60 });
+    return fill(words.days, { d: Math.floor(h / 24), h: h % 24 });
+  }
+
+  function count() {
+    const now = serverNow();
+    for (const time of document.querySelectorAll("time.tick")) {
+      const at = Number(time.dataset.at);
+      const length = time.dataset.form === "until" ? at - now : now - at;
+      const text = time.dataset.form === "ago" ? fill(words.ago, { duration: duration(length) }) : duration(length);
+      if (time.textContent !== text) time.textContent = text;
+      if (time.dataset.form === "ago") time.classList.toggle("strong", length > 90000);
+    }
+  }
+
+  function showLive() {
+    const box = document.getElementById("live");
+    const bar = document.getElementById("lost");
+    if (!box || !bar) return;
+    const silent = heard ? Date.now() - heard : Date.now() - started;
+    const now = silent > LOST_AFTER_MS;
+    if (now !== lost) {
+      lost = now;
+      box.classList.toggle("lost", lost);
+      bar.hidden = !lost;
+      const at = new Date(serverNow() - silent);
+      const time = at.toLocaleTimeString("en-GB", { timeZone: body.dataset.zone || undefined, hour12: false });
+      bar.textContent = lost ? fill(words.lost, { time }) : "";
+    }
+    const text = box.querySelector("[data-live-text]");
+    const said = lost ? words.off : heard ? fill(words.on, { age: fill(words.ago, { duration: duration(silent) }) }) : text.textContent;
+    if (text.textContent !== said) text.textContent = said;
+  }
+  const started = Date.now();
+
+  // ---- the stream -----------------------------------------------------------------------------------------------------------------
+
+  // What htmx's SSE extension sees: an EventSource, fed by the worker that all tabs share.
+  class SharedSource extends EventTarget {
+    constructor() {
+      super();
+      this.readyState = 0;
+      this.onopen = null;
+      this.onerror = null;
+      this.opened = false;
+      this.connect();
+    }
+
+    connect() {
+      if (window.SharedWorker) {
+        this.worker = new SharedWorker(body.dataset.worker, { name: "kiosk-fleet-live" });
+        this.worker.port.onmessage = (message) => this.receive(message.data.name, message.data.data);
+        window.addEventListener("pagehide", () => this.worker.port.postMessage("bye"));
+        window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+        return;
+      }
+      // No shared worker: this tab has a stream of its own, and gives it back while nobody looks.
+      const open = () => {
+        this.direct = new EventSource("/live");
+        this.direct.onopen = () => this.receive("open");
+        this.direct.onerror = () => this.receive("error");
+        for (const name of NAMES) this.direct.addEventListener(name, (event) => this.receive(name, event.data));
+      };
+      document.addEventListener("visibilitychange", () => {
+        if (document.hidden) { this.direct.close(); } else { open(); stale = true; }
+      });
+      open();
+    }
+
+    receive(name, data) {
+      if (name === "open") {
+        heard = Date.now();
+        this.readyState = 1;
+        if (this.opened) this.pass("resync", ""); // what changed meanwhile is asked of the database, not guessed
+        this.opened = true;
+        return;
+      }
+      if (name === "error") { this.readyState = 0; return; }
+      if (lost && name !== "resync") this.pass("resync", "");
+      heard = Date.now();
+      if (name === "tick") { skew = Number(data) - Date.now(); showLive(); return; }
+      if (document.hidden) { stale = true; if (name !== "ages") return; }
+      if (name === "ages") return ages(JSON.parse(data));
+      if (name === "alarm") return announce(JSON.parse(data));
+      if (name === "touched") {
+        for (const id of JSON.parse(data)) this.pass(`t-${id}`, "");
+        return;
+      }
+      if (name === "rows") return rowsChanged(JSON.parse(data));
+      this.pass(name, data);
+    }
+
+    pass(name, data) {
+      if (name === "resync") for (const list of document.querySelectorAll("[data-list]")) clearPill(list);
+      this.dispatchEvent(new MessageEvent(name, { data }));
+    }
+
+    close() {
+      if (this.direct) this.direct.close();
+      if (this.worker) this.worker.port.postMessage("bye");
+      this.readyState = 2;
+    }
+  }
+
+  let shared = null;
+  htmx.createEventSource = () => (shared ??= new SharedSource());
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden || !stale || !shared) return;
+    stale = false;
+    showLive();
+    shared.pass("resync", "");
+  });
+
+  function ages(changed) {
+    for (const [id, [reported, seen]] of Object.entries(changed)) {
+      for (const time of document.querySelectorAll(`[data-age-of="${id}"] time.tick`)) time.dataset.at = Math.max(reported || 0, seen || 0);
+      for (const time of document.querySelectorAll(`[data-seen-of="${id}"] time.tick`)) time.dataset.at = Math.max(reported || 0, seen || 0);
+    }
+  }
+
+  function announce(faults) {
+    const said = faults.map((fault) => fill(words.newFault, { problem: `${fault.label} ${fault[words.lang]}` })).join(" ");
+    document.getElementById("say").textContent = said;
+  }
+
+  // ---- lists: rows change in place, nothing moves under a pointer -------------------------------------------------------------------
+
+  function held(list) {
+    if (list.contains(document.activeElement) && document.activeElement !== document.body) return true;
+    const fine = window.matchMedia("(hover: hover)").matches;
+    const table = list.querySelector("table");
+    return fine ? Boolean(table && table.matches(":hover")) : window.scrollY > 160;
+  }
+
+  function rowsChanged(ids) {
+    for (const list of document.querySelectorAll("[data-list]")) {
+      list.changed = list.changed || new Set();
+      for (const id of ids) list.changed.add(id);
+      if (!held(list)) { refresh(list); continue; }
+      const visible = ids.filter((id) => document.getElementById(`row-${id}`));
+      if (list.dataset.rows && visible.length) {
+        flashing = new Set(visible);
+        htmx.ajax("GET", list.dataset.rows + (list.dataset.rows.includes("?") ? "&" : "?") + "ids=" + visible.join(","), { source: list, swap: "none", headers: { "X-Live": "1" } });
+      }
+      const pill = list.querySelector("[data-pill]");
+      if (pill) {
+        pill.hidden = false;
+        pill.textContent = list.changed.size === 1 ? words.pill1 : fill(words.pill, { n: list.changed.size });
+      }
+    }
+  }
+
+  let flashing = new Set();
+  function refresh(list) {
+    flashing = list.changed || new Set();
+    clearPill(list);
+    htmx.trigger(list, "kf:refresh");
+  }
+  function clearPill(list) {
+    list.changed = new Set();
+    const pill = list.querySelector("[data-pill]");
+    if (pill) pill.hidden = true;
+  }
+  function flash() {
+    for (const id of flashing) {
+      for (const row of document.querySelectorAll(`tr[data-row="${CSS.escape(id)}"], tr[data-terminal="${CSS.escape(id)}"]`)) row.classList.add("flash");
+    }
+  }
+
+  // ---- around htmx ----------------------------------------------------------------------------------------------------------------
+
+  document.addEventListener("htmx:configRequest", (event) => {
+    const cause = event.detail.triggeringEvent;
+    const live = cause && (cause.type.startsWith("sse:") || cause.type === "kf:refresh" || cause.type === "every");
+    // A page that refreshes itself is nobody's presence: it must not keep a session alive.
+    if (live) event.detail.headers["X-Live"] = "1";
+  });
+
+  let opened = [];
+  let focused = "";
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const target = event.detail.target;
+    if (!target) return;
+    opened = [...target.querySelectorAll("details[open][id]")].map((element) => element.id);
+    const row = document.activeElement && document.activeElement.closest ? document.activeElement.closest("tr[data-row]") : null;
+    focused = row && target.contains(row) ? row.dataset.row : "";
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    for (const id of opened) { const element = document.getElementById(id); if (element) element.open = true; }
+    if (focused) { const row = document.querySelector(`tr[data-row="${CSS.escape(focused)}"]`); if (row) row.focus({ preventScroll: true }); }
+    flash();
+    count();
+    needsChanged();
+    openDialog();
+    focusDrawer();
+  });
+
+  function needsChanged() {
+    const state = document.getElementById("needs-state");
+    const icon = document.getElementById("icon");
+    if (!state || !icon) return;
+    const n = Number(state.dataset.n);
+    const title = (n ? `(${n}) ` : "") + body.dataset.title;
+    if (document.title !== title) document.title = title;
+    const href = n ? icon.dataset.alert : icon.dataset.calm;
+    if (icon.getAttribute("href") !== href) icon.setAttribute("href", href);
+    for (const badge of document.querySelectorAll("[data-open-faults]")) {
+      badge.textContent = state.dataset.faults;
+      badge.hidden = state.dataset.faults === "0";
+    }
+  }
+
+  function openDialog() {
+    const dialog = document.querySelector("#dialog dialog[open-modal]:not([open])");
+    if (!dialog) return;
+    dialog.addEventListener("close", () => { document.getElementById("dialog").replaceChildren(); });
+    dialog.showModal();
+  }
+
+  // ---- drawer ---------------------------------------------------------------------------------------------------------------------
+
+  let opener = null;
+  let shown = null;
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.target && event.detail.target.id === "drawer") opener = document.activeElement;
+  });
+  function focusDrawer() {
+    const drawer = document.querySelector("[data-drawer]");
+    if (drawer && drawer !== shown) drawer.focus({ preventScroll: true });
+    shown = drawer;
+  }
+  function closeDrawer() {
+    const place = document.getElementById("drawer");
+    if (!place || !place.firstChild) return false;
+    place.replaceChildren();
+    shown = null;
+    const address = new URL(location.href);
+    if (address.searchParams.has("evidence")) {
+      address.searchParams.delete("evidence");
+      history.replaceState(history.state, "", address);
+    }
+    if (opener && document.contains(opener)) opener.focus();
+    return true;
+  }
+  window.kfCloseDrawer = closeDrawer;
+
+  // ---- clicks ---------------------------------------------------------------------------------------------------------------------
+
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest ? event.target : event.target.parentElement;
+    if (!target) return;
+    const pill = target.closest("[data-pill]");
+    if (pill) { document.activeElement.blur(); refresh(pill.closest("[data-list]")); }
+    const close = target.closest("[data-close]");
+    if (close) close.closest("dialog").close();
+    if (target.closest("[data-close-drawer]")) closeDrawer();
+    if (target.closest("[data-help]")) document.getElementById("help").showModal();
+    const copy = target.closest("[data-copy]");
+    if (copy) copyText(copy);
+    const menu = document.querySelector("details.account[open]");
+    if (menu && !menu.contains(target)) menu.open = false;
+  });
+
+  async function copyText(button) {
+    const text = button.dataset.copy;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Plain HTTP on a local network has no clipboard interface.
+      const area = document.createElement("textarea");
+      area.value = text;
+      button.after(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    const before = button.textContent;
+    button.textContent = words.copied;
+    setTimeout(() => { button.textContent = before; }, 1500);
+  }
+
+  document.addEventListener("htmx:responseError", (event) => {
+    const toast = document.getElementById("toast");
+    const text = event.detail.xhr.responseText;
+    if (!toast || !text || text.length > 300) return;
+    toast.textContent = text;
+    toast.hidden = false;
+    setTimeout(() => { toast.hidden = true; }, 6000);
+    document.body.dispatchEvent(new Event("kf:acted"));
+  });
+
+  // A person who reads without clicking is still there: say so, at most every two minutes.
+  let said = Date.now();
+  for (const name of ["pointermove", "keydown", "touchstart"]) {
+    document.addEventListener(name, () => {
+      if (Date.now() - said < 120000) return;
+      said = Date.now();
+      fetch("/here", { method: "POST", headers: JSON.parse(body.getAttribute("hx-headers")) });
+    }, { passive: true });
+  }
+
+  setInterval(() => { count(); showLive(); }, 1000);
+})();
