@@ -240,7 +240,7 @@ def _doctor(asked: argparse.Namespace) -> int:
     try:
         who = identity.load(directory)
         identity.load_ca(directory)
-        FileKeyStore(directory).certificate()
+        FileKeyStore(directory).validity()
         lines.append(doctor.Line("ok", "identity", f"{who.terminal} of {who.fleet}, server {who.mqtt.host}:{who.mqtt.port}"))
         config = configuration.with_desired(config, configuration.desired_state(identity.load_desired(directory)))
     except AgentError as err:

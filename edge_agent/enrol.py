@@ -39,8 +39,6 @@ TIMEOUT_S = 20.0
 ENROL_CONTEXT = "kf-enrol/1"
 RENEW_CONTEXT = "kf-renew/1"
 ROTATE_CONTEXT = "kf-rotate/1"
-RENEW_AFTER = (2, 3)
-"""Share of a certificate's lifetime after which it is renewed (a 90-day certificate at day 60)."""
 
 _REFUSALS = {
     "malformed": "The server did not understand the request; agent and server are probably of different versions.",
@@ -164,10 +162,10 @@ def renew(
     timeout_s: float = TIMEOUT_S,
 ) -> Renewal:
     """Get a new client certificate; with `rotate` also have the next record key certified. Raises as `enrol` does."""
-    present, certificate = keys.record_key(), keys.certificate()
+    present, validity = keys.record_key(), keys.validity()
     record_key = keys.next_record_key() if rotate else present
     csr = keys.certificate_request(who.terminal)
-    expired = certificate is None or now_ms >= _millis(certificate.not_valid_after_utc.timestamp())
+    expired = validity is None or now_ms >= validity.end_ms
     context = tls.client_context(identity.load_ca(directory), check_dates=check_dates, keys=None if expired else keys)
     message = {
         "terminal": who.terminal,
@@ -184,14 +182,6 @@ def renew(
     files.write_atomically(directory / identity.CA_FILE, answer.ca.encode("ascii"))
     keys.bind_certificate(answer.certificate)
     return Renewal(server_time_ms=answer.server_time_ms, generation=generation)
-
-
-def renewal_due(certificate: x509.Certificate, now_ms: int) -> bool:
-    """Whether two thirds of the certificate's lifetime have passed."""
-    begin_ms = _millis(certificate.not_valid_before_utc.timestamp())
-    end_ms = _millis(certificate.not_valid_after_utc.timestamp())
-    part, whole = RENEW_AFTER
-    return (now_ms - begin_ms) * whole >= (end_ms - begin_ms) * part
 
 
 def parse_fingerprint(text: str) -> bytes:
@@ -366,7 +356,3 @@ def _exchange(
 
 def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def _millis(seconds: float) -> int:
-    return int(seconds * 1000)

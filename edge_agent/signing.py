@@ -1,17 +1,17 @@
 """Owns the terminal's two keys: Ed25519 for records, P-256 for TLS. Private keys are made here and never leave.
 
 `KeyStore` is all the rest of the agent sees, so that a TPM or a PKCS#11 token can stand behind it. The shipped one keeps PEM files with mode 0600 and
-refuses looser ones.
+refuses looser ones. The parser of certificates (5 MiB) is loaded only where one is made or bound: a running agent does without it for weeks.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
 
 from edge_agent import files
 from edge_agent.errors import KeyRefused
@@ -42,6 +41,18 @@ class RecordKey(Signer, Protocol):
     def public_key(self) -> bytes:
         """Raw, 32 bytes."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when to when a certificate says it is good."""
+
+    begin_ms: int
+    end_ms: int
+
+    def renewal_due(self, now_ms: int) -> bool:
+        """Whether two thirds of the lifetime have passed: a 90-day certificate is renewed at day 60."""
+        return (now_ms - self.begin_ms) * 3 >= (self.end_ms - self.begin_ms) * 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,8 @@ class KeyStore(Protocol):
         """From now on TLS uses the requested key with this chain. KeyRefused if the two do not fit."""
         ...
 
-    def certificate(self) -> x509.Certificate | None:
-        """The present client certificate; None before enrolment."""
+    def validity(self) -> Validity | None:
+        """Of the present client certificate; None before enrolment."""
         ...
 
     def load_client_certificate(self, context: ssl.SSLContext) -> None: ...
@@ -145,12 +156,17 @@ class FileKeyStore:
         files.sync_directory(self._directory)
 
     def certificate_request(self, terminal: str) -> CertificateRequest:
+        from cryptography import x509
+        from cryptography.x509.oid import NameOID
+
         key = self._pending_tls_key()
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, terminal)])
         request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
         return CertificateRequest(pem=request.public_bytes(Encoding.PEM).decode("ascii"), der=request.public_bytes(Encoding.DER))
 
     def bind_certificate(self, chain_pem: str) -> None:
+        from cryptography import x509
+
         pending = self._directory / TLS_PENDING_FILE
         key = _p256(files.read_private(pending), pending)
         try:
@@ -159,18 +175,26 @@ class FileKeyStore:
             raise KeyRefused("the certificate chain cannot be read") from err
         if chain[0].public_key() != key.public_key():
             raise KeyRefused("the certificate was made for another key")
-        whole = _pem(key) + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+        begin_ms, end_ms = (
+            int(date.timestamp() * 1000) for date in (chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
+        )
+        # Text before the first block is nobody's business but ours (RFC 7468, section 2); it saves the running agent a certificate parser.
+        whole = (
+            f"valid {begin_ms} {end_ms}\n".encode("ascii")
+            + _pem(key)
+            + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+        )
         files.write_atomically(self._directory / TLS_FILE, whole)
         pending.unlink()
 
-    def certificate(self) -> x509.Certificate | None:
+    def validity(self) -> Validity | None:
         path = self._directory / TLS_FILE
         if not path.exists():
             return None
-        try:
-            return x509.load_pem_x509_certificates(files.read_private(path))[0]
-        except ValueError as err:
-            raise KeyRefused(f"{path} holds no certificate that can be read") from err
+        match = re.match(rb"valid ([0-9]{1,15}) ([0-9]{1,15})\n", files.read_private(path))
+        if match is None:
+            raise KeyRefused(f"{path} was not written by this agent; enrol this terminal again")
+        return Validity(int(match[1]), int(match[2]))
 
     def load_client_certificate(self, context: ssl.SSLContext) -> None:
         path = self._directory / TLS_FILE

@@ -17,10 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from edge_agent import enrol, identity, sessions, spool, status, tls
+from edge_agent import identity, sessions, spool, status, tls
 from edge_agent.clock import Clock
 from edge_agent.config import Config
-from edge_agent.enrol import Renewal
 from edge_agent.errors import AgentError
 from edge_agent.host import HostFacts, HostProbe
 from edge_agent.housekeeping import Housekeeping, Parts
@@ -320,12 +319,14 @@ class Agent:
             waited_s += KEY_CHECK_S
 
     async def _renew_if_due(self) -> None:
-        certificate = self._keys.certificate()
+        validity = self._keys.validity()
         now_ms = self._house.trusted_now_ms()
-        if certificate is None or not enrol.renewal_due(certificate, now_ms):
+        if validity is None or not validity.renewal_due(now_ms):
             return
+        from edge_agent import enrol  # with HTTPS and certificates 6 MiB, needed once in two months
+
         try:
-            done: Renewal = await asyncio.to_thread(
+            done = await asyncio.to_thread(
                 enrol.renew, self._who, self._keys, self._identity_dir, now_ms=now_ms, check_dates=self._dates_count()
             )
         except AgentError as err:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_agent import identity, tls
-from edge_agent.enrol import Request, Trust, enrol, parse_fingerprint, renew, renewal_due
+from edge_agent.enrol import Request, Trust, enrol, parse_fingerprint, renew
 from edge_agent.errors import (
     AgentError,
     ConfigError,
@@ -25,7 +26,7 @@ from edge_agent.errors import (
     ServerUnreachable,
 )
 from edge_agent.identity import Identity
-from edge_agent.signing import FileKeyStore
+from edge_agent.signing import FileKeyStore, Validity
 from tests.edge_agent.small_fleet import SERVER_TIME_MS, SmallCa, SmallFleet
 
 CODE = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -67,8 +68,9 @@ class TestEnrol:
         assert (who.terminal, who.fleet, who.mqtt.port, who.enrolled_ms) == ("kiosk-0007", "testfleet", 8883, SERVER_TIME_MS)
         assert identity.load_ca(home) == fleet.ca.pem
         assert identity.load_desired(home) == {"items": [{"code": "tax.invoice"}]}
-        certificate = keys.certificate()
-        assert certificate is not None
+        validity = keys.validity()
+        assert validity is not None
+        assert validity.begin_ms < NOW_MS < validity.end_ms
         tls.client_context(fleet.ca.pem, check_dates=True, keys=keys)
 
     def test_every_file_is_private(self, fleet: SmallFleet, home: Path) -> None:
@@ -247,20 +249,16 @@ class TestAnswerIsChecked:
 
 class TestRenewal:
     def test_due_at_two_thirds(self) -> None:
-        certificate = SmallCa().issue("k", ec.generate_private_key(ec.SECP256R1()).public_key(), days=90)
-        begin_ms = int(certificate.not_valid_before_utc.timestamp() * 1000)
-        assert not renewal_due(certificate, begin_ms + 59 * 86_400_000)
-        assert renewal_due(certificate, begin_ms + 60 * 86_400_000)
-        assert not renewal_due(certificate, 0), "a clock in 1970 is no reason to renew"
+        ninety_days = Validity(NOW_MS, NOW_MS + 90 * 86_400_000)
+        assert not ninety_days.renewal_due(NOW_MS + 60 * 86_400_000 - 1)
+        assert ninety_days.renewal_due(NOW_MS + 60 * 86_400_000)
+        assert not ninety_days.renewal_due(0), "a clock in 1970 is no reason to renew"
 
     def test_new_certificate_for_a_new_key(self, fleet: SmallFleet, home: Path) -> None:
         who, keys = enrolled(fleet, home)
-        before = keys.certificate()
+        before = public_key_of(home)
         got = renew(who, keys, home, now_ms=NOW_MS, check_dates=True)
-        after = keys.certificate()
-        assert before is not None
-        assert after is not None
-        assert before.public_key() != after.public_key()
+        assert before != public_key_of(home)
         assert (got.server_time_ms, got.generation) == (SERVER_TIME_MS, 1)
         assert fleet.peers[-1] == "kiosk-0007"
         assert fleet.requests[0][1]["record_key"] == fleet.requests[1][1]["record_key"]
@@ -323,9 +321,13 @@ class TestKeyFiles:
         (tmp_path / "tls.pem").write_text("nothing")
         (tmp_path / "tls.pem").chmod(0o600)
         with pytest.raises(KeyRefused):
-            FileKeyStore(tmp_path).certificate()
+            FileKeyStore(tmp_path).validity()
         with pytest.raises(KeyRefused):
             FileKeyStore(tmp_path).load_client_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+
+def public_key_of(home: Path) -> object:
+    return x509.load_pem_x509_certificates((home / "tls.pem").read_bytes())[0].public_key()
 
 
 def test_fingerprint_as_printed() -> None:
