@@ -129,32 +129,42 @@ def _open(conn: sqlite3.Connection, terminal: str, fault: OpenFault, birth: Birt
     )
 
 
+@dataclass(slots=True)
+class _Waiting:
+    birth: Birth
+    received_ms: int
+    still_out: set[tuple[bytes, int]]
+    """Last (stream, number) of each listed stream, until they come."""
+    applied: bool = False
+
+
 class PendingBirths:
-    """Births that wait for the backlog they list, in memory: a terminal greets again after a restart of ingest."""
+    """Births that wait for the backlog they list, in memory: a terminal greets again after a restart of ingest.
+
+    One that has spoken is told once more at the next `retry`, which changes nothing unless the transaction of the first time was rolled back.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[Birth, int, set[tuple[bytes, int]]]] = {}
+        self._waiting: dict[str, _Waiting] = {}
 
     def born(self, conn: sqlite3.Connection, terminal: str, birth: Birth, now_ms: int) -> None:
         """A fresh verified birth; the one before it has nothing more to say."""
         self._waiting.pop(terminal, None)
-        if not birth.more and not apply_birth(conn, terminal, birth, now_ms):
-            self._waiting[terminal] = birth, now_ms, {(held.stream, held.last) for held in birth.held}
+        if not birth.more:
+            one = self._waiting[terminal] = _Waiting(birth, now_ms, {(held.stream, held.last) for held in birth.held})
+            one.applied = apply_birth(conn, terminal, birth, now_ms)
 
     def stored(self, conn: sqlite3.Connection, terminal: str, stream: bytes, no: int) -> None:
         """A batch was stored; tries again once the last batch of each listed stream has come."""
-        waiting = self._waiting.get(terminal)
-        if waiting is not None:
-            waiting[2].discard((stream, no))
-            if not waiting[2]:
-                self._try(conn, terminal)
+        one = self._waiting.get(terminal)
+        if one is not None and not one.applied:
+            one.still_out.discard((stream, no))
+            if not one.still_out:
+                one.applied = apply_birth(conn, terminal, one.birth, one.received_ms)
 
     def retry(self, conn: sqlite3.Connection) -> None:
-        """Now and then: what came in another shape (a loss notice, a batch set aside) does not call `stored`."""
-        for terminal in list(self._waiting):
-            self._try(conn, terminal)
-
-    def _try(self, conn: sqlite3.Connection, terminal: str) -> None:
-        birth, received_ms, _ = self._waiting[terminal]
-        if apply_birth(conn, terminal, birth, received_ms):
-            del self._waiting[terminal]
+        """Every few seconds: what came in another shape (a loss notice, a batch set aside) does not call `stored`."""
+        for terminal, one in list(self._waiting.items()):
+            was_applied, one.applied = one.applied, apply_birth(conn, terminal, one.birth, one.received_ms)
+            if was_applied:
+                del self._waiting[terminal]

@@ -154,11 +154,13 @@ def write_ended(conn: sqlite3.Connection, gap: Gap, to_ms: int, now_ms: int) -> 
     _hint_platform(conn, now_ms, gap.cause)
 
 
-def write_lasting(conn: sqlite3.Connection, gap: Gap, now_ms: int) -> None:
-    """The beginning of a gap that lasts: at once if it concerns some, after BLIND_MS if everybody."""
-    if gap.row is None and (not gap.is_whole or now_ms - gap.from_ms >= BLIND_MS):
-        gap.row = conn.execute("INSERT INTO platform_gap (from_ms, cause) VALUES (?, ?)", (gap.from_ms, gap.cause)).lastrowid
-        _hint_platform(conn, now_ms, gap.cause)
+def write_lasting(conn: sqlite3.Connection, gap: Gap, now_ms: int) -> bool:
+    """The beginning of a gap that lasts: at once if it concerns some, after BLIND_MS if everybody. True if its row is new."""
+    if gap.row is not None or (gap.is_whole and now_ms - gap.from_ms < BLIND_MS):
+        return False
+    gap.row = conn.execute("INSERT INTO platform_gap (from_ms, cause) VALUES (?, ?)", (gap.from_ms, gap.cause)).lastrowid
+    _hint_platform(conn, now_ms, gap.cause)
+    return True
 
 
 def mark_day(conn: sqlite3.Connection, day: str, terminals: Iterable[str]) -> None:

@@ -398,25 +398,34 @@ class PresenceWatch:
             self.reload(conn, now_ms)
         if not self.tick(now_ms):
             return
+        begun: list[Gap] = []
         conn.execute("BEGIN IMMEDIATE")
         try:
-            self.flush(conn, now_ms)
+            self._write(conn, now_ms, begun)
+            conn.execute("COMMIT")
         except BaseException:
-            conn.execute("ROLLBACK")
+            for gap in begun:
+                gap.row = None
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
             raise
-        conn.execute("COMMIT")
+        self._forget_written(now_ms)
 
     def flush(self, conn: sqlite3.Connection, now_ms: int) -> None:
-        """Write everything that waits, inside the caller's transaction."""
+        """Write everything that waits, inside the caller's transaction, which must succeed."""
+        self._write(conn, now_ms, [])
+        self._forget_written(now_ms)
+
+    def _write(self, conn: sqlite3.Connection, now_ms: int, begun: list[Gap]) -> None:
+        """`begun` collects the gaps whose rows are new, in case the transaction fails."""
         store.write_live(conn, [(terminal, live) for terminal, live in self._live.items() if terminal in self._watched])
         for terminal, moves in self._moves.items():
             one = self._watched.get(terminal)
             store.write_moves(conn, terminal, DEFAULT_ZONE if one is None else one.zone, moves, now_ms)
         for gap, to_ms in self._ended:
             store.write_ended(conn, gap, to_ms, now_ms)
-        for lasting in (self._whole, self._partial):
-            if lasting is not None:
-                store.write_lasting(conn, lasting, now_ms)
+        lasting = [gap for gap in (self._whole, self._partial) if gap is not None]
+        begun += [gap for gap in lasting if store.write_lasting(conn, gap, now_ms)]
         self._write_alarms(conn, now_ms)
         for day in self._past_days:
             store.mark_day(conn, day, self._watched)
@@ -424,8 +433,6 @@ class PresenceWatch:
             store.write_mark(conn, now_ms)
         if self._births is not None:
             self._births.retry(conn)
-        self._flushed_ms = now_ms
-        self._forget_written()
 
     def _write_alarms(self, conn: sqlite3.Connection, now_ms: int) -> None:
         for terminal, raised in self._alarms.items():
@@ -436,7 +443,8 @@ class PresenceWatch:
             elif not raised:
                 clear_platform_fault(conn, terminal, NET_OFFLINE, now_ms)
 
-    def _forget_written(self) -> None:
+    def _forget_written(self, now_ms: int) -> None:
+        self._flushed_ms = now_ms
         for terminal in [terminal for terminal in self._live if terminal not in self._strangers]:
             del self._live[terminal]
         self._moves.clear()

@@ -175,3 +175,15 @@ class TestWaiting:
         bench.arrive(*(run.send([run.capture(fault(B, "clear"), T0)], T0) for _ in range(2)))
         births.retry(bench.conn)
         assert bench.one("SELECT cleared_ms FROM fault WHERE id LIKE ?", f"%{A.hex()}") == (None,)
+
+    def test_a_birth_whose_transaction_was_rolled_back_is_told_again(self, bench: FactBench) -> None:
+        run, births = Run("kf-1", 1, up_ms=T0), PendingBirths()
+        bench.arrive(run.send([run.capture(fault(A, "open"), T0)], T0))
+        bench.conn.execute("BEGIN")
+        births.born(bench.conn, "kf-1", birth(run), T0 + 60_000)
+        bench.conn.execute("ROLLBACK")
+        assert bench.one("SELECT cleared_ms FROM fault") == (None,)
+        for _ in range(3):
+            births.retry(bench.conn)
+        assert bench.one("SELECT cleared_by FROM fault") == ("birth",)
+        assert bench.one("SELECT count(*) FROM fault_event WHERE kind = 'clear'") == (1,)

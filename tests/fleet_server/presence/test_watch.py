@@ -447,6 +447,28 @@ def test_heartbeats_write_to_no_row_that_business_logic_locks(fleet: Fleet) -> N
     assert written == {"terminal_live", "watch_mark", "presence", "dirty_day", "change", "fault", "fault_event"}
 
 
+def test_what_could_not_be_written_is_written_later(fleet: Fleet) -> None:
+    fleet.run(5 * MINUTE)
+    lost_ms = fleet.now
+    fleet.broker(False)
+    fleet.conn.execute("CREATE TEMP TRIGGER full BEFORE INSERT ON main.presence BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    fleet.conn.execute("CREATE TEMP TRIGGER full_mark BEFORE INSERT ON main.change BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    failures = 0
+    for _ in range(30):
+        fleet.now += STEP
+        try:
+            fleet.watch.keep(fleet.conn, fleet.now)
+        except sqlite3.IntegrityError:
+            failures += 1
+        assert not fleet.conn.in_transaction
+    assert failures > 0
+    fleet.conn.execute("DROP TRIGGER full")
+    fleet.conn.execute("DROP TRIGGER full_mark")
+    fleet.run(STEP)
+    assert set(fleet.states().values()) == {"unknown"}
+    assert fleet.gaps() == [(lost_ms, None, "broker")]
+
+
 STEPS = st.lists(
     st.tuples(st.sampled_from(["run", "silent", "broker down", "broker up", "restart", "stall"]), st.integers(1, 8)),
     min_size=1,

@@ -1,3 +1,5 @@
+"""A database of the current schema in memory, with one terminal `kf-1` at site `S1`."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
