@@ -1,4 +1,4 @@
-"""Records per second of `project`, alone on one core. By hand: `python -m tests.bench.bench_facts [batches]`."""
+"""Records per second of `project`, alone on one core. By hand: `python -m tests.fleet_server.facts.measure_project [batches]`."""
 
 from __future__ import annotations
 
