@@ -30,6 +30,7 @@ class TestClockWatch:
         got = ClockWatch().observe(reading(1000, BUILD_FLOOR_MS, SYNCED))
         assert got == ClockBody(boot_ms=1000, wall_ms=BUILD_FLOOR_MS + 1000, quality=SYNCED, step_ms=0)
 
+    @pytest.mark.spec("C-701")
     def test_1970_until_synchronisation(self) -> None:
         watch = ClockWatch()
         watch.observe(reading(1000, 0, UNSET))
@@ -41,6 +42,7 @@ class TestClockWatch:
     @pytest.mark.parametrize(
         ("step_ms", "written"), [(1000, False), (-1000, False), (1001, True), (-1001, True), (-DAY_MS, True)]
     )
+    @pytest.mark.spec("C-701")
     def test_steps_over_a_second(self, step_ms: int, written: bool) -> None:
         watch = ClockWatch()
         watch.observe(reading(0, BUILD_FLOOR_MS, SYNCED))

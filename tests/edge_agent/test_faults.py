@@ -34,6 +34,7 @@ def engine() -> FaultEngine:
 PAPER = Condition("PRN.PAPER_OUT", Evidence(codec="escpos", query=b"\x10\x04\x04", reply=b"\x7e"))
 
 
+@pytest.mark.spec("C-305")
 def test_a_decisive_bit_opens_at_once_with_its_evidence_and_its_first_moment(engine: FaultEngine) -> None:
     (opened,) = engine.observe("receipt-printer", [PAPER], at(100), mandatory=True, profile="epson-tm-t88v")
 

@@ -83,6 +83,7 @@ class TestConclude:
 
 
 class TestApply:
+    @pytest.mark.spec("C-410")
     def test_a_fault_whose_clear_is_gone_is_closed_by_the_birth(self, bench: FactBench) -> None:
         run = Run("kf-1", 1, up_ms=T0)
         bench.arrive(run.send([run.capture(fault(A, "open"), T0)], T0))
@@ -93,6 +94,7 @@ class TestApply:
         assert bench.one("SELECT cleared_by, cleared_ms FROM fault") == ("terminal", T0 + 5000)
         assert bench.rows("SELECT at_ms FROM fault_event WHERE kind = 'clear'") == [(T0 + 5000,)]
 
+    @pytest.mark.spec("C-410")
     def test_it_waits_for_the_backlog_it_lists(self, bench: FactBench) -> None:
         run = Run("kf-1", 1, up_ms=T0)
         bench.arrive(run.send([run.capture(fault(A, "open"), T0)], T0))

@@ -171,6 +171,7 @@ class TestCorrection:
         ],
     )
     @pytest.mark.parametrize("order", ["fact first", "fixed point first", "one batch"])
+    @pytest.mark.spec("C-702")
     def test_a_later_fixed_point_corrects_every_fact_of_the_boot(
         self, bench: FactBench, error_ms: int, quality: ClockQuality, order: str
     ) -> None:
@@ -187,6 +188,7 @@ class TestCorrection:
         assert near(times(bench)) == near(TRUE_TIMES)
         assert ("2026-05-29",) in bench.rows("SELECT day FROM dirty_day")
 
+    @pytest.mark.spec("C-702", "C-703")
     def test_days_that_were_wrong_are_computed_again(self, bench: FactBench) -> None:
         run = Run("kf-1", 1, up_ms=T0 - 60 * SECONDS, error_ms=-3 * DAY, quality=UNSET)
         bench.arrive(run.send([run.capture(body, at) for body, at in facts_at(run, T0)], T0 + SECONDS))

@@ -119,6 +119,7 @@ class TestDevices:
 
 
 class TestFaults:
+    @pytest.mark.spec("C-208")
     def test_an_episode_opens_and_clears(self, bench: FactBench) -> None:
         agent = run()
         opened = send(bench, agent, (fault("open"), T0 + 1000))
@@ -224,6 +225,7 @@ class TestDisputed:
 
 
 class TestCases:
+    @pytest.mark.spec("C-209")
     def test_a_case_told_twice_is_one_case_and_the_result_beats_the_lost_lease(self, bench: FactBench) -> None:
         agent = run()
         send(bench, agent, (session(b"a", outcome="abandoned"), T0), (session(b"b"), T0))

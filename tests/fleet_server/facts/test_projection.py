@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fleet_server.facts.births import PendingBirths
 from fleet_server.facts.projection import Projection
 from fleet_server.presence.watch import PresenceWatch
@@ -15,11 +17,15 @@ def projection(bench: FactBench) -> Projection:
     return Projection(PresenceWatch.load(bench.conn, T0, births=births), births)
 
 
+@pytest.mark.spec("C-803")
 def test_an_alarm_is_raised_once(bench: FactBench) -> None:
     made = projection(bench)
     made.alarm(bench.conn, "kf-1", "SEC.CLONE", T0)
     made.alarm(bench.conn, "kf-1", "SEC.CLONE", T0 + 1)
     assert bench.one("SELECT code, opened_ms FROM fault") == ("SEC.CLONE", T0)
+    assert bench.one("SELECT source, open_batch, evidence FROM fault") == ("platform", None, None), (
+        "labelled as the server's own word"
+    )
 
 
 def test_facts_of_batches_that_become_disputed_no_longer_count(bench: FactBench) -> None:

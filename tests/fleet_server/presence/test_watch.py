@@ -291,6 +291,7 @@ class TestPlatform:
         assert isinstance(from_ms, int)
         assert 4 * MINUTE < from_ms - back_ms <= 6 * MINUTE
 
+    @pytest.mark.spec("C-802")
     def test_a_restart_of_ingest_is_a_blind_span_from_its_last_flush_to_the_first_contact(self, fleet: Fleet) -> None:
         fleet.run(5 * MINUTE)
         (mark_ms,) = fleet.bench.one("SELECT at_ms FROM watch_mark")
@@ -347,6 +348,7 @@ class TestPlatform:
 
 
 class TestTogether:
+    @pytest.mark.spec("C-802")
     def test_several_sites_silent_at_once_are_unknown_and_never_offline(self, fleet: Fleet) -> None:
         fleet.run(5 * MINUTE)
         silent = ["a-0", "a-1", "a-2", "b-0", "b-1", "b-2", "c-0"]

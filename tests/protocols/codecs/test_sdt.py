@@ -189,6 +189,7 @@ def leaks(item: object) -> bool:
 
 @pytest.mark.parametrize("command", [None, *Command])
 @pytest.mark.parametrize("frame", CARD_ANSWERS, ids=["iin", "serial", "text-photo", "fingerprint", "address", "chip-number"])
+@pytest.mark.spec("C-206")
 def test_card_data_never_leaves_the_codec(frame: bytes, command: Command | None) -> None:
     answer = only(every_cut(lambda: asking(command), frame))
     assert answer.module_number is None
