@@ -63,6 +63,8 @@ ABSENT_EVERY_S = 2.0
 """An empty place is looked at as often as silence needs to become a fault, in the time a re-enumeration takes."""
 LOOK_AGAIN_S = 60.0
 """Sightings are read again at least so often, should a hot-plug event be lost."""
+CHANGE_GAP_S = 0.05
+"""However often hot-plug events come, the plan is made no more than twenty times a second."""
 LEASE_CHECK_S = 2.0
 PROBER_LEAST_S = 30.0
 FLUSH_EVERY_S = 30.0
@@ -270,6 +272,7 @@ class Monitor:
                 waiting.cancel()
             results = await asyncio.gather(changes, again, return_exceptions=True)
             self._look_again.clear()
+        await asyncio.sleep(CHANGE_GAP_S)
         if isinstance(results[0], Exception):
             log.warning("hot-plug events cannot be received", extra={"error": type(results[0]).__name__})
             await asyncio.sleep(ABSENT_EVERY_S)

@@ -27,6 +27,8 @@ ANSWER_TIMEOUT_S = 0.1
 """50-100 ms per pad is what installers of such buses plan with; an answer has 8 bytes, 9 ms at 9600 baud."""
 READ_BYTES = 1024
 REPEAT_WITHIN_MS = 700
+ECHO_WITHIN_MS = 200
+"""A pad repeats a key after half a second at the earliest, and a person presses no key five times a second."""
 """A pad repeats an unacknowledged frame after half a second; nobody presses one key twice that regularly."""
 STUCK_PRESSES = 8
 STUCK_WINDOW_MS = 6_000
@@ -149,9 +151,11 @@ class CallPadBus:
         pad.answered = True
         if not frame.data:
             return  # the echo of our poll
+        now_ms = self._clock.boot_ms()
+        if frame.raw == pad.last_raw and now_ms - pad.last_raw_ms < ECHO_WITHIN_MS and not self._options.polled:
+            return  # our own acknowledgement, echoed: to answer it would go on for ever
         if self._options.echo_ack and not self._options.polled:
             await self._send(frame.raw)
-        now_ms = self._clock.boot_ms()
         repeated = frame.raw == pad.last_raw and now_ms - pad.last_raw_ms < REPEAT_WITHIN_MS and not self._options.polled
         same_key = frame.raw == pad.last_raw
         pad.last_raw, pad.last_raw_ms = frame.raw, now_ms

@@ -196,6 +196,45 @@ def test_a_stuck_pad_does_not_fill_the_spool() -> None:
     in_virtual_time(story())
 
 
+def test_a_flood_of_valid_keys_is_cut_to_what_a_clerk_can_press() -> None:
+    class Flooding(Hostile):
+        async def read(self, *, max_bytes: int, timeout_s: float) -> bytes:
+            self.reads += 1
+            key = (0x0C, 0x0D)[self.reads % 2]
+            await asyncio.sleep(0.01)
+            return bytes((0xFF, 0x68, 3, 3, 0x68, 1, 1, key, (2 + key) & 0xFF, 0x16))
+
+    async def story() -> None:
+        slot = Slot("call-pad", CallPadBus(addresses=(1,)), "serial", "/dev/ttyUSB0", "1-1.9", adapter=CH340)
+        bench = Bench(slot)
+        opener = OneHostile(bench.terminal.opener(KIT), "1-1.9", "")
+
+        async def open_port(*_: object) -> Hostile:
+            return Flooding("")
+
+        opener.open = open_port  # type: ignore[method-assign, assignment]
+        bench.monitor._opener = opener
+        async with bench:
+            await asyncio.sleep(300)
+            assert 60 <= len(bench.records.of(Queue)) <= 60 * 6 + 1
+
+    in_virtual_time(story())
+
+
+@pytest.mark.parametrize("fault", ["sleep", "usb-halt"])
+def test_a_sleeping_or_halted_printer_is_woken_and_no_fault(fault: str) -> None:
+    async def story() -> None:
+        laser = Slot("laser-printer", LaserPrinter(usb=USB_LJ2650), "usb", "1-1.6", "1-1.6")
+        async with Bench(laser) as bench:
+            await bench.until_state("laser-printer", "online")
+            bench.terminal.set("laser-printer", fault)
+            await asyncio.sleep(600)
+            assert bench.records.of(Fault) == []
+            assert bench.states() == {"laser-printer": "online"}
+
+    in_virtual_time(story())
+
+
 def test_a_span_brings_counters_and_readings() -> None:
     async def story() -> None:
         sensors = Slot("sensors", ModbusBus(ClimateModule(1), DoorModule(2)), "serial", "/dev/ttyUSB1", "1-1.5", adapter=CH340)
