@@ -27,9 +27,9 @@ ANSWER_TIMEOUT_S = 0.1
 """50-100 ms per pad is what installers of such buses plan with; an answer has 8 bytes, 9 ms at 9600 baud."""
 READ_BYTES = 1024
 REPEAT_WITHIN_MS = 700
-ECHO_WITHIN_MS = 200
-"""A pad repeats a key after half a second at the earliest, and a person presses no key five times a second."""
 """A pad repeats an unacknowledged frame after half a second; nobody presses one key twice that regularly."""
+ECHO_WITHIN_MS = 200
+"""The same frame sooner than that is neither a repeat nor a second press."""
 STUCK_PRESSES = 8
 STUCK_WINDOW_MS = 6_000
 POLLED_EVERY_S = 0.1

@@ -81,6 +81,8 @@ class CallPad:
     rating_deadline: float | None = None
     waiting_keys: list[bytes] = field(default_factory=list, repr=False)
     unanswered: list[_Sent] = field(default_factory=list, repr=False)
+    acknowledged: tuple[bytes, float] | None = field(default=None, repr=False)
+    """The frame that the host acknowledged last, and when."""
     _faults: set[str] = field(default_factory=set)
 
     FAULTS: ClassVar[Mapping[str, str]] = {
@@ -123,6 +125,10 @@ class CallPad:
     def remember(self, fault: str, active: bool, now: float) -> None:
         (self._faults.add if active else self._faults.discard)(fault)
         self.brown_out_since = now
+
+    def has_acknowledged(self, raw: bytes, now: float) -> bool:
+        """A second acknowledgement, of a frame that was repeated while the first was under way: no command, so no echo."""
+        return self.acknowledged is not None and self.acknowledged[0] == raw and now - self.acknowledged[1] < 2 * REPEAT_AFTER_S
 
     def is_dead(self, now: float) -> bool:
         dark = self.has("brown-out") and (now - self.brown_out_since) % 5.0 < 2.0
@@ -249,7 +255,10 @@ class CallPadBus(Model):
                 continue
             before = len(pad.unanswered)
             pad.unanswered = [sent for sent in pad.unanswered if sent.raw != raw]
-            if len(pad.unanswered) < before or address == BROADCAST:
+            if len(pad.unanswered) < before:
+                pad.acknowledged = raw, now
+                continue
+            if address == BROADCAST or pad.has_acknowledged(raw, now):
                 continue
             self._obey(pad, function, data, raw, now)
 
