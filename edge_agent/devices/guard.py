@@ -9,9 +9,10 @@ from edge_agent.transports.base import BytePort, KeyPort, Port, SpeedPort, UsbPo
 from protocols.codecs.common import BACKLOG_MAX_BYTES
 from protocols.codecs.keys import InputEvent
 
-BYTES_PER_S = 64 * 1024
-"""Five times a 115200 baud line. A USB scanner or printer says less about itself than a serial line can carry."""
-BURST_BYTES = 256 * 1024
+BYTES_PER_S = 16 * 1024
+"""More than a 115200 baud line carries. A USB scanner or printer says less about itself than a serial line could."""
+BURST_BYTES = 64 * 1024
+"""The largest honest burst is a QR code of 7 KiB, or some answers that waited."""
 READ_MAX_BYTES = BACKLOG_MAX_BYTES // 4
 """A decoder that is fed no more than this between two looks never drops a whole frame."""
 EVENT_BYTES = 24
