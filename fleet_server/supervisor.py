@@ -35,8 +35,8 @@ STEADY_AFTER_S = 60.0
 STOP_WITHIN_S = 10.0
 HEALTH_EVERY_S = 2.0
 PROBE_EVERY_S = 5.0
-PROBES_MISSED = 4
-"""Probes in a row without an answer, each waited for 3 s: then the broker hangs, is killed and started again."""
+HANGS_AFTER_S = 15.0
+"""Without an answer for so long since it last gave one, or since it was started, the broker hangs: it is killed and started again."""
 DUTY_PAUSE_S = 5.0
 TLS_CHECK_EVERY_S = 12 * 3600.0
 
@@ -49,6 +49,8 @@ class Part:
     command: Callable[[], list[str]]
     process: asyncio.subprocess.Process | None = None
     since_ms: int = 0
+    began_s: float = 0.0
+    """Monotonic, of the last start."""
     starts: int = 0
     last_exit: int | None = None
 
@@ -115,13 +117,13 @@ class Supervisor:
     async def _keep(self, part: Part) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
-            began_s = time.monotonic()
+            part.began_s = time.monotonic()
             try:
                 await self._start_and_wait(part)
             except OSError as err:
                 log.error("%s cannot be started: %s", part.name, err)
             part.since_ms = self._now_ms()
-            if time.monotonic() - began_s >= STEADY_AFTER_S:
+            if time.monotonic() - part.began_s >= STEADY_AFTER_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -138,7 +140,7 @@ class Supervisor:
         part.since_ms = self._now_ms()
         log.info("%s started, process %d", part.name, part.process.pid)
         part.last_exit = await part.process.wait()
-        log.warning("%s ended with %s after %.1f s", part.name, _how(part.last_exit), (self._now_ms() - part.since_ms) / 1000)
+        log.warning("%s ended with %s after %.1f s", part.name, _how(part.last_exit), time.monotonic() - part.began_s)
         # Whatever it started itself must not live on beside its successor.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(part.process.pid, signal.SIGKILL)
@@ -159,15 +161,14 @@ class Supervisor:
     # Watching ----------------------------------------------------------------------------------------------------------------------------
 
     async def _probe_broker(self) -> None:
-        missed = 0
+        answered_s = 0.0
         while True:
             self._broker_answers = await self._warden.broker_answers()
-            missed = 0 if self._broker_answers else missed + 1
-            if missed >= PROBES_MISSED:
-                log.error("the broker answers nobody: starting it again")
-                for part in self._brokers:
+            answered_s = time.monotonic() if self._broker_answers else answered_s
+            for part in self._brokers:
+                if time.monotonic() - max(answered_s, part.began_s) >= HANGS_AFTER_S:
+                    log.error("the broker answers nobody: starting it again")
                     part.signal(signal.SIGKILL)
-                missed = 0
             await asyncio.sleep(PROBE_EVERY_S if self._broker_answers else PROBE_EVERY_S / 10)
 
     async def _renew_certificates(self) -> None:
