@@ -278,9 +278,10 @@ async def test_pressure_joins_summaries(home: Home, profiles: dict[str, Profile]
         agent._house.tick()
         told = len(of(home, Host))
         assert "summariesThinned" in [notice.code for notice in of(home, Notice)]
-        clock.skipped_ms += 900_000
-        agent._house.tick()
-        assert len(of(home, Host)) == told, "a span under pressure is longer than a quarter hour"
+        for _ in range(8):
+            clock.skipped_ms += 900_000
+            agent._house.tick()
+        assert len(of(home, Host)) - told <= 3, "in two hours there are at most the ends of three whole hours"
 
 
 async def test_a_part_that_fails_is_started_again(
