@@ -240,7 +240,9 @@ class TestDoctor:
             {"slot": "receipt-printer", "family": "receipt-printer", "port": "1-1.9", "mandatory": False},
             {"slot": "scanner", "family": "radio", "port": "1-1.4"},
         ]
-        made = Home(tmp_path).config(devices=entries)
+        home = Home(tmp_path)
+        home.remove()
+        made = home.config(devices=entries)
         sightings = [Sighting("usb", "1-1.2", 0x0400, 0xC35A, usb_path="1-1.2"), Sighting("usb", "1-1.3", 1, 2, usb_path="1-1.3")]
         lines = {line.what: line for line in doctor.of_hardware(made, sightings, load_profiles(None))}
         assert (lines["id-reader"].level, "1-1.2" in lines["id-reader"].text) == ("ok", True)

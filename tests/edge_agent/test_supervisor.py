@@ -268,7 +268,7 @@ async def test_pressure_joins_summaries(home: Home, profiles: dict[str, Profile]
     from edge_agent.outbox import OutboxLimits
 
     clock = OffsetClock()
-    agent = home.agent(one_printer(), profiles, clock=clock, limits=OutboxLimits(max_bytes=16_384))
+    agent = home.agent(one_printer(), profiles, clock=clock, limits=OutboxLimits(max_bytes=16_384), durable=False)
     async with running(agent):
         while agent._outbox.pressure <= 0.5:
             clock.skipped_ms += 900_000
