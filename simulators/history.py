@@ -15,6 +15,7 @@ from protocols.canon.faults import fault
 from protocols.contract import records
 from simulators.population import TerminalPlan
 from simulators.traffic import (
+    BY_CODE,
     CameOnline,
     Case,
     DayHistory,
@@ -101,7 +102,40 @@ def _broken_off(plan: TerminalPlan, inventory: Inventory, day: DayHistory, until
     for episode, (code, slot, since_ms) in sorted(open_now.items()):
         if episode not in opened_late:
             events.append(FaultCleared(closing_ms, episode, code, slot, since_ms))
-    return DayRecords(day.day, until_ms, tuple(_events(plan, inventory, tuple(events), seed)))
+    told = [*_events(plan, inventory, tuple(events), seed), Told(until_ms, _service_until(inventory, day, events, until_ms))]
+    return DayRecords(day.day, until_ms, tuple(told))
+
+
+def _service_until(inventory: Inventory, day: DayHistory, events: Collection[Event], until_ms: int) -> records.Serviceability:
+    """How well the terminal could serve from midnight on, by the faults that the records tell of."""
+    from_ms = day.summary.from_ms
+    down = [
+        (max(from_ms, event.since_ms), event.at_ms, inventory.requires(event.slot))
+        for event in events
+        if isinstance(event, FaultCleared) and inventory.has(event.slot) and BY_CODE[event.code].blocks
+    ]
+    whole_s = _covered([(start, end) for start, end, required in down if required]) // 1000
+    any_s = _covered([(start, end) for start, end, _ in down]) // 1000
+    in_use_ms = sum(event.duration_ms for event in events if isinstance(event, Case))
+    span_s = (until_ms - from_ms) // 1000
+    return records.Serviceability(
+        from_ms=from_ms,
+        to_ms=until_ms,
+        observed_s=span_s,
+        usable_s=span_s - any_s,
+        partial_s=any_s - whole_s,
+        unusable_s=whole_s,
+        in_use_s=in_use_ms // 1000,
+    )
+
+
+def _covered(spans: list[tuple[int, int]]) -> int:
+    """Milliseconds of the union of spans."""
+    total, reached = 0, -1
+    for start, end in sorted(spans):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 def _events(plan: TerminalPlan, inventory: Inventory, events: Collection[Event], seed: int) -> Iterator[Told]:

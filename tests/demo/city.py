@@ -25,6 +25,7 @@ _NAMES = {
     "call-pads": ("叫号器组", "Call pads"),
     "booth": ("政务小屋", "Booth"),
     "desk": ("无人受理台", "Desk"),
+    "van": ("流动服务车", "Service van"),
 }
 
 
@@ -146,11 +147,9 @@ def _hours(site: Site) -> dict[str, Any]:
 
 
 def _names(plan: TerminalPlan, number: int | None) -> tuple[str, str]:
-    if plan.kind == "van":
-        return plan.site.zh, plan.site.en
+    """Pages show the site beside it, so a number among its like is name enough."""
     zh, en = _NAMES[plan.kind]
-    tail_zh, tail_en = (f" {number} 号", f" {number}") if number is not None else ("", "")
-    return f"{plan.site.zh}{zh}{tail_zh}", f"{plan.site.en}, {en}{tail_en}"
+    return (zh, en) if number is None else (f"{zh} {number} 号", f"{en} {number}")
 
 
 def _sample(terminals: Sequence[TerminalPlan], count: int) -> list[TerminalPlan]:

@@ -35,6 +35,7 @@ STATUS_EVERY_S: Final = 0.5
 STARTS_A_SECOND: Final = 80
 """Agents are started one after the other, so that the first are on the console while the last still connect."""
 CUT_PRONE: Final = 6
+CUT_PRONE_OF: Final = 60
 """Terminals behind a relay whose network breaks now and then, each alone at its site."""
 STOP_AT_ONCE: Final = 50
 
@@ -79,7 +80,7 @@ class Fleet:
     # ------------------------------------------------------------------ agents
 
     async def _start_residents(self) -> None:
-        for relayed in _alone_at_their_sites(self._city.pipes)[:CUT_PRONE]:
+        for relayed in _alone_at_their_sites(self._city.pipes)[: min(CUT_PRONE, len(self._city.pipes) // CUT_PRONE_OF)]:
             relay = Relay(("127.0.0.1", self._setup.mqtt_port))
             await relay.mend()
             self._relays[relayed.id] = relay

@@ -233,12 +233,12 @@ class Weather:
     async def _cuts(self) -> None:
         """One site after the other, never several together: that would be the platform's own blindness."""
         while True:
+            await asyncio.sleep(self.choice.expovariate(1 / CUT_EVERY_S))
             name = self.choice.choice(sorted(self.relays))
             await self.relays[name].cut()
             self.counted.cuts += 1
             await asyncio.sleep(self.choice.uniform(*CUT_LASTS_S))
             await self.relays[name].mend()
-            await asyncio.sleep(self.choice.expovariate(1 / CUT_EVERY_S))
 
 
 def _targets(terminal: VirtualTerminal, trouble: Trouble) -> list[str]:

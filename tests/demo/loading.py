@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 6
 """Terminals whose past is on the road together."""
-ROAD_S: Final = 0.15
+ROAD_S: Final = 0.25
 """How long the batches on the road may keep the server busy (budget: a fault is seen within 1 s)."""
-ROAD_LEAST, ROAD_MOST = 12, 200
+ROAD_LEAST, ROAD_MOST = 24, 256
 RATE_OVER_S: Final = 2.0
 SLICE_S: Final = 0.005
 """Work in one go before other tasks of the loop get their turn."""
