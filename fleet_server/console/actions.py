@@ -22,7 +22,9 @@ REASON_MAX: Final = 200
 LONGEST_MAINTENANCE_MS: Final = 7 * 86_400_000
 _UNTIL_MS: Final = {"30m": 30 * 60_000, "2h": 2 * 3_600_000, "1d": 86_400_000, "7d": LONGEST_MAINTENANCE_MS}
 # What a resident number (GB 11643: 17 digits and a check character, or 15 digits) or a mobile number looks like, also with spaces in it.
-_PERSONAL: Final = re.compile(r"(?<!\d)(?:\d[ -]?){17}[\dXx](?!\d)|(?<!\d)(?:\d[ -]?){14}\d(?!\d)|(?<!\d)1[3-9]\d(?:[ -]?\d{4}){2}(?!\d)")
+_PERSONAL: Final = re.compile(
+    r"(?<!\d)(?:\d[ -]?){17}[\dXx](?!\d)|(?<!\d)(?:\d[ -]?){14}\d(?!\d)|(?<!\d)1[3-9]\d(?:[ -]?\d{4}){2}(?!\d)"
+)
 _CODE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 _SLOT: Final = re.compile(str(next(meta.pattern for meta in get_args(Slot)[1:] if meta.pattern)))
 
@@ -45,7 +47,8 @@ def claim(connection: sqlite3.Connection, fault: str, by: str, now_ms: int) -> N
     if row["cleared_ms"] is not None:
         raise Conflict("fault", "cleared")
     done = connection.execute(
-        "UPDATE fault SET claimed_by = ?, claimed_ms = ? WHERE id = ? AND claimed_by IS NULL AND cleared_ms IS NULL", (by, now_ms, fault)
+        "UPDATE fault SET claimed_by = ?, claimed_ms = ? WHERE id = ? AND claimed_by IS NULL AND cleared_ms IS NULL",
+        (by, now_ms, fault),
     )
     if done.rowcount != 1:
         raise Conflict("fault", "claimed")
@@ -55,7 +58,9 @@ def claim(connection: sqlite3.Connection, fault: str, by: str, now_ms: int) -> N
 def unclaim(connection: sqlite3.Connection, fault: str, by: str, now_ms: int) -> None:
     """Give a fault back that is one's own."""
     row = _fault(connection, fault)
-    done = connection.execute("UPDATE fault SET claimed_by = NULL, claimed_ms = NULL WHERE id = ? AND claimed_by = ?", (fault, by))
+    done = connection.execute(
+        "UPDATE fault SET claimed_by = NULL, claimed_ms = NULL WHERE id = ? AND claimed_by = ?", (fault, by)
+    )
     if done.rowcount != 1:
         raise Conflict("fault", "claimed")
     _remember(connection, row, "unclaim", by, None, now_ms)
@@ -114,7 +119,9 @@ class Issued:
 
 def create_terminal(connection: sqlite3.Connection, terminal: NewTerminal, by: str, now_ms: int) -> Issued:
     """Register it and make its first code, together or not at all."""
-    taken = connection.execute("SELECT 1 FROM terminal WHERE code = ? COLLATE NOCASE OR id = ?", (terminal.code, terminal.id)).fetchone()
+    taken = connection.execute(
+        "SELECT 1 FROM terminal WHERE code = ? COLLATE NOCASE OR id = ?", (terminal.code, terminal.id)
+    ).fetchone()
     if taken:
         raise Conflict("code", "taken")
     if not connection.execute("SELECT 1 FROM site WHERE code = ?", (terminal.site,)).fetchone():
@@ -165,7 +172,13 @@ def read_inventory(text: str) -> tuple[dict[str, Any], ...]:
         if not words:
             continue
         slot, mark = words[0], (words[1] if len(words) > 1 else "o").casefold()
-        if len(words) > 2 or mark not in {"m", "o"} or not _SLOT.search(slot) or len(slot) > 64 or any(item["slot"] == slot for item in items):
+        if (
+            len(words) > 2
+            or mark not in {"m", "o"}
+            or not _SLOT.search(slot)
+            or len(slot) > 64
+            or any(item["slot"] == slot for item in items)
+        ):
             raise BadInventory(number)
         items.append({"slot": slot, "mandatory": mark == "m"})
     return tuple(items)

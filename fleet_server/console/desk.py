@@ -53,7 +53,9 @@ class Desk:
         voice: Voice = values.pop("voice", None) or self.voice(request)
         return self._answer(template, voice, request, {**self.frame(request, voice, fleet), "nav": nav, **values}, status)
 
-    async def part(self, request: Asked, template: str, *, voice: Voice | None = None, status: int = 200, **values: Any) -> Response[str]:
+    async def part(
+        self, request: Asked, template: str, *, voice: Voice | None = None, status: int = 200, **values: Any
+    ) -> Response[str]:
         """A fragment that replaces one of a page."""
         fleet = await self.view.current()
         chosen = voice or self.voice(request)
@@ -78,9 +80,7 @@ class Desk:
         speed = self.settings.web.demo_speed
         return voice.t("demo.banner", n=fmt.count(len(fleet.terminals)), speed=speed) if speed else ""
 
-    def _answer(
-        self, template: str, voice: Voice, request: Asked, values: Mapping[str, Any], status: int
-    ) -> Response[str]:
+    def _answer(self, template: str, voice: Voice, request: Asked, values: Mapping[str, Any], status: int) -> Response[str]:
         session: Session | None = request.scope.get("user")
         html = self.render(template, voice, session, values)
         return Response(html, media_type=MediaType.HTML, status_code=status)
@@ -111,7 +111,14 @@ def local_address(wanted: str | None) -> str:
     """A path on this server, whatever was asked for: an answer never sends a browser elsewhere."""
     text = wanted or "/"
     parts = urlsplit(text)
-    if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith(("//", "/\\")) or "\\" in text or not text.isprintable():
+    if (
+        parts.scheme
+        or parts.netloc
+        or not text.startswith("/")
+        or text.startswith(("//", "/\\"))
+        or "\\" in text
+        or not text.isprintable()
+    ):
         return "/"
     return text
 

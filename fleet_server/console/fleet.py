@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from fleet_server.console.model import NOWHERE, DeviceNow, FaultNow, Place, Slot, TerminalNow, lamp
 from fleet_server.engine import FleetEngine
+from fleet_server.presence.rules import platform_blind_since
 from fleet_server.sites.calendar import (
     ALWAYS,
     Calendar,
@@ -27,16 +28,18 @@ from fleet_server.sites.calendar import (
     parse_hours,
     with_imported,
 )
-from fleet_server.terminals.state import Contact, OpenFault, Registered, terminal_state
+from fleet_server.terminals.state import Contact, OpenFault, Registered, State, terminal_state
 
 T = TypeVar("T")
 JUDGE_EVERY_MS: Final = 1_000
-RELOAD_EVERY_MS: Final = 60_000
+RELOAD_EVERY_MS: Final = 300_000
+"""Against lost hints only; 4,000 terminals take most of a second."""
 SEEN_EVERY_MS: Final = 5_000
 """Last-seen times are written without hints; read in one small query."""
 FIGURES_EVERY_MS: Final = 30_000
 FIGURES_DAYS: Final = 60
 """How far back the last day with a case is looked for."""
+WATCH_MARK: Final = "watch"
 MANY: Final = 0.25
 """If more than this share of the fleet changed, one query for all is cheaper."""
 
@@ -46,7 +49,10 @@ class Platform:
     """Whether the server itself can see."""
 
     blind_since_ms: int | None = None
+    """Since when nobody is heard at all."""
     cause: str = ""
+    silence_since_ms: int | None = None
+    """Since when several sites are silent together; their terminals are unknown one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class _Raw:
     last_case_ms: int | None = None
     month: int = 0
     last_day_ms: int | None = None
+    shown: TerminalNow | None = None
+    """What pages see of it, until something about it changes."""
 
 
 class FleetView:
@@ -120,6 +128,8 @@ class FleetView:
 
     async def _follow(self, high: int, now_ms: int) -> None:
         today = local_day(now_ms, self._zone)
+        # Ingest that died writes nothing, not even a hint: its mark is looked at every time.
+        self._platform = await self._load_platform(now_ms)
         if now_ms - self._loaded_ms >= RELOAD_EVERY_MS or now_ms < self._loaded_ms or high < self._fleet.change_id:
             await self._load_all(now_ms)
         elif high != self._fleet.change_id:
@@ -144,7 +154,6 @@ class FleetView:
             if old := self._raw.get(terminal):
                 raw.month, raw.last_day_ms = old.month, old.last_day_ms
         self._raw = fresh
-        self._platform = await self._load_platform()
         self._calendar = with_imported(
             builtin_calendar(), [(row["day"], row["kind"]) for row in await self._db.read("SELECT day, kind FROM holiday")]
         )
@@ -155,8 +164,6 @@ class FleetView:
             "SELECT DISTINCT terminal FROM change WHERE id > ? AND kind <> 'live'", (self._fleet.change_id,)
         )
         changed = [row["terminal"] for row in rows if row["terminal"]]
-        if any(row["terminal"] is None for row in rows):
-            self._platform = await self._load_platform()
         if len(changed) > max(50, MANY * len(self._raw)):
             await self._load_all(now_ms)
             return
@@ -165,7 +172,9 @@ class FleetView:
         ids = json.dumps(changed)
         one = "AND {column} IN (SELECT value FROM json_each(:ids))"
         rows = await self._db.read(_TERMINALS.format(which=one.format(column="t.id")), {"ids": ids})
-        faults = _by_terminal(await self._db.read(_OPEN_FAULTS.format(which=one.format(column="terminal")), {"ids": ids}), fault_of)
+        faults = _by_terminal(
+            await self._db.read(_OPEN_FAULTS.format(which=one.format(column="terminal")), {"ids": ids}), fault_of
+        )
         devices = _by_terminal(await self._db.read(_DEVICES.format(which=one.format(column="terminal")), {"ids": ids}), device_of)
         today = await self._today(now_ms, ids)
         if any(row["site"] not in self._places for row in rows):
@@ -181,8 +190,10 @@ class FleetView:
 
     async def _load_seen(self) -> None:
         for row in await self._db.read(_SEEN):
-            if raw := self._raw.get(row["terminal"]):
+            raw = self._raw.get(row["terminal"])
+            if raw is not None and any(raw.row[name] != value for name, value in row.items() if name != "terminal"):
                 raw.row.update(row)
+                raw.shown = None
 
     async def _load_figures(self, now_ms: int, today: str) -> None:
         start, _ = day_span_ms(today, self._zone)
@@ -190,15 +201,15 @@ class FleetView:
         month = local_day(start - 29 * 86_400_000, self._zone)
         rows = await self._db.read(_MONTH, {"oldest": oldest, "month": month, "today": today})
         figures = {row["terminal"]: row for row in rows}
+        cases_today = await self._today(now_ms, None)
         for terminal, raw in self._raw.items():
             row = figures.get(terminal)
-            raw.month = row["cases"] if row else 0
-            raw.last_day_ms = day_span_ms(row["last_day"], self._zone)[0] if row and row["last_day"] else None
-        for raw in self._raw.values():
-            raw.today, raw.last_case_ms = 0, None
-        for terminal, (cases, last_ms) in (await self._today(now_ms, None)).items():
-            if known := self._raw.get(terminal):
-                known.today, known.last_case_ms = cases, last_ms
+            last_day_ms = day_span_ms(row["last_day"], self._zone)[0] if row and row["last_day"] else None
+            cases, last_ms = cases_today.get(terminal, (0, None))
+            fresh = (row["cases"] if row else 0, last_day_ms, cases, last_ms)
+            if fresh != (raw.month, raw.last_day_ms, raw.today, raw.last_case_ms):
+                raw.month, raw.last_day_ms, raw.today, raw.last_case_ms = fresh
+                raw.shown = None
 
     async def _today(self, now_ms: int, ids: str | None) -> dict[str, tuple[int, int]]:
         start, end = day_span_ms(local_day(now_ms, self._zone), self._zone)
@@ -209,9 +220,17 @@ class FleetView:
         rows = await self._db.read(_CASES_TODAY.format(which=which), params)
         return {row["terminal"]: (row["cases"], row["last_ms"]) for row in rows}
 
-    async def _load_platform(self) -> Platform:
-        rows = await self._db.read("SELECT from_ms, cause FROM platform_gap WHERE to_ms IS NULL ORDER BY from_ms LIMIT 1")
-        return Platform(rows[0]["from_ms"], rows[0]["cause"]) if rows else Platform()
+    async def _load_platform(self, now_ms: int) -> Platform:
+        rows = await self._db.read(
+            "SELECT 0 AS mark, from_ms AS at_ms, cause FROM platform_gap WHERE to_ms IS NULL"
+            " UNION ALL SELECT 1, at_ms, '' FROM watch_mark WHERE name = ?",
+            (WATCH_MARK,),
+        )
+        marks = [row["at_ms"] for row in rows if row["mark"]]
+        gaps = [(row["at_ms"], row["cause"]) for row in rows if not row["mark"]]
+        blind = platform_blind_since(marks[0] if marks else None, gaps, now_ms)
+        silent = min((at_ms for at_ms, cause in gaps if cause == "silence"), default=None)
+        return Platform(*blind, silent) if blind else Platform(silence_since_ms=silent)
 
     def _assemble(
         self,
@@ -258,9 +277,12 @@ class FleetView:
         before = self._fleet.by_id
         rows: list[TerminalNow] = []
         for terminal, raw in self._raw.items():
-            fresh = self._terminal(raw, now_ms)
-            old = before.get(terminal)
-            rows.append(old if old is not None and old == fresh and _same_ages(old, fresh) else fresh)
+            state = self._state(raw, now_ms)
+            if raw.shown is None or (raw.shown.state, raw.shown.state_since_ms) != (state.code, state.since_ms):
+                fresh = _terminal(raw, state)
+                old = before.get(terminal)
+                raw.shown = old if old is not None and old == fresh and _same_ages(old, fresh) else fresh
+            rows.append(raw.shown)
         rows.sort(key=lambda row: row.label)
         return Fleet(
             at_ms=now_ms,
@@ -272,55 +294,62 @@ class FleetView:
             today=local_day(now_ms, self._zone),
         )
 
-    def _terminal(self, raw: _Raw, now_ms: int) -> TerminalNow:
-        row = raw.row
-        state = terminal_state(
+    def _state(self, raw: _Raw, now_ms: int) -> State:
+        return terminal_state(
             raw.registered,
-            _contact(row),
+            _contact(raw.row),
             raw.weighed,
             is_open=open_since_ms(_hours(raw.place), self._calendar, raw.place.timezone, now_ms) is not None,
-            platform_blind=self._platform.cause in {"ingest", "broker"},
+            platform_blind=self._platform.blind_since_ms is not None,
             now_ms=now_ms,
         )
-        by_slot: defaultdict[str | None, list[FaultNow]] = defaultdict(list)
-        for fault in raw.faults:
-            by_slot[fault.slot].append(fault)
-        return TerminalNow(
-            id=row["id"],
-            code=row["code"],
-            type=row["type"],
-            name_zh=row["name_zh"],
-            name_en=row["name_en"],
-            owner_class=row["owner_class"],
-            place=raw.place,
-            inventory=raw.inventory,
-            tags=raw.tags,
-            created_ms=row["created_ms"],
-            enrolled_ms=row["enrolled_ms"],
-            maintenance_until_ms=row["maintenance_until_ms"],
-            maintenance_reason=row["maintenance_reason"],
-            maintenance_by=row["maintenance_by"],
-            state=state.code,
-            state_since_ms=state.since_ms,
-            last_seen_ms=row["last_seen_ms"],
-            last_report_ms=row["last_report_ms"],
-            connected=bool(row["connected"]),
-            version=row["agent_version"],
-            outbox_depth=row["outbox_depth"],
-            faults=raw.faults,
-            devices=raw.devices,
-            lamps=tuple(
-                (slot.name, lamp(raw.devices.get(slot.name), tuple(by_slot.get(slot.name, ())), state.code)) for slot in raw.inventory
-            ),
-            cases_today=raw.today,
-            cases_30d=raw.month + raw.today,
-            last_case_ms=raw.last_case_ms or raw.last_day_ms,
-            haystack=_haystack(raw),
-        )
+
+
+def _terminal(raw: _Raw, state: State) -> TerminalNow:
+    row = raw.row
+    by_slot: defaultdict[str | None, list[FaultNow]] = defaultdict(list)
+    for fault in raw.faults:
+        by_slot[fault.slot].append(fault)
+    return TerminalNow(
+        id=row["id"],
+        code=row["code"],
+        type=row["type"],
+        name_zh=row["name_zh"],
+        name_en=row["name_en"],
+        owner_class=row["owner_class"],
+        place=raw.place,
+        inventory=raw.inventory,
+        tags=raw.tags,
+        created_ms=row["created_ms"],
+        enrolled_ms=row["enrolled_ms"],
+        maintenance_until_ms=row["maintenance_until_ms"],
+        maintenance_reason=row["maintenance_reason"],
+        maintenance_by=row["maintenance_by"],
+        state=state.code,
+        state_since_ms=state.since_ms,
+        last_seen_ms=row["last_seen_ms"],
+        last_report_ms=row["last_report_ms"],
+        connected=bool(row["connected"]),
+        version=row["agent_version"],
+        outbox_depth=row["outbox_depth"],
+        faults=raw.faults,
+        devices=raw.devices,
+        lamps=tuple(
+            (slot.name, lamp(raw.devices.get(slot.name), tuple(by_slot.get(slot.name, ())), state.code)) for slot in raw.inventory
+        ),
+        cases_today=raw.today,
+        cases_30d=raw.month + raw.today,
+        last_case_ms=raw.last_case_ms or raw.last_day_ms,
+        haystack=_haystack(raw),
+    )
 
 
 def _same_ages(old: TerminalNow, fresh: TerminalNow) -> bool:
-    return (old.last_seen_ms, old.last_report_ms, old.outbox_depth) == (fresh.last_seen_ms, fresh.last_report_ms, fresh.outbox_depth)
+    return (old.last_seen_ms, old.last_report_ms, old.outbox_depth) == (
+        fresh.last_seen_ms,
+        fresh.last_report_ms,
+        fresh.outbox_depth,
+    )
 
 
 def _contact(row: Mapping[str, Any]) -> Contact | None:
@@ -362,7 +391,7 @@ FAULT_COLUMNS: Final = (
     "id, terminal, slot, code, severity, mandatory, since_ms, opened_ms, cleared_ms, source, claimed_by, muted_until_ms, muted_reason,"
     " open_batch, open_idx, late, false_alarm"
 )
-_OPEN_FAULTS: Final = f"SELECT {FAULT_COLUMNS} FROM fault WHERE cleared_ms IS NULL AND disputed = 0 {{which}}"
+_OPEN_FAULTS: Final = f"SELECT {FAULT_COLUMNS} FROM fault WHERE cleared_ms IS NULL AND disputed = 0 {{which}}"  # noqa: S608 - constants
 _DEVICES: Final = (
     "SELECT terminal, slot, family, device, paper, toner, media, cover, owner, at_ms, since_ms, asset FROM device WHERE 1 {which}"
 )

@@ -40,7 +40,9 @@ def view(reply: bytes, masked: frozenset[int], marks: Sequence[tuple[Explanation
     return [Byte("··" if at in masked else f"{byte:02X}", at in masked, titles.get(at, "")) for at, byte in enumerate(reply)]
 
 
-def lines(query: bytes, reply: bytes, masked: frozenset[int], marks: Sequence[tuple[Explanation, str]], bit_word: str) -> list[Line]:
+def lines(
+    query: bytes, reply: bytes, masked: frozenset[int], marks: Sequence[tuple[Explanation, str]], bit_word: str
+) -> list[Line]:
     """`10 04 04 → 7E  0x60 = out of paper`; a whole field is quoted as text where it is text."""
     result = []
     for mark, words in marks:

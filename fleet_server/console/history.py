@@ -31,7 +31,13 @@ RANK: Final = {
     "maintenance": 9,
 }
 """Which look covers which where spans overlap."""
-PRESENCE_LOOK: Final = {"online": "normal", "suspect": "suspect", "offline": "offline", "stopped": "offline", "unknown": "unknown"}
+PRESENCE_LOOK: Final = {
+    "online": "normal",
+    "suspect": "suspect",
+    "offline": "offline",
+    "stopped": "offline",
+    "unknown": "unknown",
+}
 CELL_HEIGHT: Final = {"normal": 12, "closed": 6, "noData": 12, "unknown": 12, "inUse": 12}
 """Height of a cell's bar of 18: trouble is also taller, so that the row reads without colour."""
 

@@ -139,4 +139,3 @@ class Renderer:
 def share(part: float, whole: float) -> str:
     """A percentage for SVG geometry."""
     return f"{part / whole * 100:.3f}" if whole else "0"
-

@@ -35,9 +35,7 @@ def hours_words(voice: Voice, place: Place, now_ms: int) -> str:
     if hours.always:
         return voice.t("head.always")
     spans = open_spans_ms(hours, builtin_calendar(), place.timezone, local_day(now_ms, place.timezone))
-    return " ".join(
-        f"{local_time(start, place.timezone):%H:%M}–{local_time(end, place.timezone):%H:%M}" for start, end in spans
-    )
+    return " ".join(f"{local_time(start, place.timezone):%H:%M}–{local_time(end, place.timezone):%H:%M}" for start, end in spans)
 
 
 def device_words(voice: Voice, *, device: str, paper: str, toner: str, media: str, cover: str) -> str:

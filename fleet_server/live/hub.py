@@ -148,7 +148,8 @@ class Hub:
         if up_to <= after:
             return []
         rows = await self._db.read(
-            "SELECT DISTINCT terminal FROM change WHERE id > ? AND id <= ? AND terminal IS NOT NULL AND kind <> 'live'", (after, up_to)
+            "SELECT DISTINCT terminal FROM change WHERE id > ? AND id <= ? AND terminal IS NOT NULL AND kind <> 'live'",
+            (after, up_to),
         )
         return [row["terminal"] for row in rows]
 
@@ -157,7 +158,9 @@ class Hub:
         newest = (await self._db.read("SELECT max(id) AS id FROM batch"))[0]["id"] or 0
         batches = records = 0
         if self._metered_batch is not None and newest > self._metered_batch:
-            found = await self._db.read("SELECT count(*) AS n, sum(records) AS records FROM batch WHERE id > ?", (self._metered_batch,))
+            found = await self._db.read(
+                "SELECT count(*) AS n, sum(records) AS records FROM batch WHERE id > ?", (self._metered_batch,)
+            )
             batches, records = found[0]["n"], found[0]["records"] or 0
         self._metered_batch = newest
         return self._meter.update(

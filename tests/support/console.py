@@ -37,9 +37,22 @@ def console_server(folder: Path, seeded: Seeded, *, port: int = 0, demo: bool = 
     """The address of a running console over `seeded`."""
     engine = FleetEngine()
     engine.use(seeded.path)
-    app = create_app(settings_for(folder, demo=demo), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=running_clock(seeded.now_ms))
+    app = create_app(
+        settings_for(folder, demo=demo),
+        engine=engine,
+        passwords=quick_passwords(),
+        root=ROOT.verifier,
+        now_ms=running_clock(seeded.now_ms),
+    )
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_level="warning", lifespan="on", ws="none", timeout_graceful_shutdown=2, access_log=False
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=2,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     loop = asyncio.new_event_loop()

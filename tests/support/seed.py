@@ -15,12 +15,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from fleet_server.accounts.passwords import Passwords
 from fleet_server.db import migrate, open_raw
 from fleet_server.evidence.ledger import Ledger
-from fleet_server.ingest.projection import FactsProjection
+from fleet_server.facts import DecodedRecord, StoredBatch
+from fleet_server.facts.project import project
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import CoverState, DeviceState, PaperState, Severity, TonerState
 from protocols.contract import batch as batches
@@ -34,7 +36,7 @@ NOW_MS = int(datetime(2026, 11, 18, 10, 42, 7, tzinfo=ZONE).timestamp() * 1000)
 """A Wednesday morning in opening hours."""
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 OPERATOR, VIEWER = "operator", "viewer"
-PASSWORD = "river-stone-4711"  # noqa: S105 - of accounts that exist only in tests
+PASSWORD = "river-stone-4711"
 
 DISTRICTS = (
     ("wucheng", "婺城区", "Wucheng"),
@@ -92,7 +94,14 @@ PROFILES = {
     "climate": "xy-md02",
     "door": "di-module-8",
 }
-ITEMS = ("medical.card-query", "social.pension-proof", "house.record-query", "traffic.licence-renew", "tax.proof-print", "birth.copy-print")
+ITEMS = (
+    "medical.card-query",
+    "social.pension-proof",
+    "house.record-query",
+    "traffic.licence-renew",
+    "tax.proof-print",
+    "birth.copy-print",
+)
 PJL_QUERY = b"\x1b%-12345X@PJL INFO STATUS\r\n\x1b%-12345X"
 
 
@@ -111,7 +120,7 @@ EVIDENCE = {
         codec="escpos", query=bytes.fromhex("100401100402100403100404"), reply=bytes.fromhex("1612121e")
     ),
     "PRN.COVER_OPEN": Evidence(
-        codec="escpos", query=bytes.fromhex("100401100402100403100404"), reply=bytes.fromhex("1e361212")
+        codec="escpos", query=bytes.fromhex("100401100402100403100404"), reply=bytes.fromhex("1e161212")
     ),
     "IDR.NOT_AUTHORISED": Evidence(codec="sdt", query=bytes.fromhex("aaaaaa96690003112032"), reply=bytes.fromhex("aaaaaa9669000400006662")),
     # Two answers in one reply: the card's serial number was blanked by the agent.
@@ -173,7 +182,7 @@ PLANNED: dict[int, tuple[str, list[tuple[str, str | None, int]]]] = {
 def make_machines(count: int) -> list[Machine]:
     machines = []
     for n in range(1, count + 1):
-        district, zh, en = DISTRICTS[n % len(DISTRICTS)]
+        district, _, en = DISTRICTS[n % len(DISTRICTS)]
         code, site_zh, site_en, kind = SITES[(n // len(DISTRICTS)) % len(SITES)]
         kinds = {0: ("callPadSet", CALL_PADS, "叫号器组", "Call pads"), 5: ("desk", DESK, "无人受理台", "Desk")}
         type_, inventory, word_zh, word_en = kinds.get(n % 13, ("kiosk", KIOSK, "综合自助机", "Kiosk"))
@@ -221,11 +230,21 @@ def seed(path: Path, *, count: int = 400, now_ms: int = NOW_MS, days: int = 30, 
 def _sites(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO area (code, parent, name_zh, name_en, sort) VALUES ('jinhua', NULL, '金华市', 'Jinhua', 0)")
     for n, (code, zh, en) in enumerate(DISTRICTS):
-        connection.execute("INSERT INTO area (code, parent, name_zh, name_en, sort) VALUES (?, 'jinhua', ?, ?, ?)", (code, zh, en, n))
+        connection.execute(
+            "INSERT INTO area (code, parent, name_zh, name_en, sort) VALUES (?, 'jinhua', ?, ?, ?)", (code, zh, en, n)
+        )
         for site, site_zh, site_en, kind in SITES:
             connection.execute(
                 "INSERT INTO site (code, area, name_zh, name_en, kind, hours, timezone, network) VALUES (?, ?, ?, ?, ?, ?, 'Asia/Shanghai', ?)",
-                (f"{code}-{site}", code, zh[:2] + site_zh, f"{en} {site_en}", kind, OPEN_HOURS[kind], "govExtranet" if kind == "hall" else "internet"),
+                (
+                    f"{code}-{site}",
+                    code,
+                    zh[:2] + site_zh,
+                    f"{en} {site_en}",
+                    kind,
+                    OPEN_HOURS[kind],
+                    "govExtranet" if kind == "hall" else "internet",
+                ),
             )
 
 
@@ -350,7 +369,12 @@ def _presence(machine: Machine, now_ms: int, days: int, rng: random.Random) -> l
 def _cleared_faults(machine: Machine, now_ms: int, days: int, rng: random.Random) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     slots = {slot: mandatory for slot, _, mandatory in machine.inventory}
-    choices = [("PRN.PAPER_OUT", "receipt-printer"), ("LSR.PAPER_OUT", "laser-printer"), ("IDR.OPEN_FAIL", "id-reader"), ("LSR.TONER_LOW", "laser-printer")]
+    choices = [
+        ("PRN.PAPER_OUT", "receipt-printer"),
+        ("LSR.PAPER_OUT", "laser-printer"),
+        ("IDR.OPEN_FAIL", "id-reader"),
+        ("LSR.TONER_LOW", "laser-printer"),
+    ]
     for n in range(_poisson(1.2, rng)):
         code, slot = rng.choice(choices)
         if slot not in slots:
@@ -366,8 +390,21 @@ def _cleared_faults(machine: Machine, now_ms: int, days: int, rng: random.Random
     return rows
 
 
+class _Facts:
+    """The ledger's projection without presence, which the seed writes itself."""
+
+    def project(self, conn: sqlite3.Connection, batch: StoredBatch, decoded: Sequence[DecodedRecord]) -> None:
+        project(conn, batch, decoded)
+
+    def dispute(self, conn: sqlite3.Connection, batch_ids: Sequence[int]) -> None:
+        raise AssertionError(f"the seed has no forks: {batch_ids}")
+
+    def alarm(self, conn: sqlite3.Connection, terminal: str, code: str, now_ms: int) -> None:
+        raise AssertionError(f"the seed raises no alarms: {terminal} {code} {now_ms}")
+
+
 def _signed(connection: sqlite3.Connection, machines: Sequence[Machine], now_ms: int, rng: random.Random) -> None:
-    ledger = Ledger(connection, FLEET, FactsProjection())
+    ledger = Ledger(connection, FLEET, _Facts())
     ledger.refresh()
     for machine in machines:
         if machine.fate == "notEnrolled":
@@ -377,20 +414,16 @@ def _signed(connection: sqlite3.Connection, machines: Sequence[Machine], now_ms:
         first: list[tuple[int, records.Body]] = [
             (started, records.Boot(agent="0.1.0", os="Debian 12", arch="x86_64", python="3.11.2", previous="clean"))
         ]
-        for n, (slot, family, mandatory) in enumerate(machine.inventory):
-            first.append((started + 500 + n, _device(machine, slot, family, None)))
-        if any(slot == "laser-printer" for slot, _, _ in machine.inventory):
-            first.append((now_ms - 3 * HOUR, records.Consumable(slot="laser-printer", item="toner", event="level", remaining=rng.randrange(8, 90), capacity=100, unit="percent", source="sensor")))
-            first.append((now_ms - 3 * HOUR, records.Consumable(slot="laser-printer", item="paper", event="level", remaining=rng.randrange(30, 400), capacity=500, unit="sheet", source="counter")))
-            slots = tuple(
-                records.SlotCount(slot=slot, total=40, ok=39, failed=1, lifetime=21_733 if slot == "laser-printer" else None)
-                for slot, _, _ in machine.inventory
-            )
-            first.append((now_ms - 20 * MINUTE, records.Counters(from_ms=now_ms - 35 * MINUTE, to_ms=now_ms - 20 * MINUTE, slots=slots)))
-            first.append((now_ms - 20 * MINUTE, records.Host(from_ms=now_ms - 35 * MINUTE, to_ms=now_ms - 20 * MINUTE, cpu_pct=7, mem_free_mib=2210, disk_free_mib=41_300, temp_c=47, uptime_s=9 * 86_400, agent_rss_kib=34_100, outbox_batches=0)))
-        digest = _store(ledger, machine, stream, 1, batches.NO_PREV, first, started + 4000, now_ms - 20 * MINUTE)
-        mandatory_of = {slot: mandatory for slot, _, mandatory in machine.inventory}
-        for n, (code, slot, minutes) in enumerate(sorted(machine.faults, key=lambda fault: -fault[2]), start=2):
+        for n, (place, family, _) in enumerate(machine.inventory):
+            first.append((started + 500 + n, _device(machine, place, family, None)))
+        digest = _store(ledger, machine, stream, 1, batches.NO_PREV, first, started + 4000, started + 4080)
+        levels = _summaries(machine, now_ms, rng)
+        number = 1
+        if levels:
+            number = 2
+            digest = _store(ledger, machine, stream, 2, digest, levels, now_ms - 20 * MINUTE, now_ms - 20 * MINUTE + 60)
+        mandatory_of = {place: mandatory for place, _, mandatory in machine.inventory}
+        for n, (code, slot, minutes) in enumerate(sorted(machine.faults, key=lambda fault: -fault[2]), start=number + 1):
             at = now_ms - minutes * MINUTE
             kind = FAULTS[code]
             evidence = EVIDENCE.get(code)
@@ -409,15 +442,47 @@ def _signed(connection: sqlite3.Connection, machines: Sequence[Machine], now_ms:
             digest = _store(ledger, machine, stream, n, digest, bodies, at + 41, at + 96)
 
 
+def _summaries(machine: Machine, now_ms: int, rng: random.Random) -> list[tuple[int, records.Body]]:
+    if all(slot != "laser-printer" for slot, _, _ in machine.inventory):
+        return []
+    from_ms, to_ms = now_ms - 35 * MINUTE, now_ms - 20 * MINUTE
+    level = records.Consumable
+    slots = tuple(
+        records.SlotCount(slot=slot, total=40, ok=39, failed=1, lifetime=21_733 if slot == "laser-printer" else None)
+        for slot, _, _ in machine.inventory
+    )
+    host = records.Host(
+        from_ms=from_ms, to_ms=to_ms, cpu_pct=7, mem_free_mib=2210, disk_free_mib=41_300, temp_c=47, uptime_s=9 * 86_400,
+        agent_rss_kib=34_100, outbox_batches=0,
+    )  # fmt: skip
+    common: dict[str, Any] = {"slot": "laser-printer", "event": "level"}
+    toner = level(**common, item="toner", remaining=rng.randrange(8, 90), capacity=100, unit="percent", source="sensor")
+    paper = level(**common, item="paper", remaining=rng.randrange(30, 400), capacity=500, unit="sheet", source="counter")
+    return [
+        (to_ms, toner),
+        (to_ms, paper),
+        (to_ms, records.Counters(from_ms=from_ms, to_ms=to_ms, slots=slots)),
+        (to_ms, host),
+    ]
+
+
 def _store(
-    ledger: Ledger, machine: Machine, stream: bytes, no: int, prev: bytes, bodies: Sequence[tuple[int, records.Body]], sealed_ms: int, received_ms: int
+    ledger: Ledger,
+    machine: Machine,
+    stream: bytes,
+    no: int,
+    prev: bytes,
+    bodies: Sequence[tuple[int, records.Body]],
+    sealed_ms: int,
+    received_ms: int,
 ) -> bytes:
     header = batches.BatchHeader(
         stream=stream, no=no, prev=prev, parent=None, batch_class="event", boot_no=3, boot_id=stream, sealed_ms=sealed_ms
     )
     origin = bodies[0][0]
     encoded = [
-        records.encode_record(body, wall_ms=at, quality=ClockQuality.SYNCED, boot_ms=max(0, at - origin) + no * DAY) for at, body in bodies
+        records.encode_record(body, wall_ms=at, quality=ClockQuality.SYNCED, boot_ms=max(0, at - origin) + no * DAY)
+        for at, body in bodies
     ]
     raw, digest = batches.seal_batch(header, encoded, machine.key, FLEET, machine.id)
     outcome = ledger.receive(machine.id, "batch", topics.up(machine.id, "batch"), raw, None, received_ms)
@@ -467,11 +532,15 @@ def _platform_rows(connection: sqlite3.Connection, machines: Sequence[Machine], 
     claimed = next((machine for machine in machines if machine.faults), None)
     if claimed is not None:
         connection.execute(
-            "UPDATE fault SET claimed_by = 'operator', claimed_ms = ? WHERE terminal = ? AND cleared_ms IS NULL", (now_ms - HOUR, claimed.id)
+            "UPDATE fault SET claimed_by = 'operator', claimed_ms = ? WHERE terminal = ? AND cleared_ms IS NULL",
+            (now_ms - HOUR, claimed.id),
         )
-    connection.execute("INSERT INTO quarantine_count (terminal, reason, count, last_ms) VALUES ('kf-0007', 'signature', 3, ?)", (now_ms - HOUR,))
     connection.execute(
-        "INSERT INTO platform_gap (from_ms, to_ms, cause) VALUES (?, ?, 'broker')", (now_ms - 3 * DAY, now_ms - 3 * DAY + 4 * MINUTE)
+        "INSERT INTO quarantine_count (terminal, reason, count, last_ms) VALUES ('kf-0007', 'signature', 3, ?)", (now_ms - HOUR,)
+    )
+    connection.execute(
+        "INSERT INTO platform_gap (from_ms, to_ms, cause) VALUES (?, ?, 'broker')",
+        (now_ms - 3 * DAY, now_ms - 3 * DAY + 4 * MINUTE),
     )
 
 
@@ -501,5 +570,3 @@ def _poisson(mean: float, rng: random.Random) -> int:
 
 def today_of(now_ms: int) -> date:
     return datetime.fromtimestamp(now_ms / 1000, ZONE).date()
-
-

@@ -21,7 +21,7 @@ YEAR_S: Final = 365 * 86_400
 @get("/login", opt={"public": True, "before_change": True})
 async def login_page(request: Asked, desk: Desk, next: str = "/", why: str = "") -> Response[str]:  # noqa: A002 - the parameter's name in the address
     if request.user is not None:
-        return Redirect(local_address(next))  # type: ignore[return-value]  # a Redirect is a Response without text
+        return Redirect(local_address(next))
     notice = {"signedOut": "login.signedOut", "expired": "login.expired"}.get(why)
     return _login(desk, request, next=local_address(next), notice=notice)
 

@@ -84,7 +84,8 @@ async def _form(request: Asked, desk: Desk, form: dict[str, Any], refused: Refus
     voice = desk.voice(request)
     places = await desk.view.places()
     sites = sorted(
-        ((place.code, f"{place.area_path(voice.lang)} · {place.name(voice.lang)}") for place in places.values()), key=lambda item: item[1]
+        ((place.code, f"{place.area_path(voice.lang)} · {place.name(voice.lang)}") for place in places.values()),
+        key=lambda item: item[1],
     )
     return await desk.part(
         request,

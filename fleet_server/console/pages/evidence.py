@@ -105,7 +105,9 @@ async def root_key(desk: Desk) -> Response[str]:
 HANDLERS = [record_evidence, fault_evidence, envelope, evidence_file, root_key]
 
 
-def _export(connection: sqlite3.Connection, out: io.BytesIO, authority: Authority, terminal: str, at_ms: int, now_ms: int) -> None:
+def _export(
+    connection: sqlite3.Connection, out: io.BytesIO, authority: Authority, terminal: str, at_ms: int, now_ms: int
+) -> None:
     export(
         connection,
         out,

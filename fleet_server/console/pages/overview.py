@@ -85,7 +85,9 @@ async def _summary(desk: Desk, fleet: Fleet, voice: Voice) -> dict[str, Any]:
         "cases": {"today": cases.today, "yesterday": cases.yesterday, "success": Ratio(cases.success, cases.today)},
         "statebar": _bar(by_state, len(fleet.terminals)),
         "legend": [
-            {"state": state.value, "look": LOOK[state], "count": by_state.of(state)} for state in WORST_FIRST if by_state.of(state)
+            {"state": state.value, "look": LOOK[state], "count": by_state.of(state)}
+            for state in WORST_FIRST
+            if by_state.of(state)
         ],
     }
 
@@ -94,7 +96,14 @@ def _bar(by_state: Counts, total: int) -> list[dict[str, Any]]:
     parts, at = [], 0
     for state in WORST_FIRST:
         if by_state.of(state):
-            parts.append({"look": LOOK[state], "count": by_state.of(state), "x": share(at, total), "width": share(by_state.of(state), total)})
+            parts.append(
+                {
+                    "look": LOOK[state],
+                    "count": by_state.of(state),
+                    "x": share(at, total),
+                    "width": share(by_state.of(state), total),
+                }
+            )
             at += by_state.of(state)
     return parts
 
@@ -134,7 +143,7 @@ def headline(voice: Voice, fleet: Fleet, by_state: Counts, recovered_ms: int | N
         "overview.longest",
         duration=voice.since(since_ms),
         terminal=voice.link(f"/terminals/{terminal.id}", terminal.label),
-        name=f"{terminal.place.name(voice.lang)} {terminal.name(voice.lang)}".strip(),
+        name=terminal.name(voice.lang),
         problem=problem_words(problem, voice),
     )
     return first + (Markup("") if voice.lang == "zh" else Markup(" ")) + second

@@ -43,7 +43,12 @@ async def _values(desk: Desk, fleet: Fleet, voice: Voice) -> dict[str, Any]:
         "record_figures": _figures(figures, desk, voice),
         "versions": sorted(versions.items(), reverse=True),
         "waiting": [
-            {"terminal": row["terminal"], "label": labels[row["terminal"]], "depth": row["outbox_depth"], "oldest_ms": row["outbox_oldest_ms"]}
+            {
+                "terminal": row["terminal"],
+                "label": labels[row["terminal"]],
+                "depth": row["outbox_depth"],
+                "oldest_ms": row["outbox_oldest_ms"],
+            }
             for row in await queries.waiting(desk.db)
             if row["terminal"] in labels
         ],
@@ -91,7 +96,9 @@ def _parts(desk: Desk, voice: Voice) -> list[tuple[str, Any]]:
             continue
         running = part.get("state") == "running" and (name != "broker" or health["broker"].get("answers", True))
         word = t("system.up") if running else t("system.down")
-        rows.append((t(f"system.{name}"), voice.rich("system.since", word=word, duration=voice.since(part.get("since_ms", voice.now_ms)))))
+        rows.append(
+            (t(f"system.{name}"), voice.rich("system.since", word=word, duration=voice.since(part.get("since_ms", voice.now_ms))))
+        )
     return rows
 
 

@@ -38,9 +38,7 @@ FAULT_DAYS: Final = 90
 
 
 @get("/terminals/{terminal_id:str}")
-async def terminal_page(
-    request: Asked, desk: Desk, terminal_id: str, tab: str = "events", back: int = 0
-) -> Response[str]:
+async def terminal_page(request: Asked, desk: Desk, terminal_id: str, tab: str = "events", back: int = 0) -> Response[str]:
     fleet, voice = await desk.view.current(), desk.voice(request)
     now = found(fleet, terminal_id)
     chosen = _range(request)
@@ -115,9 +113,7 @@ def head_sentence(now: TerminalNow, voice: Voice) -> Markup:
             first = say("head.notEnrolled", time=voice.stamp(now.created_ms, zone))
         case StateCode.MAINTENANCE:
             until = voice.stamp(now.maintenance_until_ms or voice.now_ms, zone)
-            first = say(
-                "head.maintenance", reason=now.maintenance_reason or "—", by=now.maintenance_by or "—", until=until
-            )
+            first = say("head.maintenance", reason=now.maintenance_reason or "—", by=now.maintenance_by or "—", until=until)
         case StateCode.UNKNOWN:
             first = say("head.unknown")
         case StateCode.CLOSED:
@@ -179,7 +175,9 @@ async def _devices(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, Any]
     rows = []
     for slot, mandatory in listed:
         faults = [fault for fault in now.faults if fault.slot == slot]
-        rows.append(_device(slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice))
+        rows.append(
+            _device(slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice)
+        )
     return {
         "now": now,
         "device_rows": rows,
@@ -212,7 +210,7 @@ def _device(
             voice, device=row["device"], paper=row["paper"], toner=row["toner"], media=row["media"], cover=row["cover"]
         )
         evidence = json.loads(row["evidence"]) if row["evidence"] else None
-        pairs = [
+        told: list[tuple[str, str | None]] = [
             (t("devices.port"), row["port"]),
             (t("devices.usbId"), fmt.usb_id(row["vid"], row["pid"]) if row["vid"] is not None else None),
             (t("devices.firmware"), row["firmware"]),
@@ -221,7 +219,7 @@ def _device(
             (t("devices.owner"), t(f"owner.{row['owner']}") if t.has(f"owner.{row['owner']}") else row["owner"]),
             (t("devices.reading"), voice.stamp(row["at_ms"])),
         ]
-        pairs = [(label, value) for label, value in pairs if value]
+        pairs = [(label, value) for label, value in told if value]
         if row["limited"]:
             pairs.append((t("devices.profile"), t("devices.limited")))
     else:
@@ -354,9 +352,7 @@ def _device_spans(rows: Sequence[dict[str, Any]], known: Sequence[Span], end_ms:
     """Reported states, each until the next; a good state counts only while the terminal was heard."""
     spans: list[Span] = []
     for row, following in zip(rows, [*rows[1:], None], strict=True):
-        look = device_look(
-            device=row["device"], paper=row["paper"], toner=row["toner"], media=row["media"], cover=row["cover"]
-        )
+        look = device_look(device=row["device"], paper=row["paper"], toner=row["toner"], media=row["media"], cover=row["cover"])
         until = following["at_ms"] if following else end_ms
         if look == "noData":
             continue
@@ -458,7 +454,11 @@ def _event(row: dict[str, Any], voice: Voice) -> dict[str, Any] | None:
     if not voice.t.has(f"event.{what}"):
         return None
     kind = "fault" if what in {"worse", "unmute"} else "person"
-    return {**event, "kind": kind, "sentence": voice.t(f"event.{what}", by=row["by"] or "—", problem=problem, text=row["text"] or "")}
+    return {
+        **event,
+        "kind": kind,
+        "sentence": voice.t(f"event.{what}", by=row["by"] or "—", problem=problem, text=row["text"] or ""),
+    }
 
 
 async def _usage(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, Any]:
@@ -559,9 +559,21 @@ async def _month(desk: Desk, fleet: Fleet, now: TerminalNow, voice: Voice) -> st
 
 
 DOWN: Final = frozenset({"unusable", "offline"})
-_MONTHS: Final = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")
+_MONTHS: Final = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 def _month_name(day: date, voice: Voice) -> str:
     return str(day.month) if voice.lang == "zh" else _MONTHS[day.month - 1]
-

@@ -101,7 +101,11 @@ async def _select(desk: Desk, fleet: Fleet, view: View, now_ms: int) -> Selected
 async def _rows(desk: Desk, fleet: Fleet, shown: Sequence[TerminalNow], voice: Voice) -> dict[str, Any]:
     week = await lists.week_cells(desk.db, shown, fleet.calendar, voice.now_ms)
     wanted = wanted_version(fleet.terminals)
-    return {"rows": [_row(terminal, week[terminal.id], wanted, voice) for terminal in shown], "wanted_version": wanted, "oob": False}
+    return {
+        "rows": [_row(terminal, week[terminal.id], wanted, voice) for terminal in shown],
+        "wanted_version": wanted,
+        "oob": False,
+    }
 
 
 def wanted_version(terminals: Iterable[TerminalNow]) -> str:
@@ -231,4 +235,3 @@ def _filter_label(name: str, value: str, labels: dict[str, dict[str, str]], flee
         place = next((terminal.place for terminal in fleet.terminals if terminal.place.code == value), None)
         return place.name(voice.lang) if place else value
     return labels.get(name, {}).get(value, value).strip("　")
-

@@ -95,9 +95,7 @@ def service_spans(faults: Iterable[Mapping[str, Any]], end_ms: int) -> list[Span
     return spans
 
 
-async def week_cells(
-    db: FleetEngine, terminals: Sequence[TerminalNow], calendar: Calendar, now_ms: int
-) -> dict[str, list[Cell]]:
+async def week_cells(db: FleetEngine, terminals: Sequence[TerminalNow], calendar: Calendar, now_ms: int) -> dict[str, list[Cell]]:
     """28 cells for each of the terminals of one page."""
     edges = {zone: cell_edges(now_ms, zone) for zone in {terminal.place.timezone for terminal in terminals}}
     if not edges:
@@ -156,7 +154,8 @@ async def cases_now(db: FleetEngine, start_ms: int, now_ms: int) -> CasesNow:
 
 async def last_recovery_ms(db: FleetEngine) -> int | None:
     rows = await db.read("SELECT max(cleared_ms) AS at FROM fault WHERE disputed = 0 AND severity <> 'P4'")
-    return rows[0]["at"]
+    at_ms: int | None = rows[0]["at"]
+    return at_ms
 
 
 async def recent_changes(db: FleetEngine, now_ms: int, limit: int) -> list[dict[str, Any]]:

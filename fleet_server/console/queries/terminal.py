@@ -104,16 +104,19 @@ async def outcomes(db: FleetEngine, terminal: str, start_day: str) -> dict[str, 
 async def durations(db: FleetEngine, terminal: str, start_day: str) -> list[int]:
     """Sorted lengths of the cases, for their median."""
     rows = await db.read(
-        "SELECT duration_ms FROM session WHERE terminal = ? AND day >= ? AND disputed = 0 ORDER BY duration_ms", (terminal, start_day)
+        "SELECT duration_ms FROM session WHERE terminal = ? AND day >= ? AND disputed = 0 ORDER BY duration_ms",
+        (terminal, start_day),
     )
     return [row["duration_ms"] for row in rows]
 
 
 async def last_success_ms(db: FleetEngine, terminal: str) -> int | None:
     rows = await db.read(
-        "SELECT max(began_ms + duration_ms) AS at FROM session WHERE terminal = ? AND outcome = 'success' AND disputed = 0", (terminal,)
+        "SELECT max(began_ms + duration_ms) AS at FROM session WHERE terminal = ? AND outcome = 'success' AND disputed = 0",
+        (terminal,),
     )
-    return rows[0]["at"]
+    at_ms: int | None = rows[0]["at"]
+    return at_ms
 
 
 async def diagnostics(db: FleetEngine, terminal: str) -> dict[str, Any]:
