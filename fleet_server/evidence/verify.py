@@ -69,6 +69,9 @@ class _Verifier:
         self._closed: dict[bytes, _Stream] = {}
 
     def run(self) -> Report:
+        active = wire.active_tag(self._data)
+        if active is not None:
+            raise EvidenceBroken(active, "a tag that no evidence file holds")
         stream = io.BytesIO(self._data)
         ended = False
         first = True
