@@ -70,7 +70,7 @@ async def _measure(server: Stage, kiosk: Path, gateway_python: Path, settle_s: f
             notes=(
                 f"Resident set; proportional set {ours.memory.proportional:.1f} MiB against {theirs.memory.proportional:.1f} MiB. Aim: 34 MiB.",
                 f"{polled} of {PERIPHERALS} peripherals answered at that time; {batches} batches were stored since the start.",
-                f"The peripherals hang on serial lines. A kiosk with USB printers and keypads loads pyusb, libusb and evdev besides: {more_mib:.1f} MiB.",
+                f"All hang on serial lines. With USB printers and keypads pyusb, libusb and evdev are loaded besides: {more_mib:.1f} MiB.",
             ),
         ),
         Row(
@@ -89,7 +89,10 @@ async def _measure(server: Stage, kiosk: Path, gateway_python: Path, settle_s: f
             beside="a bare interpreter's start",
             peer=_interpreter_start_s(kiosk),
             budgets=(Budget(rule="at_most", limit=2.0, of="figure", unit="s"),),
-            notes=("From starting the process until the server has verified its birth; tries: " + ", ".join(f"{took_s:.2f} s" for took_s, _ in starts),),
+            notes=(
+                "From starting the process until the server has verified its birth; tries: "
+                + ", ".join(f"{took_s:.2f} s" for took_s, _ in starts),
+            ),
         ),
     ]
 

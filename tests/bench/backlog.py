@@ -16,8 +16,8 @@ from edge_agent.clock import SystemClock
 from edge_agent.outbox import Outbox
 from fleet_server.authority.authority import Ed25519Signer
 from protocols.contract.records import Body, Boot
-from tests.bench.traffic import day_of_a_kiosk
 from tests.bench.stage import FLEET, Terminal
+from tests.bench.traffic import day_of_a_kiosk
 
 DAY_MS = 86_400_000
 BOOT_ID = bytes(range(16))

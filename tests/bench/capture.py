@@ -39,7 +39,9 @@ def rows() -> list[Row]:
             unit="records/s",
             beside="bare SQLite, one commit with fsync each",
             peer=sorted(bare)[ROUNDS // 2],
-            notes=(f"One transaction for each record, a signed batch for each {SEAL_EVERY}; median of {ROUNDS} alternating rounds.",),
+            notes=(
+                f"One transaction for each record, a signed batch for each {SEAL_EVERY}; median of {ROUNDS} alternating rounds.",
+            ),
         )
     ]
 

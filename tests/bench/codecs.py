@@ -71,7 +71,7 @@ def _row(subject: Subject) -> Row:
         peer=clean_per_s,
         budgets=(Budget(rule="at_least", limit=10 * line_per_s, of="figure", unit="answers/s"),),
         notes=(
-            f"{noisy_per_s / line_per_s:,.0f} times what a line of {subject.baud:,} baud can bring; "
+            f"{noisy_per_s / line_per_s:,.0f} times what a line of {subject.baud:,} baud can bring.",
             f"{found} events came out where {REPLIES} answers lay in a stream of which {NOISE_SHARE:.0%} was noise.",
         ),
     )

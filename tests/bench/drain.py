@@ -103,7 +103,10 @@ def drain(server: Stage, records: int, *, full: bool) -> Drained:
         _say(sender, "go")
         _expect(sender, "done")
         took_s = time.perf_counter() - started
-        spent = {name: cpu_s(pid) - cpu[name] for name, pid in (("ingest", ingest.pid), ("broker", broker.pid), ("senders", sender.pid))}
+        spent = {
+            name: cpu_s(pid) - cpu[name]
+            for name, pid in (("ingest", ingest.pid), ("broker", broker.pid), ("senders", sender.pid))
+        }
     finally:
         sender.kill()
         sender.wait()
@@ -124,7 +127,12 @@ def drain(server: Stage, records: int, *, full: bool) -> Drained:
 def _start_senders(server: Stage, spools: Sequence[Spool]) -> subprocess.Popen[str]:
     order = server.folder / "replay.json"
     items = [
-        {"id": terminal.id, "key": terminal.record_key.private_bytes_raw().hex(), "tls": str(terminal.tls_file), "spool": str(spool.path)}
+        {
+            "id": terminal.id,
+            "key": terminal.record_key.private_bytes_raw().hex(),
+            "tls": str(terminal.tls_file),
+            "spool": str(spool.path),
+        }
         for terminal, spool in zip(server.terminals, spools, strict=True)
     ]
     order.write_text(
@@ -155,7 +163,9 @@ def _check_stored(server: Stage, spools: Sequence[Spool]) -> int:
         refused = conn.execute("SELECT coalesce(sum(count), 0) FROM quarantine_count").fetchone()[0]
     wanted = (sum(spool.batches for spool in spools), sum(spool.records for spool in spools))
     if (stored, records) != wanted or disputed or refused:
-        raise RuntimeError(f"stored {stored} batches with {records} records, expected {wanted}; disputed {disputed}, refused {refused}")
+        raise RuntimeError(
+            f"stored {stored} batches with {records} records, expected {wanted}; disputed {disputed}, refused {refused}"
+        )
     return int(stored)
 
 
@@ -207,7 +217,9 @@ def bare_loop(terminals: Sequence[Terminal], spools: Sequence[Spool], path: Path
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA synchronous = FULL")
         conn.execute("CREATE TABLE batch (id INTEGER PRIMARY KEY, terminal TEXT, envelope BLOB)")
-        conn.execute("CREATE TABLE record (batch INTEGER, idx INTEGER, at_ms INTEGER, kind TEXT, PRIMARY KEY (batch, idx)) WITHOUT ROWID")
+        conn.execute(
+            "CREATE TABLE record (batch INTEGER, idx INTEGER, at_ms INTEGER, kind TEXT, PRIMARY KEY (batch, idx)) WITHOUT ROWID"
+        )
         started = began = time.perf_counter()
         conn.execute("BEGIN")
         for terminal, raw in sample:
@@ -216,7 +228,8 @@ def bare_loop(terminals: Sequence[Terminal], spools: Sequence[Spool], path: Path
             items = cbor2.loads(opened.payload)[1]
             batch = conn.execute("INSERT INTO batch (terminal, envelope) VALUES (?, ?)", (terminal.id, raw)).lastrowid
             conn.executemany(
-                "INSERT INTO record VALUES (?, ?, ?, ?)", [(batch, place, item["t"], item["k"]) for place, item in enumerate(items)]
+                "INSERT INTO record VALUES (?, ?, ?, ?)",
+                [(batch, place, item["t"], item["k"]) for place, item in enumerate(items)],
             )
             records += len(items)
             if time.perf_counter() - began > COMMIT_EVERY_S:

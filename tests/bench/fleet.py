@@ -87,7 +87,9 @@ async def bare(order: dict[str, Any]) -> None:
         done: list[float] = []
 
         async def one(item: dict[str, Any], context: Any, leave: asyncio.Event = leave, done: list[float] = done) -> None:
-            async with aiomqtt.Client("127.0.0.1", order["port"], identifier=item["id"], tls_context=context, timeout=60) as client:
+            async with aiomqtt.Client(
+                "127.0.0.1", order["port"], identifier=item["id"], tls_context=context, timeout=60
+            ) as client:
                 await client.subscribe(topics.down(item["id"], "+"), qos=1)
                 done.append(time.monotonic())
                 await leave.wait()

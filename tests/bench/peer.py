@@ -37,9 +37,7 @@ def start(python: Path, folder: Path, processes: Processes) -> Child:
         },
         cwd=folder,
     )
-    wait_until(
-        lambda: _connected(folder) or not gateway.running, f"{environments.PEER} to reach the broker", timeout_s=60
-    )
+    wait_until(lambda: _connected(folder) or not gateway.running, f"{environments.PEER} to reach the broker", timeout_s=60)
     if not gateway.running:
         raise environments.NoEnvironment(f"{environments.PEER} ended: {gateway.output()[-500:]}")
     return gateway

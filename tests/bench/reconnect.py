@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from tests.bench.fleet_process import hear, running, say
 from tests.bench.stage import Stage, stage
 from tests.bench.table import Budget, Row
 
@@ -18,9 +17,9 @@ def rows(*, terminals: int) -> list[Row]:
     with stage(terminals=terminals) as server:
         server.start_broker()
         server.start_ingest()
-        with _fleet(server, "agents") as fleet:
+        with running(server, server.terminals, "agents") as fleet:
             back = [_kill_broker(server, fleet) for _ in range(TRIES)]
-        with _fleet(server, "bare") as fleet:
+        with running(server, server.terminals, "bare") as fleet:
             alone_s = sorted(_connect_bare(fleet) for _ in range(TRIES))[TRIES // 2]
     connected_s, greeted_s = sorted(back, key=lambda pair: pair[1])[TRIES // 2]
     return [
@@ -32,70 +31,26 @@ def rows(*, terminals: int) -> list[Row]:
             peer=alone_s,
             budgets=(Budget(rule="at_most", limit=2.0, of="ratio"),),
             notes=(
-                f"From the broker listening again until every agent was connected, had heard the server's challenge and its head; "
-                f"connected and subscribed were all after {connected_s:.2f} s. Median of {TRIES}.",
+                "From the broker listening again until every agent was connected, had heard the server's challenge and its head.",
+                f"Connected and subscribed were all after {connected_s:.2f} s. Median of {TRIES}.",
                 "Agents and bare clients live in one process on one core; in the field each has a processor of its own.",
             ),
         )
     ]
 
 
-@contextmanager
-def _fleet(server: Stage, mode: str) -> Iterator[subprocess.Popen[str]]:
-    spools = server.folder / f"spools-{mode}"
-    spools.mkdir()
-    order = server.folder / f"{mode}.json"
-    order.write_text(
-        json.dumps({
-            "mode": mode,
-            "port": server.settings.broker.port,
-            "ca": str(server.authority.ca_file),
-            "root": server.authority.root_public_key.public_bytes_raw().hex(),
-            "terminals": [
-                {
-                    "id": terminal.id,
-                    "key": terminal.record_key.private_bytes_raw().hex(),
-                    "tls": str(terminal.tls_file),
-                    "spool": str(spools / f"{terminal.id}.db"),
-                }
-                for terminal in server.terminals
-            ],
-        }),
-        "utf-8",
-    )  # fmt: skip
-    process = server.start_python("tests.bench.fleet", str(order))
-    try:
-        if _hear(process) != "ready":
-            raise RuntimeError(f"the {mode} did not come up")
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def _kill_broker(server: Stage, fleet: subprocess.Popen[str]) -> tuple[float, float]:
     """(seconds until all were connected, until all were greeted) after the broker listens again."""
     assert server.broker is not None
-    _say(fleet)
+    say(fleet)
     server.broker.kill()
     server.start_broker()
     listens_s = time.monotonic()
-    told = json.loads(_hear(fleet))
+    told = json.loads(hear(fleet))
     return told["connected_s"][-1] - listens_s, told["greeted_s"] - listens_s
 
 
 def _connect_bare(fleet: subprocess.Popen[str]) -> float:
-    _say(fleet)
-    told = json.loads(_hear(fleet))
+    say(fleet)
+    told = json.loads(hear(fleet))
     return float(told["connected_s"][-1] - told["started_s"])
-
-
-def _say(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("again\n")
-    process.stdin.flush()
-
-
-def _hear(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()

@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,9 @@ class Replayer(asyncio.Protocol):
     def _on_ack(self, entries: list[list[object]]) -> None:
         for _, no, _, mode in entries:
             if mode == messages.AckMode.BACK:
-                raise RuntimeError(f"the server went back to {no} of {self.terminal}: nothing was lost, so nothing may be asked again")
+                raise RuntimeError(
+                    f"the server went back to {no} of {self.terminal}: nothing was lost, so nothing may be asked again"
+                )
             assert isinstance(no, int)
             for place in range(self._acknowledged, no):
                 self._under_way -= len(self.load.envelopes[place])
@@ -153,6 +156,10 @@ class Replayer(asyncio.Protocol):
             length = encode_length(4 + len(self._topic) + len(envelope))
             out += [bytes((PUBLISH_QOS1,)), length, len(self._topic).to_bytes(2, "big"), self._topic, identifier, envelope]
         self._wire.write(b"".join(out))
+
+
+def _same(made: Replayer) -> Callable[[], Replayer]:
+    return lambda: made
 
 
 def _fields(birth: messages.Birth) -> dict[str, object]:
@@ -184,7 +191,7 @@ async def main(order: dict[str, object]) -> None:
         signer = Ed25519Signer(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(item["key"])))
         replayer = Replayer(item["id"], signer, load(Path(item["spool"]), signer, item["id"]))
         context = client_context(Path(str(order["ca"])), Path(item["tls"]))
-        await loop.create_connection(lambda made=replayer: made, "127.0.0.1", int(str(order["port"])), ssl=context)
+        await loop.create_connection(_same(replayer), "127.0.0.1", int(str(order["port"])), ssl=context)
         replayers.append(replayer)
     await asyncio.gather(*(replayer.greeted for replayer in replayers))
     print("ready", flush=True)

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -30,6 +31,8 @@ from tests.support.waiting import wait_until
 
 FLEET = "bench"
 SITE = "bench-hall"
+INVENTORY = '[{"slot": "receipt-printer", "family": "receipt-printer", "mandatory": true}]'
+ACCOUNT, PASSWORD = "bench", "only-for-this-benchmark"
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,29 @@ class Stage:
     def start_ingest(self) -> Child:
         self.ingest = self.processes.start_python("-m", "fleet_server.ingest", env=to_environment(self.settings))
         wait_until(
-            lambda: (self.ingest is not None and _connections(self.ingest.pid, self.settings.broker.port))
-            or not self._alive(self.ingest),
+            lambda: (
+                (self.ingest is not None and _connections(self.ingest.pid, self.settings.broker.port))
+                or not self._alive(self.ingest)
+            ),
             "the ingest to reach the broker",
         )
         if not self.ingest.running:
             raise RuntimeError(f"the ingest ended: {self.ingest.output()}")
         return self.ingest
+
+    def start_web(self) -> str:
+        """The console, with an account; returns its address."""
+        hashed = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
+        with closing(open_raw(self.settings.layout.database)) as conn:
+            conn.execute(
+                "INSERT INTO staff (name, display, password_hash, role, must_change, created_ms, lang) VALUES (?, '', ?, 'viewer', 0, ?, 'en')",
+                (ACCOUNT, hashed, self.now_ms),
+            )
+        web = self.processes.start_python("-m", "fleet_server.web", env=to_environment(self.settings))
+        wait_until(lambda: _listens(self.settings.web.port) or not web.running, "the console to listen")
+        if not web.running:
+            raise RuntimeError(f"the console ended: {web.output()}")
+        return f"http://127.0.0.1:{self.settings.web.port}"
 
     def start_python(self, module: str, *arguments: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """A helper process of the benchmark that talks in lines."""
@@ -117,8 +136,8 @@ class Stage:
             conn.execute("BEGIN IMMEDIATE")
             conn.execute("INSERT INTO area (code, name_zh, name_en) VALUES ('bench', '基准', 'Bench')")
             conn.execute(
-                "INSERT INTO site (code, area, name_zh, name_en, kind, timezone) "
-                "VALUES (?, 'bench', '基准大厅', 'Bench hall', 'hall', 'Asia/Shanghai')",
+                "INSERT INTO site (code, area, name_zh, name_en, kind, hours, timezone) "
+                "VALUES (?, 'bench', '基准大厅', 'Bench hall', 'hall', '{\"always\": true}', 'Asia/Shanghai')",
                 (SITE,),
             )
             for terminal in ids:
@@ -131,8 +150,8 @@ class Stage:
                 certificate = self.authority.certify_record_key(terminal, signer.public_key, 1, now_ms=self.now_ms)
                 conn.execute(
                     "INSERT INTO terminal (id, code, type, name_zh, name_en, site, class, inventory, created_ms, enrolled_ms, tags) "
-                    "VALUES (?, ?, 'kiosk', '', '', ?, 'government', '[]', ?, ?, '[]')",
-                    (terminal, terminal.upper(), SITE, self.now_ms, self.now_ms),
+                    "VALUES (?, ?, 'kiosk', '', '', ?, 'government', ?, ?, ?, '[]')",
+                    (terminal, terminal.upper(), SITE, INVENTORY, self.now_ms, self.now_ms),
                 )
                 conn.execute("INSERT INTO terminal_live (terminal) VALUES (?)", (terminal,))
                 conn.execute(

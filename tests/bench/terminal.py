@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,14 +15,14 @@ from edge_agent import files, identity
 from edge_agent.identity import Identity, MqttAddress
 from edge_agent.signing import RECORD_KEY_FILE, TLS_FILE
 from tests.bench.stage import FLEET, Stage, Terminal
-from tests.support.processes import ROOT, Child
+from tests.support.processes import Child
 from tests.support.waiting import wait_until
 
 CALL_PAD = {"slot": "call-pad-1", "family": "call-pad", "profile": "call-pad-ft12", "address": 1, "mandatory": True}
 
 
 class TerminalProcesses:
-    """Six peripherals: ID reader, receipt printer, scanner, climate and door modules on one bus, a call pad on another."""
+    """A terminal; `devices` is what its configuration lists, as `ports.json` of the simulator describes it."""
 
     def __init__(self, server: Stage, terminal: Terminal, python: Path) -> None:
         self._server, self._terminal, self._python = server, terminal, python
@@ -33,7 +32,7 @@ class TerminalProcesses:
         self.devices: list[dict[str, object]] = []
 
     def plug_in(self) -> None:
-        """Start the devices."""
+        """Six peripherals: ID reader, receipt printer, scanner, climate and door modules on one bus, a call pad on another."""
         start = self._server.processes.start_python
         start("-m", "simulators.cli", "terminal", "booth", "--dir", self._ports / "sim", "--name", self._terminal.id)
         start("-m", "simulators.cli", "device", "callpad", "--pty", self._ports / "callpad")
@@ -72,10 +71,6 @@ class TerminalProcesses:
             [self._python, "-m", "edge_agent.cli", "run", "--config", self.folder / "agent.toml", "--log-level", "warning"],
             cwd=self.folder,
         )
-
-    def fault(self, device: str, name: str) -> None:
-        """Script a fault as a person would, and return when the device has it."""
-        subprocess.run([sys.executable, "-m", "simulators.cli", "fault", str(self._ports / "sim"), device, name], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
     def status(self) -> dict[str, object]:
         """What `edge-agent doctor --json` says."""
