@@ -170,6 +170,8 @@ def _reason(err: aiomqtt.MqttError) -> LinkReason:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(item) for item in chain).lower()
+    if any(isinstance(item, ssl.SSLEOFError | ssl.SSLZeroReturnError) for item in chain):
+        return "closed"  # the other end left in the middle of the handshake: nothing is wrong with certificates
     if any(isinstance(item, ssl.SSLError) for item in chain) or "ssl" in text or "certificate" in text:
         return "tls"
     if "name or service" in text or "name resolution" in text or "nodename" in text:
