@@ -146,7 +146,7 @@ def add_year(path: Path, seeded: Seeded) -> int:
         for machine in seeded.machines:
             stream, slots = rng.randbytes(16), [slot for slot, _, _ in machine.inventory]
             first = conn.execute("SELECT coalesce(max(id), 0) FROM batch").fetchone()[0] + 1
-            days = [now_ms - back * DAY for back in range(DAYS, 0, -1)]
+            days = [now_ms - back * DAY + rng.randrange(-8 * HOUR, 8 * HOUR) for back in range(DAYS, 1, -1)]
             conn.executemany(
                 "INSERT INTO batch (id, terminal, stream, no, kind, digest, prev, kid, context, envelope, received_ms, committed_ms, sealed_ms,"
                 " first_ms, last_ms, records, class, disputed) VALUES (?, ?, ?, ?, 'data', ?, x'', ?, 'kf-batch/1', ?, ?, ?, ?, ?, ?, 2, 'event', 0)",
