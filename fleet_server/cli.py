@@ -16,9 +16,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fleet_server.commands import in_database
 from fleet_server.errors import FleetServerError, SettingsError
 from fleet_server.evidence import commands as evidence_commands
 from fleet_server.settings import Settings, load, to_environment
+from fleet_server.sites import commands as sites_commands
+from fleet_server.thresholds import commands as threshold_commands
 from protocols.errors import ProtocolError
 
 T = TypeVar("T")
@@ -104,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     password.add_argument("--role", choices=["viewer", "operator"], help="create the account with this role, or change its role")
     password.add_argument("--generate", action="store_true", help="make up a password and show it, instead of asking for one")
 
+    sites_commands.add_to(command)
+    threshold_commands.add_to(command)
     evidence_commands.add_to(command)
     commands.add_parser("verify-evidence", help="check an exported range of evidence, offline")
     return parser
@@ -225,13 +230,13 @@ def _add_terminal(settings: Settings, options: argparse.Namespace) -> None:
         add_terminal(connection, terminal, now_ms=_now_ms())
         return new_code(connection, terminal.id, by=_who(), now_ms=_now_ms())
 
-    _show_code(settings, terminal.id, _in_database(settings, work))
+    _show_code(settings, terminal.id, in_database(settings, work))
 
 
 def _new_code(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.enrolment.registry import new_code
 
-    code = _in_database(settings, lambda connection: new_code(connection, options.id, by=_who(), now_ms=_now_ms()))
+    code = in_database(settings, lambda connection: new_code(connection, options.id, by=_who(), now_ms=_now_ms()))
     _show_code(settings, options.id, code)
 
 
@@ -255,6 +260,8 @@ def _slot(text: str) -> dict[str, Any]:
 
 def _import_sites(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.enrolment.registry import import_sites
+    from fleet_server.sites.calendar import local_day
+    from fleet_server.sites.hours import keep_replaced_hours
 
     areas: list[dict[str, Any]] = []
     sites: list[dict[str, Any]] = []
@@ -262,8 +269,14 @@ def _import_sites(settings: Settings, options: argparse.Namespace) -> None:
         found = _rows(file)
         areas += found["areas"]
         sites += found["sites"]
-    counts = _in_database(settings, lambda connection: import_sites(connection, areas, sites))
-    print(f"{counts[0]} areas and {counts[1]} sites imported")
+    today = local_day(_now_ms())
+
+    def work(connection: Any) -> tuple[int, int, int]:
+        replaced = keep_replaced_hours(connection, sites, today)
+        return (*import_sites(connection, areas, sites), replaced)
+
+    counts = in_database(settings, work)
+    print(f"{counts[0]} areas and {counts[1]} sites imported" + (f"; new opening hours at {counts[2]}" if counts[2] else ""))
 
 
 def _rows(file: Path) -> dict[str, list[Any]]:
@@ -289,7 +302,7 @@ def _rows(file: Path) -> dict[str, list[Any]]:
 def _revoke(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.enrolment.registry import revoke
 
-    done = _in_database(settings, lambda connection: revoke(connection, options.id, now_ms=_now_ms()))
+    done = in_database(settings, lambda connection: revoke(connection, options.id, now_ms=_now_ms()))
     print(f"{options.id} is revoked" if done else f"{options.id} was revoked before")
 
 
@@ -302,7 +315,7 @@ def _rotate_server_key(settings: Settings, options: argparse.Namespace) -> None:
 
     authority = Authority(settings.layout.authority)
     cert = authority.rotate_server_key(now_ms=_now_ms())
-    _in_database(settings, lambda connection: publish_server_keys(connection, authority, now_ms=_now_ms()))
+    in_database(settings, lambda connection: publish_server_keys(connection, authority, now_ms=_now_ms()))
     print(f"signing key {cert.kid.hex()} is in use from the next start of the ingest")
 
 
@@ -346,7 +359,7 @@ def _set_password(settings: Settings, options: argparse.Namespace) -> None:
         connection.execute("DELETE FROM login WHERE staff = ?", (options.name,))
         return "changed, signed out everywhere"
 
-    print(f"account {options.name}: {_in_database(settings, work)}" + (f"; password {password}" if options.generate else ""))
+    print(f"account {options.name}: {in_database(settings, work)}" + (f"; password {password}" if options.generate else ""))
 
 
 def _ask_password() -> str:
@@ -362,18 +375,6 @@ def _ask_password() -> str:
 
 
 # Shared ---------------------------------------------------------------------------------------------------------------------------------
-
-
-def _in_database(settings: Settings, work: Callable[[Any], T]) -> T:
-    from fleet_server import db
-    from fleet_server.channel import transact
-
-    if not settings.layout.database.exists():
-        raise SettingsError(f"there is no server in {settings.data_dir}; `fleet-server init` makes one")
-    if not db.is_current(settings.layout.database):
-        raise SettingsError(f"{settings.layout.database} is of an older version; stop the server and run `fleet-server migrate`")
-    with closing(db.open_raw(settings.layout.database)) as connection:
-        return transact(connection, work)
 
 
 def _stopped(settings: Settings) -> Any:

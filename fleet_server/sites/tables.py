@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from piccolo.columns import BigInt, DoublePrecision, Text
+from piccolo.columns import BigInt, DoublePrecision, Serial, Text
 from piccolo.table import Table
 
 
@@ -39,3 +39,12 @@ class Holiday(Table, tablename="holiday"):
     day = Text(primary_key=True)
     kind = Text()
     name_zh = Text()
+
+
+class SiteHours(Table, tablename="site_hours"):
+    """Opening hours that held up to the day before `until_day`, when they were replaced."""
+
+    id = Serial(primary_key=True)
+    site = Text()
+    until_day = Text()
+    hours = Text()

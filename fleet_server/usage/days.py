@@ -7,25 +7,20 @@ comes the server's view: offline and announced stops count against the terminal,
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from fleet_server.errors import place_of
 from fleet_server.facts.work import LONGEST_SPAN_MS, zone_of_terminal
 from fleet_server.presence.rules import THRESHOLDS
-from fleet_server.sites.calendar import (
-    NEVER,
-    Calendar,
-    Hours,
-    HoursError,
-    Span,
-    day_span_ms,
-    load_calendar,
-    open_spans_ms,
-    parse_hours,
-)
+from fleet_server.sites.calendar import Calendar, Span, day_span_ms, load_calendar, open_spans_ms
+from fleet_server.sites.hours import hours_of_terminal
+
+log = logging.getLogger(__name__)
 
 CASE_MAX_MS = 86_400_000
 """A longer case is a clock error; it must not spoil the sum."""
@@ -129,7 +124,13 @@ def recompute_some(conn: sqlite3.Connection, limit: int, now_ms: int | None = No
     if not dirty:
         return 0
     calendar = load_calendar(conn)
-    conn.executemany(_UPSERT, [_figures(conn, terminal, day, calendar, at_ms) for _, terminal, day in dirty])
+    for _, terminal, day in dirty:
+        try:
+            conn.execute(_UPSERT, _figures(conn, terminal, day, calendar, at_ms))
+        except sqlite3.OperationalError:
+            raise
+        except Exception as err:  # noqa: BLE001 - one day that cannot be computed must not keep all others from it
+            log.error("figures could not be computed", extra={"terminal": terminal, "day": day, "reason": place_of(err)})
     conn.executemany("DELETE FROM dirty_day WHERE id = ?", [(row[0],) for row in dirty])
     conn.executemany(
         "INSERT INTO change (at_ms, terminal, kind, ref) VALUES (?, ?, 'session', ?)",
@@ -175,14 +176,7 @@ def _figures(conn: sqlite3.Connection, terminal: str, day: str, calendar: Calend
 
 
 def _open(conn: sqlite3.Connection, terminal: str, calendar: Calendar, zone: str, day: str) -> tuple[Span, ...]:
-    row = conn.execute("SELECT s.hours FROM terminal t JOIN site s ON s.code = t.site WHERE t.id = ?", (terminal,)).fetchone()
-    hours: Hours = NEVER
-    if row is not None:
-        try:
-            hours = parse_hours(row[0])
-        except HoursError:
-            hours = NEVER
-    return open_spans_ms(hours, calendar, zone, day)
+    return open_spans_ms(hours_of_terminal(conn, terminal, day), calendar, zone, day)
 
 
 def _observed(conn: sqlite3.Connection, terminal: str, start: int, end: int) -> list[Observed]:

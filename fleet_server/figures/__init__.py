@@ -1,0 +1,1 @@
+"""Figures: each a numerator, a denominator, a period and a population rule, with the records that make it."""

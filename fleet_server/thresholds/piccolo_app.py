@@ -1,0 +1,17 @@
+"""Piccolo's entry to this app: its tables and where their migrations lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from piccolo.conf.apps import AppConfig
+
+from fleet_server.thresholds.tables import Threshold
+
+APP_CONFIG = AppConfig(
+    app_name="thresholds",
+    migrations_folder_path=str(Path(__file__).resolve().parent / "piccolo_migrations"),
+    table_classes=[Threshold],
+    migration_dependencies=[],
+    commands=[],
+)

@@ -1,0 +1,93 @@
+"""Thresholds: a default until somebody sets another value, and who that was."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet_server.errors import Refused
+from fleet_server.presence.rules import THRESHOLDS
+from fleet_server.thresholds.defaults import DEFAULTS, TERMINAL_CLASSES
+from fleet_server.thresholds.rules import all_effective, effective, history, put
+from tests.support.facts import T0, FactBench
+
+
+def test_a_default_holds_until_somebody_sets_another_value(bench: FactBench) -> None:
+    before = effective(bench.conn, "idle.notice_days")
+    assert (before.value, before.unit, before.is_default, before.set_by) == (14, "day", True, None)
+    after = put(bench.conn, "idle.notice_days", 21, by="operator", now_ms=T0)
+    assert (after.value, after.set_by, after.set_ms) == (21, "operator", T0)
+    assert effective(bench.conn, "idle.notice_days", "social").value == 21
+
+
+def test_back_to_the_default_and_all_of_it_is_remembered(bench: FactBench) -> None:
+    put(bench.conn, "queue.calls_max", 4, by="a", now_ms=T0)
+    assert put(bench.conn, "queue.calls_max", None, by="b", now_ms=T0 + 1).is_default
+    assert [(one.value, one.set_by, one.set_ms) for one in history(bench.conn, "queue.calls_max")] == [
+        (None, "b", T0 + 1),
+        (4, "a", T0),
+    ]
+
+
+def test_a_class_has_its_own_default_which_the_fleets_setting_does_not_reach(bench: FactBench) -> None:
+    assert effective(bench.conn, "presence.offline_s", "social").value == 14_400
+    put(bench.conn, "presence.offline_s", 400, by="a", now_ms=T0)
+    assert effective(bench.conn, "presence.offline_s", "government").value == 400
+    assert effective(bench.conn, "presence.offline_s", "social").value == 14_400
+    put(bench.conn, "presence.offline_s", 7_200, by="a", now_ms=T0, terminal_class="social")
+    found = effective(bench.conn, "presence.offline_s", "social")
+    assert (found.value, found.scope) == (7_200, "social")
+
+
+def test_a_setting_for_a_class_leaves_the_others_alone(bench: FactBench) -> None:
+    put(bench.conn, "availability.month_min", 0.9, by="a", now_ms=T0, terminal_class="social")
+    assert effective(bench.conn, "availability.month_min", "social").value == 0.9
+    assert effective(bench.conn, "availability.month_min", "government").is_default
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "scope", "reason"),
+    [
+        ("no.such", 1.0, "", "unknown"),
+        ("idle.notice_days", 1.0, "private", "unknown"),
+        ("idle.notice_days", 0.0, "", "outOfBounds"),
+        ("availability.month_min", 1.01, "", "outOfBounds"),
+        ("availability.month_min", float("nan"), "", "outOfBounds"),
+        ("queue.calls_max", 2.5, "", "notWhole"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_leaves_no_row(
+    bench: FactBench, name: str, value: float, scope: str, reason: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        put(bench.conn, name, value, by="a", now_ms=T0, terminal_class=scope)
+    assert refused.value.reason == reason
+    assert bench.rows("SELECT * FROM threshold") == []
+
+
+def test_a_setting_names_somebody(bench: FactBench) -> None:
+    with pytest.raises(Refused):
+        put(bench.conn, "idle.notice_days", 20, by="", now_ms=T0)
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_every_default_lies_inside_its_bounds_and_can_be_set(bench: FactBench, name: str) -> None:
+    default = DEFAULTS[name]
+    assert default.zh and default.en
+    assert set(default.by_class) <= set(TERMINAL_CLASSES)
+    for value in (default.value, *default.by_class.values()):
+        assert default.low <= value <= default.high
+    assert put(bench.conn, name, default.high, by="a", now_ms=T0).value == default.high
+
+
+def test_presence_runs_on_the_same_defaults(bench: FactBench) -> None:
+    for terminal_class, limits in THRESHOLDS.items():
+        found = {one.name: one.value * 1000 for one in all_effective(bench.conn, terminal_class)}
+        assert (found["presence.suspect_s"], found["presence.offline_s"], found["presence.alarm_s"]) == (
+            limits.suspect_ms,
+            limits.offline_ms,
+            limits.alarm_ms,
+        )
+
+
+def test_the_list_has_every_threshold_once(bench: FactBench) -> None:
+    assert [one.name for one in all_effective(bench.conn)] == list(DEFAULTS)
