@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cbor2
 import msgspec
+from msgspec import Meta
 
 from protocols.contract import envelope as cose
 from protocols.contract import wire
@@ -20,7 +21,9 @@ CONTEXT_OF_KIND = {"data": BATCH_CONTEXT, "loss": LOSS_CONTEXT}
 NO_PREV = b""
 """`prev` of number 1."""
 
-BatchNo = int
+BatchNo = Annotated[int, Meta(ge=1, lt=2**53)]
+Hash = Annotated[bytes, Meta(max_length=32)]
+"""A digest, or empty where there is nothing before."""
 BatchClass = Literal["event", "summary"]
 
 
@@ -28,7 +31,7 @@ class Parent(msgspec.Struct, frozen=True, array_like=True):
     """The batch that a new stream continues."""
 
     stream: Id16
-    no: int
+    no: BatchNo
     digest: Digest
 
 
@@ -36,8 +39,8 @@ class BatchHeader(wire.Wire, frozen=True, kw_only=True):
     """Position and origin of a batch; stands before the records as element 0 of the payload."""
 
     stream: Id16 = msgspec.field(name="s")
-    no: int = msgspec.field(name="n")
-    prev: bytes = msgspec.field(name="p")
+    no: BatchNo = msgspec.field(name="n")
+    prev: Hash = msgspec.field(name="p")
     parent: Parent | None = msgspec.field(name="a", default=None)
     batch_class: BatchClass = msgspec.field(name="c")
     boot_no: Count = msgspec.field(name="o")
@@ -52,16 +55,16 @@ class Loss(wire.Wire, frozen=True, kw_only=True):
     """Stands in place of an evicted batch: same number, same digest, so that the chain stays verifiable and the hole is explained."""
 
     stream: Id16 = msgspec.field(name="s")
-    no: int = msgspec.field(name="n")
+    no: BatchNo = msgspec.field(name="n")
     digest: Digest = msgspec.field(name="h")
-    prev: bytes = msgspec.field(name="p")
+    prev: Hash = msgspec.field(name="p")
     parent: Parent | None = msgspec.field(name="a", default=None)
     batch_class: BatchClass = msgspec.field(name="c")
     boot_no: Count = msgspec.field(name="o")
     boot_id: Id16 = msgspec.field(name="i")
     first_ms: Millis = msgspec.field(name="f")
     last_ms: Millis = msgspec.field(name="l")
-    counts: dict[str, Count] = msgspec.field(name="k")
+    counts: Annotated[dict[Annotated[str, Meta(max_length=32)], Count], Meta(max_length=64)] = msgspec.field(name="k")
     """Records lost, by kind."""
     written_ms: Millis = msgspec.field(name="w")
 
@@ -78,7 +81,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 def _check_position(no: int, prev: bytes, parent: Parent | None) -> None:
-    if no < 1:
+    if no < 1:  # a schema is checked where a message is read, this also where one is made
         raise ValueError("batch numbers start at 1")
     if len(prev) != (0 if no == 1 else 32):
         raise ValueError("number 1 has no previous hash, every other has one of 32 bytes")

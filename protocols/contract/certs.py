@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from protocols.contract import envelope as cose
 from protocols.contract import wire
+from protocols.contract.batch import BatchNo
 from protocols.contract.records import Count, Digest, Id16, Millis
 
 RECORD_KEY_CONTEXT = "kf-recordkey/1"
@@ -44,7 +45,7 @@ class Checkpoint(wire.Wire, frozen=True, kw_only=True):
 
     terminal: str = msgspec.field(name="t")
     stream: Id16 = msgspec.field(name="s")
-    no: int = msgspec.field(name="n")
+    no: BatchNo = msgspec.field(name="n")
     digest: Digest = msgspec.field(name="h")
     erased_up_to: Count = msgspec.field(name="e", default=0)
     """Batches 1 to this number are kept as (number, hash, reason) only."""

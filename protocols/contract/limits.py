@@ -23,3 +23,5 @@ CLOCK_STEP_MS = 1000
 BIRTH_MAX_STREAMS = 400
 """Streams one birth may list; with the fields of a span this stays well below CONTROL_MAX_BYTES."""
 ACKS_PER_MESSAGE = 256
+TIME_LIMIT_MS = 2**53
+"""Above every time and count (C-112): what JSON and a double carry exactly, and SQLite stores."""

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from protocols.canon.words import Severity
 from protocols.contract import wire
-from protocols.contract.batch import Parent
+from protocols.contract.batch import BatchNo, Hash, Parent
 from protocols.contract.limits import ACKS_PER_MESSAGE, BIRTH_MAX_STREAMS
 from protocols.contract.records import ClockQuality, Code, Count, Digest, Id8, Id16, Millis, Slot, Version
 
@@ -30,7 +30,7 @@ class Hello(wire.Wire, frozen=True, kw_only=True):
     """A terminal has connected and asks for a challenge."""
 
     connection: Id8 = msgspec.field(name="c")
-    versions: Annotated[tuple[int, ...], Meta(min_length=1, max_length=8)] = msgspec.field(name="v", default=(VERSION,))
+    versions: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=8)] = msgspec.field(name="v", default=(VERSION,))
 
 
 class Challenge(wire.Wire, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class Challenge(wire.Wire, frozen=True, kw_only=True):
 
     connection: Id8 = msgspec.field(name="c")
     nonce: Id16 = msgspec.field(name="n")
-    version: int = msgspec.field(name="v")
+    version: Count = msgspec.field(name="v")
     server_ms: Millis = msgspec.field(name="t")
     certificate: Annotated[bytes, Meta(max_length=1024)] = msgspec.field(name="k")
 
@@ -47,10 +47,10 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     """What the terminal still holds of one stream: numbers `first` to `last` without a gap."""
 
     stream: Id16
-    first: int
-    prev: bytes
+    first: BatchNo
+    prev: Hash
     """Hash before `first`; empty for number 1."""
-    last: int
+    last: Count
     parent: Parent | None = None
 
 
@@ -67,7 +67,7 @@ class Birth(wire.Wire, frozen=True, kw_only=True):
     """The terminal's word on what it holds. What is not listed of a listed stream is gone for good."""
 
     nonce: Id16 = msgspec.field(name="n")
-    versions: Annotated[tuple[int, ...], Meta(min_length=1, max_length=8)] = msgspec.field(name="v", default=(VERSION,))
+    versions: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=8)] = msgspec.field(name="v", default=(VERSION,))
     agent: Version = msgspec.field(name="g")
     boot_no: Count = msgspec.field(name="o")
     boot_id: Id16 = msgspec.field(name="i")
@@ -88,9 +88,9 @@ class StreamHead(msgspec.Struct, frozen=True, array_like=True):
     """What the server has of one stream; number 0 with an empty hash: nothing."""
 
     stream: Id16
-    no: int
-    digest: bytes
-    aside: tuple[tuple[int, Digest], ...] = ()
+    no: Count
+    digest: Hash
+    aside: tuple[tuple[BatchNo, Digest], ...] = ()
     """Batches of a forked stream that the server has set aside: it has them too."""
 
 
@@ -110,8 +110,8 @@ class AckMode(IntEnum):
 
 class AckEntry(msgspec.Struct, frozen=True, array_like=True):
     stream: Id16
-    no: int
-    digest: bytes
+    no: Count
+    digest: Hash
     mode: AckMode
 
 

@@ -31,6 +31,8 @@ from protocols.errors import ProtocolError
 Millis = Annotated[int, Meta(ge=0, lt=2**53)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 Seconds = Annotated[int, Meta(ge=0, lt=2**31)]
+Offset = Annotated[int, Meta(ge=0, le=EVIDENCE_MAX_BYTES)]
+Tenths = Annotated[int, Meta(gt=-(2**53), lt=2**53)]
 Id8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Id16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -65,7 +67,7 @@ class Evidence(_Body, frozen=True, kw_only=True):
     codec: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{1,23}\Z")]
     query: Annotated[bytes, Meta(max_length=EVIDENCE_MAX_BYTES)] = b""
     reply: Annotated[bytes, Meta(max_length=EVIDENCE_MAX_BYTES)] = b""
-    masked: Annotated[tuple[tuple[int, int], ...], Meta(max_length=16)] = ()
+    masked: Annotated[tuple[tuple[Offset, Offset], ...], Meta(max_length=16)] = ()
 
 
 class Boot(_Body, frozen=True, kw_only=True):
@@ -242,9 +244,9 @@ class Reading(_Body, frozen=True, kw_only=True):
     to_ms: Millis
     quantity: Literal["temperature", "humidity"]
     unit: Literal["celsius", "percent"]
-    min_tenths: int
-    mean_tenths: int
-    max_tenths: int
+    min_tenths: Tenths
+    mean_tenths: Tenths
+    max_tenths: Tenths
 
 
 class Link(_Body, frozen=True, kw_only=True):

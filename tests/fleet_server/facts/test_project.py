@@ -311,8 +311,8 @@ class TestOtherKinds:
                 quantity="temperature",
                 unit="celsius",
                 min_tenths=-10,
-                mean_tenths=2**62,
-                max_tenths=2**63,
+                mean_tenths=2**52,
+                max_tenths=2**53 - 1,
             ),
             Link(state="down", reason="closed", attempts=2),
         ]
