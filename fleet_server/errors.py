@@ -5,6 +5,7 @@ Messages name the offending value where it is ours; nothing a peer sent is copie
 
 from __future__ import annotations
 
+import traceback
 from typing import ClassVar
 
 
@@ -58,6 +59,12 @@ class Conflict(Refused):
 
     status = 409
     word = "conflict"
+
+
+def place_of(error: BaseException) -> str:
+    """Class and line of an error that nobody expected, for the log; its message may hold what a peer sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__name__ + (f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "")
 
 
 def problem_of(error: Exception) -> tuple[int, str]:

@@ -7,6 +7,7 @@ and receive the same messages again.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +15,25 @@ from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from fleet_server.errors import place_of
 from fleet_server.evidence.rules import Action, Decision, Position, Stored, StreamView, decide
 from fleet_server.facts import DecodedRecord, StoredBatch
 from protocols.contract import batch as batches
 from protocols.contract import envelope as cose
 from protocols.contract import records, wire
-from protocols.contract.limits import BATCH_MAX_RECORDS, ENVELOPE_MAX_BYTES
+from protocols.contract.limits import BATCH_MAX_RECORDS, ENVELOPE_MAX_BYTES, TIME_LIMIT_MS
 from protocols.contract.messages import AckEntry, AckMode, Held, StreamHead
 
+log = logging.getLogger(__name__)
+
+STRANGER = "?"
+"""Sender of what comes from nobody that is enrolled here: all of them share one bounded place."""
 QUARANTINE_PER_SENDER = 200
 """Kept rows per claimed sender; the counters go on."""
-ASIDE_PER_HEAD = 200
-"""Set-aside batches named in one head; the rest is sent again and acknowledged again."""
+ASIDE_PER_HEAD = 1_000
+"""Set-aside batches named in one head, over all its streams (40 bytes each); the rest is sent again and acknowledged again."""
+UNPROJECTABLE = "not projected: "
+"""Reason of records that this version understands, and whose facts it failed to make: a fault of ours, tried again after an upgrade."""
 
 
 class HeadMoved(Exception):
@@ -84,8 +92,12 @@ class Ledger:
     def __init__(self, conn: sqlite3.Connection, fleet: str, projection: Projection) -> None:
         self.conn, self.fleet = conn, fleet
         self._projection = projection
-        self._keys: dict[bytes, _Key | None] = {}
-        self._terminals: dict[str, _Terminal | None] = {}
+        self._keys: dict[bytes, _Key] = {}
+        self._terminals: dict[str, _Terminal] = {}
+        self._data_version = -1
+
+    def forget(self) -> None:
+        """Call after a rollback: what was read inside the transaction may never have been."""
         self._data_version = -1
 
     def refresh(self) -> None:
@@ -98,14 +110,19 @@ class Ledger:
 
     # -- authentic or not ------------------------------------------------------------------------------------------------
 
+    def refusal(self, terminal: str) -> str | None:
+        """Why nothing of this terminal is taken, if so: `unknownTerminal` or `revoked`."""
+        known = self._terminal(terminal)
+        if known is None:
+            return "unknownTerminal"
+        return "revoked" if known.revoked else None
+
     def open(self, terminal: str, context: str, raw: bytes, max_bytes: int) -> cose.Opened:
         """Verify an envelope of `terminal` under one of its certified keys; EnvelopeError with the reason otherwise."""
         envelope = cose.parse(raw, max_bytes)
-        known = self._terminal(terminal)
-        if known is None:
-            raise cose.EnvelopeError("unknownTerminal", f"{terminal} is not enrolled here")
-        if known.revoked:
-            raise cose.EnvelopeError("revoked", f"{terminal} has been revoked")
+        refusal = self.refusal(terminal)
+        if refusal is not None:
+            raise cose.EnvelopeError(refusal, f"{terminal} is not in service here")
         key = self._key(envelope.kid)
         if key is None:
             raise cose.EnvelopeError("unknownKey", f"no certified key {envelope.kid.hex()}")
@@ -117,7 +134,9 @@ class Ledger:
 
     def quarantine(self, terminal: str, topic: str, reason: str, raw: bytes, now_ms: int) -> None:
         """Set aside what is not authentic: counted always, kept within bounds, never acknowledged."""
-        conn = self.conn
+        conn, known = self.conn, self._terminal(terminal) is not None
+        if not known:
+            terminal = STRANGER
         conn.execute(
             "INSERT INTO quarantine_count (terminal, reason, count, last_ms) VALUES (?, ?, 1, ?) "
             "ON CONFLICT (terminal, reason) DO UPDATE SET count = count + 1, last_ms = excluded.last_ms",
@@ -130,7 +149,7 @@ class Ledger:
             "INSERT INTO quarantine (terminal, topic, reason, size, envelope, received_ms) VALUES (?, ?, ?, ?, ?, ?)",
             (terminal, topic[:200], reason, len(raw), raw[:ENVELOPE_MAX_BYTES], now_ms),
         )
-        if self._terminal(terminal) is not None and reason not in ("revoked", "oversized"):
+        if known and reason not in ("revoked", "oversized", "poison"):
             self._projection.alarm(conn, terminal, "SEC.SIGNATURE", now_ms)
 
     # -- batches -----------------------------------------------------------------------------------------------------------
@@ -160,31 +179,34 @@ class Ledger:
         if refused:
             self.quarantine(terminal, topic, refused, raw, now_ms)
             return Outcome(quarantined=refused)
-        story = _Story(self.conn, greeting)
+        story = _Story(self.conn, terminal, greeting)
         return self._act(terminal, at, decide(at, story), story, opened, batch, loss, now_ms)
 
-    def heads(self, streams: Sequence[Held]) -> tuple[StreamHead, ...]:
-        """What the server has of the streams that a birth lists."""
-        out = []
+    def heads(self, terminal: str, streams: Sequence[Held]) -> tuple[StreamHead, ...]:
+        """What the server has of the streams that a birth of this terminal lists; nothing of a stream of another one."""
+        out, room = [], ASIDE_PER_HEAD
         for held in streams:
-            view = _view(self.conn, held.stream)
+            view = _view(self.conn, terminal, held.stream)
             aside: Sequence[tuple[int, bytes]] = ()
             if view.forked:
                 aside = self.conn.execute(
-                    "SELECT no, digest FROM aside WHERE stream = ? ORDER BY no LIMIT ?", (held.stream, ASIDE_PER_HEAD)
+                    "SELECT no, digest FROM aside WHERE stream = ? ORDER BY no LIMIT ?", (held.stream, room)
                 ).fetchall()
+                room -= len(aside)
             out.append(
                 StreamHead(held.stream, view.head_no, view.head_digest, tuple((no, bytes(digest)) for no, digest in aside))
             )
         return tuple(out)
 
-    def project_parked(self, limit: int = 100) -> int:
-        """Project parked records that this version understands; returns how many. Call after an upgrade, in a transaction."""
-        conn, done = self.conn, 0
+    def project_parked(self, after: int = 0, limit: int = 100) -> int | None:
+        """Project parked records that this version understands, of the next batches behind row `after`; returns the last row looked at, None
+        behind the end. Call after an upgrade, in a transaction, until it says None."""
+        conn, last = self.conn, None
         rows = conn.execute(
             "SELECT DISTINCT p.batch, b.terminal, b.stream, b.no, b.envelope, b.received_ms, b.committed_ms, b.disputed, s.boot_id "
-            "FROM parked p JOIN batch b ON b.id = p.batch JOIN stream s ON s.stream = b.stream WHERE b.envelope IS NOT NULL LIMIT ?",
-            (limit,),
+            "FROM parked p JOIN batch b ON b.id = p.batch JOIN stream s ON s.stream = b.stream "
+            "WHERE p.batch > ? AND b.envelope IS NOT NULL ORDER BY p.batch LIMIT ?",
+            (after, limit),
         ).fetchall()
         for batch_id, terminal, stream, no, envelope, received_ms, committed_ms, disputed, boot_id in rows:
             value = wire.load(cose.parse(bytes(envelope), ENVELOPE_MAX_BYTES).payload)
@@ -192,11 +214,11 @@ class Ledger:
             decoded, still = decode_records(value[1])
             ready = [record for record in decoded if record.idx in indexes]
             stored = StoredBatch(batch_id, terminal, bytes(stream), no, bytes(boot_id), received_ms, committed_ms, bool(disputed))
-            self._projection.project(conn, stored, ready)
-            unknown = {idx for idx, _, _ in still}
-            conn.executemany("DELETE FROM parked WHERE batch = ? AND idx = ?", [(batch_id, idx) for idx in indexes - unknown])
-            done += len(ready)
-        return done
+            last = int(batch_id)
+            if ready and self._project(stored, ready):
+                unknown = {idx for idx, _, _ in still}
+                conn.executemany("DELETE FROM parked WHERE batch = ? AND idx = ?", [(batch_id, idx) for idx in indexes - unknown])
+        return last
 
     # -- inside ------------------------------------------------------------------------------------------------------------
 
@@ -342,9 +364,35 @@ class Ledger:
             "INSERT INTO parked (batch, idx, kind, reason) VALUES (?, ?, ?, ?)", [(batch_id, *entry) for entry in parked]
         )
         stored = StoredBatch(batch_id, terminal, at.stream, at.no, bytes(boot_id), now_ms, now_ms, is_disputed)
-        self._projection.project(self.conn, stored, decoded)
+        self._project(stored, decoded)
         self._note_rotation(terminal, at, opened.kid, decoded, is_disputed)
         return count
+
+    def _project(self, batch: StoredBatch, decoded: Sequence[DecodedRecord]) -> bool:
+        """Make facts. If that fails for a reason of ours, the envelope stays, chained and acknowledged, and its records are parked."""
+        self.conn.execute("SAVEPOINT facts")
+        try:
+            self._projection.project(self.conn, batch, decoded)
+        except (sqlite3.OperationalError, HeadMoved):
+            raise
+        except Exception as err:  # noqa: BLE001 - one batch that cannot be projected must not hold up the fleet
+            self.conn.execute("ROLLBACK TO facts")
+            self.conn.execute("RELEASE facts")
+            log.error(
+                "the facts of a batch could not be made, its records are parked",
+                extra={"terminal": batch.terminal, "stream": batch.stream.hex(), "batch": batch.no, "reason": place_of(err)},
+            )
+            reason = UNPROJECTABLE + type(err).__name__
+            self.conn.executemany(
+                "DELETE FROM parked WHERE batch = ? AND idx = ?", [(batch.id, record.idx) for record in decoded]
+            )
+            self.conn.executemany(
+                "INSERT INTO parked (batch, idx, kind, reason) VALUES (?, ?, ?, ?)",
+                [(batch.id, record.idx, records.KIND_OF[type(record.body)], reason) for record in decoded],
+            )
+            return False
+        self.conn.execute("RELEASE facts")
+        return True
 
     def _set_aside(
         self,
@@ -401,9 +449,12 @@ class Ledger:
         self._keys.pop(kid, None)
 
     def _terminal(self, terminal: str) -> _Terminal | None:
+        # Only what exists is remembered: names that a sender makes up would fill the memory.
         if terminal not in self._terminals:
             row = self.conn.execute("SELECT revoked_ms FROM terminal WHERE id = ?", (terminal,)).fetchone()
-            self._terminals[terminal] = None if row is None else _Terminal(revoked=row[0] is not None)
+            if row is None:
+                return None
+            self._terminals[terminal] = _Terminal(revoked=row[0] is not None)
         return self._terminals[terminal]
 
     def _key(self, kid: bytes) -> _Key | None:
@@ -411,7 +462,9 @@ class Ledger:
             row = self.conn.execute(
                 "SELECT terminal, public_key, revoked_ms, last_stream, last_no FROM record_key WHERE kid = ?", (kid,)
             ).fetchone()
-            self._keys[kid] = None if row is None else _Key(
+            if row is None:
+                return None
+            self._keys[kid] = _Key(
                 terminal=row[0],
                 public_key=Ed25519PublicKey.from_public_bytes(bytes(row[1])),
                 revoked=row[2] is not None,
@@ -423,13 +476,13 @@ class Ledger:
 class _Story:
     """Answers the rules' questions from the database and from the birth of this connection."""
 
-    def __init__(self, conn: sqlite3.Connection, greeting: Greeting | None) -> None:
-        self._conn, self.greeting = conn, greeting
+    def __init__(self, conn: sqlite3.Connection, terminal: str, greeting: Greeting | None) -> None:
+        self._conn, self._terminal, self.greeting = conn, terminal, greeting
         self._views: dict[bytes, StreamView] = {}
 
     def view(self, stream: bytes) -> StreamView:
         if stream not in self._views:
-            self._views[stream] = _view(self._conn, stream)
+            self._views[stream] = _view(self._conn, self._terminal, stream)
         return self._views[stream]
 
     def stored(self, stream: bytes, no: int) -> Stored | None:
@@ -440,8 +493,8 @@ class _Story:
         return None if self.greeting is None else self.greeting.spans.get(stream)
 
     def has_child(self, parent: batches.Parent) -> bool:
-        query = "SELECT 1 FROM stream WHERE parent_stream = ? AND parent_no = ? AND parent_digest = ? LIMIT 1"
-        return self._conn.execute(query, (parent.stream, parent.no, parent.digest)).fetchone() is not None
+        query = "SELECT 1 FROM stream WHERE parent_stream = ? AND parent_no = ? AND parent_digest = ? AND terminal = ? LIMIT 1"
+        return self._conn.execute(query, (parent.stream, parent.no, parent.digest, self._terminal)).fetchone() is not None
 
     def hole_fits(self, at: Position) -> bool:
         before, after = self.stored(at.stream, at.no - 1), self._prev_of(at.stream, at.no + 1)
@@ -457,8 +510,10 @@ class _Story:
         return None if row is None else bytes(row[0])
 
 
-def _view(conn: sqlite3.Connection, stream: bytes) -> StreamView:
-    row = conn.execute("SELECT head_no, head_digest, forked, disputed FROM stream WHERE stream = ?", (stream,)).fetchone()
+def _view(conn: sqlite3.Connection, terminal: str, stream: bytes) -> StreamView:
+    row = conn.execute(
+        "SELECT head_no, head_digest, forked, disputed FROM stream WHERE stream = ? AND terminal = ?", (stream, terminal)
+    ).fetchone()
     if row is None:
         return StreamView(0, b"", forked=False, disputed=False)
     return StreamView(row[0], bytes(row[1]), forked=bool(row[2]), disputed=bool(row[3]))
@@ -485,5 +540,10 @@ def decode_records(items: Sequence[Any]) -> tuple[list[DecodedRecord], list[tupl
 
 
 def _span_ms(items: Sequence[Any]) -> tuple[int, int]:
-    times = [item["t"] for item in items if isinstance(item, dict) and isinstance(item.get("t"), int)]
+    """What the records say; a record that says something impossible is parked and does not count."""
+    times = [
+        item["t"]
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("t"), int) and 0 <= item["t"] < TIME_LIMIT_MS
+    ]
     return (min(times), max(times)) if times else (0, 0)

@@ -7,14 +7,18 @@ until then the records themselves may say it better; a record that comes later s
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fleet_server.errors import place_of
 from fleet_server.facts.clock import CREDIBLE_MS
 from fleet_server.facts.episodes import fault_key
 from protocols.contract.messages import Birth, OpenFault
 from protocols.contract.records import ClockQuality
+
+log = logging.getLogger(__name__)
 
 SNAPSHOT_FULL = 128
 """A birth names at most so many faults (contract); a full list may be cut, so nothing is concluded from what is missing."""
@@ -165,6 +169,15 @@ class PendingBirths:
     def retry(self, conn: sqlite3.Connection) -> None:
         """Every few seconds: what came in another shape (a loss notice, a batch set aside) does not call `stored`."""
         for terminal, one in list(self._waiting.items()):
-            was_applied, one.applied = one.applied, apply_birth(conn, terminal, one.birth, one.received_ms)
+            conn.execute("SAVEPOINT birth")
+            try:
+                was_applied, one.applied = one.applied, apply_birth(conn, terminal, one.birth, one.received_ms)
+            except sqlite3.OperationalError:
+                raise
+            except Exception as err:  # noqa: BLE001 - one birth that cannot be applied must not stop the watch over all terminals
+                log.error("a birth could not be applied", extra={"terminal": terminal, "reason": place_of(err)})
+                conn.execute("ROLLBACK TO birth")
+                was_applied = True
+            conn.execute("RELEASE birth")
             if was_applied:
                 del self._waiting[terminal]

@@ -78,7 +78,7 @@ def project(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[Deco
 def reproject(conn: sqlite3.Connection, batch_ids: Iterable[int]) -> None:
     """Make the facts of stored batches again from their envelopes, disputed or not as their rows now say.
 
-    For batches of a stream that an operator called restored, and for records that an earlier version could not read. Erased batches are left alone.
+    For batches of a stream that an operator called restored or copied. Erased batches and parked records are left alone.
     """
     for batch_id in batch_ids:
         loaded = load(conn, batch_id)
@@ -104,7 +104,7 @@ def unproject(conn: sqlite3.Connection, batch_ids: Iterable[int]) -> None:
 
 
 def load(conn: sqlite3.Connection, batch_id: int) -> tuple[StoredBatch, list[DecodedRecord]] | None:
-    """A stored batch read again from its envelope, without what this version cannot read; None for a loss notice or an erased envelope."""
+    """A stored batch read again from its envelope, without parked records; None for a loss notice or an erased envelope."""
     row = conn.execute(
         "SELECT b.terminal, b.stream, b.no, s.boot_id, b.received_ms, b.committed_ms, b.disputed, b.envelope, b.kind"
         " FROM batch b JOIN stream s ON s.stream = b.stream WHERE b.id = ?",
@@ -116,7 +116,8 @@ def load(conn: sqlite3.Connection, batch_id: int) -> tuple[StoredBatch, list[Dec
     envelope = cose.parse(raw, ENVELOPE_MAX_BYTES)
     # It was verified before it was stored; only the payload is of interest here.
     opened = cose.Opened(payload=envelope.payload, kid=envelope.kid, digest=b"", raw=raw)
-    records = list(_decoded(read_batch(opened).records))
+    parked = {idx for (idx,) in conn.execute("SELECT idx FROM parked WHERE batch = ?", (batch_id,))}
+    records = [record for record in _decoded(read_batch(opened).records) if record.idx not in parked]
     return StoredBatch(batch_id, terminal, stream, no, boot_id, received_ms, committed_ms, bool(disputed)), records
 
 

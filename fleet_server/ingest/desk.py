@@ -11,10 +11,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fleet_server.evidence.ledger import Greeting, HeadMoved, Ledger
+from fleet_server.channel import abandon, transact
+from fleet_server.errors import place_of
+from fleet_server.evidence.ledger import STRANGER, Greeting, HeadMoved, Ledger
 from protocols.contract import envelope as cose
 from protocols.contract import messages, topics, wire
 from protocols.contract.limits import ACKS_PER_MESSAGE, CONTROL_MAX_BYTES
@@ -27,8 +29,6 @@ BUNDLE_S = 0.05
 HINT_MAX_BYTES = 256
 UNSOLICITED = bytes(8)
 HEAD_RETRIES = 5
-STRANGER = "?"
-"""Sender of a message whose topic names no terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class Tally:
     records: int = 0
     quarantined: int = 0
     births: int = 0
+    poison: int = 0
+    """Messages that made us fail."""
 
 
 class Desk:
@@ -73,37 +75,64 @@ class Desk:
         self._ledger, self._signer, self._certificate = ledger, signer, certificate
         self._presence, self._wall_ms, self._random = presence, wall_ms, random_bytes
         self._greetings: dict[str, Greeting] = {}
+        self._reached = 0
         self.tally = Tally()
 
     def handle(self, bundle: Sequence[Incoming]) -> tuple[int, list[Answer]]:
-        """Take as many messages of `bundle` as fit into one short transaction; returns (how many, answers to publish now)."""
+        """Take as many messages of `bundle` as fit into one short transaction; returns (how many, answers to publish now).
+
+        Raises sqlite3.OperationalError if nothing can be stored at the moment. A message that makes us fail in any other way is set aside alone.
+        """
         for _ in range(HEAD_RETRIES):
             try:
                 return self._handle_once(bundle)
             except HeadMoved:
                 log.info("another worker advanced a stream; reading again")
+            except sqlite3.OperationalError:
+                raise
+            except Exception as err:  # noqa: BLE001 - whatever one sender made us do must not end the service to all others
+                if self._reached == 1:
+                    return self._set_aside(bundle[0], err)
+                bundle = bundle[: self._reached - 1]
         return self._handle_once(bundle[:1])
 
     def _handle_once(self, bundle: Sequence[Incoming]) -> tuple[int, list[Answer]]:
         conn, deadline_s, taken = self._ledger.conn, time.monotonic() + BUNDLE_S, 0
         answers: list[Answer] = []
         acks: dict[str, list[messages.AckEntry]] = {}
-        before = (self.tally.batches, self.tally.records, self.tally.quarantined, self.tally.births)
+        before = replace(self.tally)
         conn.execute("BEGIN IMMEDIATE")
         try:
             self._ledger.refresh()
             for message in bundle:
                 taken += 1
+                self._reached = taken
                 self._take(message, answers, acks)
                 if time.monotonic() >= deadline_s:
                     break
+            answers.extend(self._acknowledgements(acks))
             conn.execute("COMMIT")
         except BaseException:
-            conn.execute("ROLLBACK")
-            self.tally = Tally(*before)
+            abandon(conn)
+            self._ledger.forget()
+            self.tally = before
             raise
-        answers.extend(self._acknowledgements(acks))
         return taken, answers
+
+    def _set_aside(self, message: Incoming, err: Exception) -> tuple[int, list[Answer]]:
+        """Keep the message that we cannot handle, unacknowledged: a later version may."""
+        self.tally.poison += 1
+        log.error(
+            "a message could not be handled and was set aside", extra={"topic": message.topic[:120], "reason": place_of(err)}
+        )
+        try:
+            terminal = topics.parse_up(message.topic).terminal
+        except topics.TopicError:
+            terminal = STRANGER
+        self._greetings.pop(terminal, None)
+        now_ms = self._wall_ms()
+        transact(self._ledger.conn, lambda _: self._ledger.quarantine(terminal, message.topic, "poison", message.payload, now_ms))
+        return 1, []
 
     def _take(self, message: Incoming, answers: list[Answer], acks: dict[str, list[messages.AckEntry]]) -> None:
         now_ms = self._wall_ms()
@@ -144,6 +173,10 @@ class Desk:
             acks.setdefault(topic.terminal, []).append(outcome.ack)
 
     def _on_hello(self, terminal: str, message: Incoming, answers: list[Answer], now_ms: int) -> None:
+        refusal = self._ledger.refusal(terminal)
+        if refusal is not None:
+            self._quarantine(terminal, message, refusal, now_ms)
+            return
         if len(message.payload) > HINT_MAX_BYTES:
             self._quarantine(terminal, message, "oversized", now_ms)
             return
@@ -177,7 +210,7 @@ class Desk:
         greeting.birth = opened.raw
         self.tally.births += 1
         self._presence.born(self._ledger.conn, terminal, birth, now_ms)
-        head = messages.Head(nonce=birth.nonce, heads=self._ledger.heads(birth.held))
+        head = messages.Head(nonce=birth.nonce, heads=self._ledger.heads(terminal, birth.held))
         answers.append(self._answer(terminal, "head", head, messages.HEAD_CONTEXT))
 
     def _on_hint(self, topic: topics.UpTopic, message: Incoming, now_ms: int) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 
 from fleet_server.channel import transact
+from fleet_server.errors import place_of
 from fleet_server.evidence.ledger import Ledger
 from fleet_server.faults.platform import clear_platform_fault
 from fleet_server.presence.watch import PresenceWatch
@@ -28,30 +29,41 @@ class Housekeeping:
     def __init__(self, conn: sqlite3.Connection, ledger: Ledger, watch: PresenceWatch, wall_ms: Callable[[], int]) -> None:
         self._conn, self._ledger, self._watch, self._wall_ms = conn, ledger, watch, wall_ms
         self._next_watch_ms = self._next_trim_ms = 0
-        self._parked = True
+        self._parked: int | None = 0
 
     def broker(self, up: bool) -> None:
         """The connection to the broker came or went."""
         self._watch.broker(up, self._wall_ms())
 
     def step(self) -> bool:
-        """A little work; True if there is more to do at once. Never raises for a busy or full database: the work stays and is tried again."""
+        """A little work; True if there is more to do at once. Never raises: what fails stays and is tried again, and the other duties go on."""
+        now_ms = self._wall_ms()
+        if not 0 < self._next_watch_ms - now_ms <= WATCH_EVERY_MS:
+            self._next_watch_ms = now_ms + WATCH_EVERY_MS
+            self._do("presence", lambda: self._watch.keep(self._conn, now_ms))
+        if not 0 < self._next_trim_ms - now_ms <= TRIM_EVERY_MS:
+            self._next_trim_ms = now_ms + TRIM_EVERY_MS
+            self._do("trimming", lambda: transact(self._conn, lambda conn: _trim(conn, now_ms)))
+        if self._parked is not None:
+            self._do("parked records", self._project_parked)
+        return self._do("figures", lambda: transact(self._conn, lambda conn: recompute_some(conn, DAYS_PER_STEP))) or (
+            self._parked is not None
+        )
+
+    def _project_parked(self) -> None:
+        after = self._parked or 0
+        self._parked = transact(self._conn, lambda _: self._ledger.project_parked(after, 20))
+
+    def _do(self, duty: str, work: Callable[[], object]) -> bool:
+        """Whether `work` ran and did something."""
         try:
-            return self._step(self._wall_ms())
+            return bool(work())
         except sqlite3.OperationalError as err:
             log.warning("housekeeping put off: %s", err)
-            return False
-
-    def _step(self, now_ms: int) -> bool:
-        if now_ms >= self._next_watch_ms:
-            self._next_watch_ms = now_ms + WATCH_EVERY_MS
-            self._watch.keep(self._conn, now_ms)
-        if now_ms >= self._next_trim_ms:
-            self._next_trim_ms = now_ms + TRIM_EVERY_MS
-            transact(self._conn, lambda conn: _trim(conn, now_ms))
-        if self._parked:
-            self._parked = bool(transact(self._conn, lambda _: self._ledger.project_parked(20)))
-        return bool(transact(self._conn, lambda conn: recompute_some(conn, DAYS_PER_STEP))) or self._parked
+        except Exception as err:  # noqa: BLE001 - one duty that fails must not end the others, of which presence is one
+            log.error("housekeeping failed", extra={"duty": duty, "reason": place_of(err)})
+        self._ledger.forget()
+        return False
 
 
 def _trim(conn: sqlite3.Connection, now_ms: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import sqlite3
@@ -49,19 +48,19 @@ class Worker:
         self._epoch = os.urandom(8)
 
     async def run(self) -> None:
-        keeper = asyncio.create_task(self._keep_house())
-        try:
-            while True:
-                try:
-                    await self._one_connection()
-                except aiomqtt.MqttError as err:
-                    log.warning("no broker: %s", err)
-                self._on_broker(False)
-                await asyncio.sleep(RECONNECT_S)
-        finally:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+        # If either ends, so does the process, and the supervisor starts it again: presence must not stop unnoticed.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_house())
+            tasks.create_task(self._serve())
+
+    async def _serve(self) -> None:
+        while True:
+            try:
+                await self._one_connection()
+            except aiomqtt.MqttError as err:
+                log.warning("no broker: %s", err)
+            self._on_broker(False)
+            await asyncio.sleep(RECONNECT_S)
 
     async def _one_connection(self) -> None:
         queue: asyncio.Queue[aiomqtt.Message] = asyncio.Queue()

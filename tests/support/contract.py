@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -96,8 +97,12 @@ class Chain:
         )  # fmt: skip
 
     def seal(self, *bodies: records.Body, no: int | None = None, prev: bytes | None = None) -> bytes:
+        return self.seal_items([encoded(b) for b in bodies or (notice(),)], no=no, prev=prev)
+
+    def seal_items(self, items: Sequence[bytes], *, no: int | None = None, prev: bytes | None = None) -> bytes:
+        """Already encoded records, which need not fit any schema."""
         header = self.header(no=no, prev=prev)
-        raw, digest = batches.seal_batch(header, [encoded(b) for b in bodies or (notice(),)], self.key, self.fleet, self.terminal)
+        raw, digest = batches.seal_batch(header, items, self.key, self.fleet, self.terminal)
         self.no, self.digest = header.no, digest
         return raw
 

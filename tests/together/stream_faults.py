@@ -146,7 +146,7 @@ class World:
             if self.greeting is None or body.nonce != self.greeting.nonce:
                 return
             self.greeting.spans = {held.stream: held for held in body.held}
-            self.down.append(("head", messages.Head(nonce=body.nonce, heads=self.server.heads(body.held))))
+            self.down.append(("head", messages.Head(nonce=body.nonce, heads=self.server.heads(TERMINAL, body.held))))
         else:
             assert isinstance(body, tuple)
             batch_kind, envelope = body

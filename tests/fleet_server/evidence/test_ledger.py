@@ -5,16 +5,19 @@ Each refusal stands beside the rightful party being served.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
 
+import cbor2
 import pytest
 
 from fleet_server.evidence import ledger as ledger_module
 from fleet_server.evidence.ledger import QUARANTINE_PER_SENDER, HeadMoved
+from fleet_server.facts import DecodedRecord, StoredBatch
 from protocols.contract import batch as batches
 from protocols.contract import records
 from protocols.contract.limits import ENVELOPE_MAX_BYTES
-from protocols.contract.messages import AckMode, Held
+from protocols.contract.messages import AckMode, Held, StreamHead
 from tests.fleet_server.evidence.conftest import OTHER, Bench
 from tests.support.contract import FLEET, NOW_MS, RECORD, ROOT, STRANGER, TERMINAL, Chain, MemoryKey, notice
 
@@ -170,10 +173,69 @@ def test_records_not_understood_are_parked_and_projected_after_an_upgrade(bench:
     assert [record.idx for record in bench.spy.projected[0][1]] == [0]
     assert bench.conn.execute("SELECT idx, kind FROM parked").fetchall() == [(1, "rating")]
     assert records.KINDS["rating"] is rating
-    assert bench.ledger.project_parked() == 1
+    last = bench.ledger.project_parked()
+    assert last is not None
+    assert last == bench.one("SELECT max(id) FROM batch")
     assert [(record.idx, type(record.body)) for record in bench.spy.projected[1][1]] == [(1, records.Rating)]
     assert bench.one("SELECT count(*) FROM parked") == 0
-    assert bench.ledger.project_parked() == 0
+    assert bench.ledger.project_parked(last) is None
+
+
+@pytest.mark.spec("C-207")
+def test_records_that_stay_unknown_do_not_keep_others_parked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain(A)
+    for kind in ("future", "future", "rating"):
+        record = {"t": NOW_MS, "q": "synced", "b": 1, "k": kind, "v": {"level": 5}}
+        monkeypatch.delitem(records.KINDS, "rating", raising=False)
+        bench.send(chain.seal_items([cbor2.dumps(record)]))
+        monkeypatch.undo()
+    after: int | None = 0
+    while after is not None:
+        after = bench.ledger.project_parked(after, 1)
+    assert bench.conn.execute("SELECT kind FROM parked").fetchall() == [("future",), ("future",)]
+
+
+@pytest.mark.spec("C-207")
+def test_a_batch_whose_facts_cannot_be_made_is_kept_chained_and_parked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(conn: sqlite3.Connection, batch: StoredBatch, decoded: Sequence[DecodedRecord]) -> None:
+        conn.execute("DELETE FROM batch")
+        raise OverflowError("a citizen's number")
+
+    chain = Chain(A)
+    monkeypatch.setattr(bench.spy, "project", fails)
+    assert acked(bench.send(chain.seal())) == (1, AckMode.UP_TO)
+    assert bench.conn.execute("SELECT kind, reason FROM parked").fetchall() == [("notice", "not projected: OverflowError")]
+    monkeypatch.undo()
+    assert acked(bench.send(chain.seal())) == (2, AckMode.UP_TO)
+    assert bench.ledger.project_parked() is not None
+    assert bench.one("SELECT count(*) FROM parked") == 0
+    assert [batch.no for batch, _ in bench.spy.projected] == [2, 1]
+
+
+@pytest.mark.spec("C-1004")
+def test_a_terminal_learns_and_touches_nothing_of_anothers_streams(bench: Bench) -> None:
+    theirs = Chain(A, key=STRANGER, terminal=OTHER)
+    bench.send(theirs.seal(), terminal=OTHER)
+    assert bench.ledger.heads(OTHER, [Held(A, 1, b"", 1)])[0].no == 1
+    assert bench.ledger.heads(TERMINAL, [Held(A, 1, b"", 1)])[0] == StreamHead(A, 0, b"")
+    # Naming the other's batch as a parent neither claims its place nor is contradicted by it.
+    bench.send(Chain(B, parent=theirs.tip).seal())
+    bench.send(Chain(C, key=STRANGER, terminal=OTHER, parent=theirs.tip).seal(), terminal=OTHER)
+    assert bench.one("SELECT count(*) FROM stream WHERE disputed") == 0
+
+
+@pytest.mark.spec("C-517")
+def test_names_and_keys_that_a_sender_makes_up_fill_nothing(bench: Bench) -> None:
+    for number in range(300):
+        key = MemoryKey(number.to_bytes(32, "big"))
+        bench.send(Chain(A, key=key, terminal=f"ghost-{number}").seal(), terminal=f"ghost-{number}")
+        bench.send(Chain(A, key=key).seal())
+    assert bench.conn.execute("SELECT terminal, count FROM quarantine_count ORDER BY terminal").fetchall() == [
+        ("?", 300),
+        (TERMINAL, 300),
+    ]
+    assert bench.one("SELECT count(*) FROM quarantine") == 2 * QUARANTINE_PER_SENDER
+    assert len(bench.ledger._keys) + len(bench.ledger._terminals) <= 3
 
 
 @pytest.mark.spec("C-515")
@@ -182,9 +244,9 @@ def test_another_worker_moved_the_head(bench: Bench, monkeypatch: pytest.MonkeyP
     bench.send(chain.seal())
     second = chain.seal()
     real = ledger_module._view
-    stale = real(bench.conn, A)
+    stale = real(bench.conn, TERMINAL, A)
     bench.send(second)
-    monkeypatch.setattr(ledger_module, "_view", lambda conn, stream: stale)
+    monkeypatch.setattr(ledger_module, "_view", lambda conn, terminal, stream: stale)
     bench.conn.execute("BEGIN IMMEDIATE")
     with pytest.raises(HeadMoved):
         bench.ledger.receive(TERMINAL, "batch", "topic", second, None, NOW_MS)
@@ -257,7 +319,9 @@ def test_attacks_are_quarantined_and_the_rightful_terminal_is_served(bench: Benc
     make, claimed, reason = ATTACKS[name]
     outcome = bench.send(make(), terminal=claimed)
     assert (outcome.ack, outcome.quarantined) == (None, reason)
-    assert bench.conn.execute("SELECT terminal, reason FROM quarantine").fetchall() == [(claimed, reason)]
+    assert bench.conn.execute("SELECT terminal, reason FROM quarantine").fetchall() == [
+        ("?" if reason == "unknownTerminal" else claimed, reason)
+    ]
     assert bench.one("SELECT count(*) FROM batch") == 0
     assert acked(bench.send(Chain(B).seal())) == (1, AckMode.UP_TO)
 
