@@ -77,8 +77,8 @@ async def refuse_forged(request: Request[Any, Any, Any]) -> None:
     if not _same_origin(request):
         raise Refused("origin", "origin")
     session: Session | None = request.scope.get("user")
-    if session is None:
-        return  # only sign-in gets here, the guard has refused the rest
+    if session is None or request.route_handler.opt.get("public"):
+        return  # signing in, also from a page that was left open; the guard has refused everything else
     given = request.headers.get(CSRF_HEADER) or str((await request.form()).get(CSRF_FIELD) or "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), session.csrf.encode("ascii")):
         raise Refused("csrf", "csrf")

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Request, Response
+from litestar.di import NamedDependency
 from litestar.enums import MediaType
 
 from fleet_server.accounts.rules import Session
@@ -25,6 +26,7 @@ from fleet_server.settings import Settings
 from fleet_server.sites.calendar import Calendar
 
 LANGUAGE_COOKIE: Final = "kf_lang"
+FLEET_KEY: Final = "kf_fleet"
 Asked = Request[Any, Any, Any]
 
 
@@ -47,9 +49,17 @@ class Desk:
         session: Session | None = request.scope.get("user")
         return Voice(self.render.catalogues[language(request, session)], self.now_ms(), self.view.zone)
 
+    async def fleet(self, request: Asked) -> Fleet:
+        """The fleet as this request sees it: one look, so that all parts of a page agree."""
+        scope: dict[str, Any] = request.scope  # type: ignore[assignment]  # a scope may carry what an application adds
+        if FLEET_KEY not in scope:
+            scope[FLEET_KEY] = await self.view.current()
+        found: Fleet = scope[FLEET_KEY]
+        return found
+
     async def page(self, request: Asked, template: str, *, nav: str, status: int = 200, **values: Any) -> Response[str]:
         """A whole page inside the frame."""
-        fleet = await self.view.current()
+        fleet = await self.fleet(request)
         voice: Voice = values.pop("voice", None) or self.voice(request)
         return self._answer(template, voice, request, {**self.frame(request, voice, fleet), "nav": nav, **values}, status)
 
@@ -57,7 +67,7 @@ class Desk:
         self, request: Asked, template: str, *, voice: Voice | None = None, status: int = 200, **values: Any
     ) -> Response[str]:
         """A fragment that replaces one of a page."""
-        fleet = await self.view.current()
+        fleet = await self.fleet(request)
         chosen = voice or self.voice(request)
         return self._answer(template, chosen, request, {**self.frame(request, chosen, fleet), **values}, status)
 
@@ -66,6 +76,7 @@ class Desk:
         rows = needs(fleet.terminals, voice.now_ms)
         return {
             "here": here(request),
+            "change_id": fleet.change_id,
             "needs": {"n": len(rows), "open_faults": open_fault_count(fleet)},
             "need_list": rows,
             "calendar": calendar_word(fleet.calendar, fleet.today),
@@ -84,6 +95,10 @@ class Desk:
         session: Session | None = request.scope.get("user")
         html = self.render(template, voice, session, values)
         return Response(html, media_type=MediaType.HTML, status_code=status)
+
+
+TheDesk = NamedDependency[Desk]
+"""How a handler asks for the desk."""
 
 
 def language(request: Asked, session: Session | None) -> Language:

@@ -145,7 +145,7 @@ def states_of(word: str) -> frozenset[StateCode]:
 
 def is_idle(row: TerminalNow, now_ms: int) -> bool:
     """No case for 14 days although it could have served: enrolled that long, and usable now."""
-    since = max(row.last_case_ms or 0, row.enrolled_ms or now_ms)
+    since = max(row.last_case_ms or 0, now_ms if row.enrolled_ms is None else row.enrolled_ms)
     return row.usable and now_ms - since >= IDLE_MS
 
 

@@ -51,6 +51,6 @@ def _sign_in(request: Asked, error: NotSignedIn) -> Response[Any]:
         target = f"/login?next={quote(here(request), safe='')}{why}"
     if is_fragment(request):
         return Response("", media_type=MediaType.TEXT, status_code=401, headers={"HX-Redirect": target})
-    if request.method == "GET" and "text/html" in request.headers.get("Accept", "text/html"):
+    if request.method == "GET" and "text/event-stream" not in request.headers.get("Accept", ""):
         return Redirect(target)
     return Response("", media_type=MediaType.TEXT, status_code=401)

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from fleet_server.console.fleet import FleetView
+from fleet_server.console.fleet import Fleet, FleetView
 from fleet_server.engine import FleetEngine
 from fleet_server.live.backlog import Backlog, BacklogMeter, Load
 from fleet_server.live.diff import Look, News, news
@@ -58,7 +58,7 @@ class Hub:
         fleet = await self._view.current()
         self._listeners.add(queue)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="live-hub")
+            self._task = asyncio.create_task(self._run(fleet), name="live-hub")
         try:
             yield f"retry: {RETRY_MS}\n\n".encode()
             yield encode("tick", str(self._now_ms()), fleet.change_id)
@@ -84,8 +84,9 @@ class Hub:
     def listeners(self) -> int:
         return len(self._listeners)
 
-    async def _run(self) -> None:
-        look = Look.at(await self._view.current())
+    async def _run(self, fleet: Fleet) -> None:
+        """Tells what changed since `fleet`, which the first listener knows already."""
+        look = Look.at(fleet)
         waiting = News()
         sent: dict[str, float] = {}
         tick_s = meter_s = 0.0

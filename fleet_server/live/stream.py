@@ -9,14 +9,14 @@ from typing import Final
 from litestar import get
 from litestar.response import Stream
 
-from fleet_server.console.desk import Asked, Desk
+from fleet_server.console.desk import Asked, Desk, TheDesk
 
 CHECK_MS: Final = 15_000
 """How often an open stream looks whether its session still lives."""
 
 
 @get("/live", sync_to_thread=False)
-def live(request: Asked, desk: Desk) -> Stream:
+def live(request: Asked, desk: TheDesk) -> Stream:
     """Server-sent events; ends with the session, so that a signed-out browser cannot go on watching."""
     token: str = request.auth
     return Stream(

@@ -125,7 +125,7 @@ EVIDENCE = {
     "IDR.NOT_AUTHORISED": Evidence(codec="sdt", query=bytes.fromhex("aaaaaa96690003112032"), reply=bytes.fromhex("aaaaaa9669000400006662")),
     # Two answers in one reply: the card's serial number was blanked by the agent.
     "IDR.READ_FAIL_RATE": Evidence(
-        codec="sdt", query=bytes.fromhex("aaaaaa96690003300132"), reply=bytes.fromhex("aaaaaa96690008000041") + bytes(8), masked=((11, 19),)
+        codec="sdt", query=bytes.fromhex("aaaaaa96690003300132"), reply=bytes.fromhex("aaaaaa96690008000041") + bytes(8), masked=((10, 18),)
     ),
 }  # fmt: skip
 
@@ -168,7 +168,7 @@ PLANNED: dict[int, tuple[str, list[tuple[str, str | None, int]]]] = {
     71: ("online", [("PRN.PAPER_NEAR_END", "receipt-printer", 95)]),
     90: ("online", [("EVA.UNPLUGGED", "evaluator", 1500)]),
     102: ("online", [("SCN.UNPLUGGED", "scanner", 66)]),
-    130: ("online", [("IDR.READ_FAIL_RATE", "id-reader", 181)]),
+    131: ("online", [("IDR.READ_FAIL_RATE", "id-reader", 181)]),
     151: ("offline", []),
     152: ("offline", [("PRN.COVER_OPEN", "receipt-printer", 700)]),
     163: ("suspect", []),

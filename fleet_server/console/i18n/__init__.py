@@ -45,7 +45,7 @@ class Catalogue:
     def has(self, key: str) -> bool:
         return key in self._texts
 
-    def keys(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
 

@@ -7,11 +7,12 @@ from typing import Any, Final
 from litestar import Response, get, post
 from litestar.datastructures import Cookie
 from litestar.enums import MediaType
+from litestar.params import FromQuery
 from litestar.response import Redirect
 
 from fleet_server.accounts import rules
 from fleet_server.accounts.rules import Session
-from fleet_server.console.desk import LANGUAGE_COOKIE, Asked, Desk, form_of, language, local_address
+from fleet_server.console.desk import LANGUAGE_COOKIE, Asked, Desk, TheDesk, form_of, language, local_address
 from fleet_server.console.i18n import language_of
 from fleet_server.console.render import Voice
 
@@ -19,7 +20,7 @@ YEAR_S: Final = 365 * 86_400
 
 
 @get("/login", opt={"public": True, "before_change": True})
-async def login_page(request: Asked, desk: Desk, next: str = "/", why: str = "") -> Response[str]:  # noqa: A002 - the parameter's name in the address
+async def login_page(request: Asked, desk: TheDesk, next: FromQuery[str] = "/", why: FromQuery[str] = "") -> Response[str]:  # noqa: A002 - the parameter's name in the address
     if request.user is not None:
         return Redirect(local_address(next))
     notice = {"signedOut": "login.signedOut", "expired": "login.expired"}.get(why)
@@ -27,7 +28,7 @@ async def login_page(request: Asked, desk: Desk, next: str = "/", why: str = "")
 
 
 @post("/login", status_code=200, opt={"public": True, "before_change": True})
-async def login(request: Asked, desk: Desk) -> Response[Any]:
+async def login(request: Asked, desk: TheDesk) -> Response[Any]:
     form = await form_of(request)
     lang = language_of(form.get("lang"))
     target = local_address(form.get("next"))
@@ -42,7 +43,7 @@ async def login(request: Asked, desk: Desk) -> Response[Any]:
 
 
 @post("/logout", status_code=303, opt={"before_change": True})
-async def logout(request: Asked, desk: Desk) -> Redirect:
+async def logout(request: Asked, desk: TheDesk) -> Redirect:
     await desk.sessions.sign_out(request.user)
     answer = Redirect("/login?why=signedOut", status_code=303)
     answer.delete_cookie(desk.cookie, path="/")
@@ -52,7 +53,7 @@ async def logout(request: Asked, desk: Desk) -> Redirect:
 
 
 @post("/language", status_code=303, opt={"before_change": True})
-async def set_language(request: Asked, desk: Desk) -> Redirect:
+async def set_language(request: Asked, desk: TheDesk) -> Redirect:
     form = await form_of(request)
     lang = language_of(form.get("lang"))
     await desk.sessions.set_language(request.user, lang)
@@ -67,12 +68,12 @@ async def here() -> None:
 
 
 @get("/password", opt={"before_change": True})
-async def password_page(request: Asked, desk: Desk) -> Response[str]:
+async def password_page(request: Asked, desk: TheDesk) -> Response[str]:
     return _password(desk, request)
 
 
 @post("/password", status_code=200, opt={"before_change": True})
-async def change_password(request: Asked, desk: Desk) -> Response[Any]:
+async def change_password(request: Asked, desk: TheDesk) -> Response[Any]:
     form = await form_of(request)
     session: Session = request.user
     old, new = form.get("old", ""), form.get("new", "")

@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from litestar import Response, get, post
 from litestar.enums import MediaType
+from litestar.params import FromPath
 
 from fleet_server.authority.authority import Authority
 from fleet_server.authority.files import AuthorityError
 from fleet_server.console import actions
 from fleet_server.console.actions import BadInventory, Issued
-from fleet_server.console.desk import Asked, Desk, form_of
+from fleet_server.console.desk import Asked, Desk, TheDesk, form_of
 from fleet_server.console.pages.faults import ACTED, OPERATOR
 from fleet_server.console.pages.terminal import found
 from fleet_server.console.render import Voice
@@ -25,12 +26,12 @@ EMPTY_FORM: Final = {
 
 
 @get("/terminals/add", opt=OPERATOR)
-async def add_form(request: Asked, desk: Desk) -> Response[str]:
+async def add_form(request: Asked, desk: TheDesk) -> Response[str]:
     return await _form(request, desk, EMPTY_FORM)
 
 
 @post("/terminals/add", status_code=200, opt=OPERATOR)
-async def add(request: Asked, desk: Desk) -> Response[str]:
+async def add(request: Asked, desk: TheDesk) -> Response[str]:
     form = EMPTY_FORM | {"inventory": ""} | await form_of(request)
     try:
         terminal = actions.read_terminal(form)
@@ -43,21 +44,21 @@ async def add(request: Asked, desk: Desk) -> Response[str]:
 
 
 @post("/terminals/{terminal_id:str}/code", status_code=200, opt=OPERATOR)
-async def renew_code(request: Asked, desk: Desk, terminal_id: str) -> Response[str]:
-    now = found(await desk.view.current(), terminal_id)
+async def renew_code(request: Asked, desk: TheDesk, terminal_id: FromPath[str]) -> Response[str]:
+    now = found(await desk.fleet(request), terminal_id)
     issued = await desk.db.write(lambda connection: actions.issue_code(connection, now.id, request.user.name, desk.now_ms()))
     return await _code(request, desk, issued, now.label)
 
 
 @get("/terminals/{terminal_id:str}/maintenance", opt=OPERATOR)
-async def maintenance_form(request: Asked, desk: Desk, terminal_id: str) -> Response[str]:
-    now = found(await desk.view.current(), terminal_id)
+async def maintenance_form(request: Asked, desk: TheDesk, terminal_id: FromPath[str]) -> Response[str]:
+    now = found(await desk.fleet(request), terminal_id)
     return await desk.part(request, "_maintenance.html", now=now, reason="", until="2h", problem="")
 
 
 @post("/terminals/{terminal_id:str}/maintenance", status_code=200, opt=OPERATOR)
-async def start_maintenance(request: Asked, desk: Desk, terminal_id: str) -> Response[str]:
-    now, voice = found(await desk.view.current(), terminal_id), desk.voice(request)
+async def start_maintenance(request: Asked, desk: TheDesk, terminal_id: FromPath[str]) -> Response[str]:
+    now, voice = found(await desk.fleet(request), terminal_id), desk.voice(request)
     form = await form_of(request)
     reason, until = form.get("reason", ""), form.get("until", "")
     try:
@@ -72,7 +73,7 @@ async def start_maintenance(request: Asked, desk: Desk, terminal_id: str) -> Res
 
 
 @post("/terminals/{terminal_id:str}/maintenance/end", status_code=200, opt=OPERATOR)
-async def end_maintenance(desk: Desk, terminal_id: str) -> Response[str]:
+async def end_maintenance(desk: TheDesk, terminal_id: FromPath[str]) -> Response[str]:
     await desk.db.write(lambda connection: actions.end_maintenance(connection, terminal_id, desk.now_ms()))
     return Response("", media_type=MediaType.HTML, headers=ACTED)
 

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit, urlunsplit
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Response, get
 from litestar.enums import MediaType
+from litestar.params import FromPath
 
 from fleet_server.authority.authority import Authority
 from fleet_server.authority.files import AuthorityError
 from fleet_server.console import format as fmt
 from fleet_server.console import hexview, proof
-from fleet_server.console.desk import Asked, Desk, is_fragment
+from fleet_server.console.desk import Asked, Desk, TheDesk, is_fragment
 from fleet_server.console.fleet import Fleet, fault_of
 from fleet_server.console.profiles import explanations, meaning, shipped
 from fleet_server.console.queries import evidence as queries
@@ -34,9 +35,9 @@ ROOT_FILE: Final = "fleet-root.key"
 
 
 @get("/evidence/{batch_id:int}/{idx:int}")
-async def record_evidence(request: Asked, desk: Desk, batch_id: int, idx: int) -> Response[str]:
+async def record_evidence(request: Asked, desk: TheDesk, batch_id: FromPath[int], idx: FromPath[int]) -> Response[str]:
     """The drawer of one record; as a page of its own when its address is opened directly."""
-    fleet, voice = await desk.view.current(), desk.voice(request)
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     row = await queries.batch(desk.db, batch_id) if 0 < batch_id < MAX_ID else None
     if row is None or not 0 <= idx < max(1, row["records"]):
         raise NotFound(f"record {batch_id}/{idx}")
@@ -45,9 +46,9 @@ async def record_evidence(request: Asked, desk: Desk, batch_id: int, idx: int) -
 
 
 @get("/evidence/fault/{fault_id:str}")
-async def fault_evidence(request: Asked, desk: Desk, fault_id: str) -> Response[str]:
+async def fault_evidence(request: Asked, desk: TheDesk, fault_id: FromPath[str]) -> Response[str]:
     """What the platform concluded itself carries no signature of the terminal, and says so."""
-    fleet, voice = await desk.view.current(), desk.voice(request)
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     row = await queries.fault(desk.db, fault_id)
     if row is None:
         raise NotFound(f"fault {fault_id[:64]!r}")
@@ -60,7 +61,7 @@ async def fault_evidence(request: Asked, desk: Desk, fault_id: str) -> Response[
 
 
 @get("/evidence/{batch_id:int}/envelope")
-async def envelope(desk: Desk, batch_id: int) -> Response[bytes]:
+async def envelope(desk: TheDesk, batch_id: FromPath[int]) -> Response[bytes]:
     """The signed original, byte for byte."""
     row = await queries.batch(desk.db, batch_id) if 0 < batch_id < MAX_ID else None
     if row is None or row["envelope"] is None:
@@ -72,7 +73,7 @@ async def envelope(desk: Desk, batch_id: int) -> Response[bytes]:
 
 
 @get("/evidence/{batch_id:int}/file", sync_to_thread=True)
-def evidence_file(desk: Desk, batch_id: int) -> Response[bytes]:
+def evidence_file(desk: TheDesk, batch_id: FromPath[int]) -> Response[bytes]:
     """The batches received together with this one, with certificates and a checkpoint: checks offline with the root key alone."""
     authority = _authority(desk)
     if authority is None:
@@ -91,7 +92,7 @@ def evidence_file(desk: Desk, batch_id: int) -> Response[bytes]:
 
 
 @get("/evidence/root")
-async def root_key(desk: Desk) -> Response[str]:
+async def root_key(desk: TheDesk) -> Response[str]:
     """The fleet's public root key, in the form that the checking command reads."""
     import base64
 

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 
 from litestar import Response, get, post
 from litestar.enums import MediaType
+from litestar.params import FromPath, FromQuery
 
 from fleet_server.console import actions
-from fleet_server.console.desk import Asked, Desk, form_of, is_fragment, open_fault_count
+from fleet_server.console.desk import Asked, Desk, TheDesk, form_of, is_fragment, open_fault_count
 from fleet_server.console.fleet import Fleet, fault_of
 from fleet_server.console.model import SEVERITY_RANK, FaultNow
 from fleet_server.console.queries import evidence as evidence_queries
@@ -26,8 +27,8 @@ ACTED: Final = {"HX-Trigger": "kf:acted"}
 
 
 @get("/faults")
-async def fault_list(request: Asked, desk: Desk, tab: str = "open", site: str = "") -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def fault_list(request: Asked, desk: TheDesk, tab: FromQuery[str] = "open", site: FromQuery[str] = "") -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     chosen = tab if tab in TABS else TABS[0]
     values = await _list(desk, fleet, voice, chosen, site[:80])
     if is_fragment(request):
@@ -36,24 +37,24 @@ async def fault_list(request: Asked, desk: Desk, tab: str = "open", site: str = 
 
 
 @post("/faults/{fault_id:str}/claim", status_code=200, opt=OPERATOR)
-async def claim(request: Asked, desk: Desk, fault_id: str) -> Response[str]:
+async def claim(request: Asked, desk: TheDesk, fault_id: FromPath[str]) -> Response[str]:
     await desk.db.write(lambda connection: actions.claim(connection, fault_id, request.user.name, desk.now_ms()))
     return _acted()
 
 
 @post("/faults/{fault_id:str}/unclaim", status_code=200, opt=OPERATOR)
-async def unclaim(request: Asked, desk: Desk, fault_id: str) -> Response[str]:
+async def unclaim(request: Asked, desk: TheDesk, fault_id: FromPath[str]) -> Response[str]:
     await desk.db.write(lambda connection: actions.unclaim(connection, fault_id, request.user.name, desk.now_ms()))
     return _acted()
 
 
 @get("/faults/{fault_id:str}/note", opt=OPERATOR)
-async def note_form(request: Asked, desk: Desk, fault_id: str) -> Response[str]:
+async def note_form(request: Asked, desk: TheDesk, fault_id: FromPath[str]) -> Response[str]:
     return await _note(request, desk, fault_id)
 
 
 @post("/faults/{fault_id:str}/note", status_code=200, opt=OPERATOR)
-async def note(request: Asked, desk: Desk, fault_id: str) -> Response[str]:
+async def note(request: Asked, desk: TheDesk, fault_id: FromPath[str]) -> Response[str]:
     text = (await form_of(request)).get("text", "")
     try:
         await desk.db.write(lambda connection: actions.note(connection, fault_id, request.user.name, text, desk.now_ms()))
@@ -71,7 +72,7 @@ def _acted() -> Response[str]:
 
 
 async def _note(request: Asked, desk: Desk, fault_id: str, problem: str = "") -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     row = await evidence_queries.fault(desk.db, fault_id)
     if row is None:
         raise NotFound(f"fault {fault_id[:64]!r}")

@@ -8,7 +8,7 @@ from litestar import Response, get
 from markupsafe import Markup
 
 from fleet_server.console import listing
-from fleet_server.console.desk import Asked, Desk
+from fleet_server.console.desk import Asked, Desk, TheDesk
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.format import Ratio
 from fleet_server.console.looks import LOOK
@@ -24,37 +24,37 @@ CHANGES: Final = 12
 
 
 @get("/", name="overview")
-async def overview(request: Asked, desk: Desk) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def overview(request: Asked, desk: TheDesk) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     values = {**await _summary(desk, fleet, voice), **await _needs(desk, fleet, voice), **await _changes(desk, fleet, voice)}
     return await desk.page(request, "overview.html", nav="overview", voice=voice, **values)
 
 
 @get("/parts/summary")
-async def summary(request: Asked, desk: Desk) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def summary(request: Asked, desk: TheDesk) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     return await desk.part(request, "_summary.html", voice=voice, **await _summary(desk, fleet, voice))
 
 
 @get("/parts/needs")
-async def needs_part(request: Asked, desk: Desk) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def needs_part(request: Asked, desk: TheDesk) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     return await desk.part(request, "_needs.html", voice=voice, **await _needs(desk, fleet, voice))
 
 
 @get("/parts/changes")
-async def changes_part(request: Asked, desk: Desk) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def changes_part(request: Asked, desk: TheDesk) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     return await desk.part(request, "_changes.html", voice=voice, **await _changes(desk, fleet, voice))
 
 
 @get("/parts/strips")
-async def strips(request: Asked, desk: Desk) -> Response[str]:
+async def strips(request: Asked, desk: TheDesk) -> Response[str]:
     return await desk.part(request, "_strips.html")
 
 
 @get("/parts/needs-state")
-async def needs_state(request: Asked, desk: Desk) -> Response[str]:
+async def needs_state(request: Asked, desk: TheDesk) -> Response[str]:
     return await desk.part(request, "_needs_state.html")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from litestar import Response, get
 
 from fleet_server.console import format as fmt
-from fleet_server.console.desk import Asked, Desk, is_fragment
+from fleet_server.console.desk import Asked, Desk, TheDesk, is_fragment
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.format import HOUR_MS
 from fleet_server.console.queries import system as queries
@@ -19,8 +19,8 @@ STALE_MS: Final = 15_000
 
 
 @get("/system")
-async def system(request: Asked, desk: Desk) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def system(request: Asked, desk: TheDesk) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     values = await _values(desk, fleet, voice)
     if is_fragment(request):
         return await desk.part(request, "_system.html", voice=voice, **values)

@@ -10,10 +10,11 @@ from statistics import median
 from typing import Any, Final
 
 from litestar import Response, get
+from litestar.params import FromPath, FromQuery
 from markupsafe import Markup
 
 from fleet_server.console import format as fmt
-from fleet_server.console.desk import Asked, Desk
+from fleet_server.console.desk import Asked, Desk, TheDesk
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.format import DAY_MS, HOUR_MS, Ratio
 from fleet_server.console.history import Span, device_look, lane, total_ms
@@ -38,8 +39,10 @@ FAULT_DAYS: Final = 90
 
 
 @get("/terminals/{terminal_id:str}")
-async def terminal_page(request: Asked, desk: Desk, terminal_id: str, tab: str = "events", back: int = 0) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def terminal_page(
+    request: Asked, desk: TheDesk, terminal_id: FromPath[str], tab: FromQuery[str] = "events", back: FromQuery[int] = 0
+) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     now = found(fleet, terminal_id)
     chosen = _range(request)
     values = {
@@ -52,27 +55,27 @@ async def terminal_page(request: Asked, desk: Desk, terminal_id: str, tab: str =
 
 
 @get("/terminals/{terminal_id:str}/head")
-async def head_part(request: Asked, desk: Desk, terminal_id: str) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def head_part(request: Asked, desk: TheDesk, terminal_id: FromPath[str]) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     return await desk.part(request, "_terminal_head.html", voice=voice, **_head(found(fleet, terminal_id), voice))
 
 
 @get("/terminals/{terminal_id:str}/devices")
-async def devices_part(request: Asked, desk: Desk, terminal_id: str) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def devices_part(request: Asked, desk: TheDesk, terminal_id: FromPath[str]) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     return await desk.part(request, "_devices.html", voice=voice, **await _devices(desk, found(fleet, terminal_id), voice))
 
 
 @get("/terminals/{terminal_id:str}/timeline")
-async def timeline_part(request: Asked, desk: Desk, terminal_id: str, back: int = 0) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def timeline_part(request: Asked, desk: TheDesk, terminal_id: FromPath[str], back: FromQuery[int] = 0) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     values = await _timeline(desk, fleet, found(fleet, terminal_id), voice, _range(request), back)
     return await desk.part(request, "_timeline.html", voice=voice, **values)
 
 
 @get("/terminals/{terminal_id:str}/tab")
-async def tab_part(request: Asked, desk: Desk, terminal_id: str, tab: str = "events") -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def tab_part(request: Asked, desk: TheDesk, terminal_id: FromPath[str], tab: FromQuery[str] = "events") -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     return await desk.part(request, "_tab.html", voice=voice, **await _tab(desk, fleet, found(fleet, terminal_id), voice, tab))
 
 
@@ -351,7 +354,7 @@ def _fault_spans(faults: Iterable[Mapping[str, Any]], end_ms: int, voice: Voice,
 def _device_spans(rows: Sequence[dict[str, Any]], known: Sequence[Span], end_ms: int) -> list[Span]:
     """Reported states, each until the next; a good state counts only while the terminal was heard."""
     spans: list[Span] = []
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for row, following in zip(rows, [*rows[1:], None], strict=False):
         look = device_look(device=row["device"], paper=row["paper"], toner=row["toner"], media=row["media"], cover=row["cover"])
         until = following["at_ms"] if following else end_ms
         if look == "noData":

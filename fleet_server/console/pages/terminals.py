@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from litestar import Response, get
+from litestar.params import FromQuery
 
 from fleet_server.console import format as fmt
 from fleet_server.console import listing
-from fleet_server.console.desk import Asked, Desk, is_fragment
+from fleet_server.console.desk import Asked, Desk, TheDesk, is_fragment
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.listing import Selected, View
 from fleet_server.console.looks import LOOK
@@ -26,8 +27,8 @@ MAX_IDS: Final = 60
 
 
 @get("/terminals")
-async def terminal_list(request: Asked, desk: Desk) -> Response[str]:
-    fleet, voice = await desk.view.current(), desk.voice(request)
+async def terminal_list(request: Asked, desk: TheDesk) -> Response[str]:
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     view = listing.parse_view(_params(request))
     selected = await _select(desk, fleet, view, voice.now_ms)
     values = {**await _rows(desk, fleet, selected.shown, voice), **_around(fleet, selected, voice)}
@@ -37,18 +38,18 @@ async def terminal_list(request: Asked, desk: Desk) -> Response[str]:
 
 
 @get("/terminals/rows")
-async def terminal_rows(request: Asked, desk: Desk, ids: str = "") -> Response[str]:
+async def terminal_rows(request: Asked, desk: TheDesk, ids: FromQuery[str] = "") -> Response[str]:
     """Single rows, each swapped in its own place: for a list that must not move now."""
-    fleet, voice = await desk.view.current(), desk.voice(request)
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     wanted = [fleet.by_id[name] for name in ids.split(",")[:MAX_IDS] if name in fleet.by_id]
     values = await _rows(desk, fleet, wanted, voice)
     return await desk.part(request, "_rows_oob.html", voice=voice, **values)
 
 
 @get("/terminals.csv")
-async def terminal_csv(request: Asked, desk: Desk) -> Response[bytes]:
+async def terminal_csv(request: Asked, desk: TheDesk) -> Response[bytes]:
     """All rows of the view, not only its page. Cells that a spreadsheet would run get an apostrophe; the BOM makes Excel read UTF-8."""
-    fleet, voice = await desk.view.current(), desk.voice(request)
+    fleet, voice = await desk.fleet(request), desk.voice(request)
     selected = await _select(desk, fleet, listing.parse_view(_params(request)), voice.now_ms)
     out = io.StringIO(newline="")
     writer = csv.writer(out)

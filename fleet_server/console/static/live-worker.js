@@ -4,6 +4,7 @@ const NAMES = ["tick", "rows", "counts", "touched", "ages", "platform", "alarm",
 const ports = new Set();
 let source = null;
 let retry = 0;
+let newest = ""; // id of the last event: how far this stream has told
 
 function tell(message) {
   for (const port of ports) port.postMessage(message);
@@ -22,7 +23,12 @@ function open() {
       retry = setTimeout(open, 2000);
     }
   };
-  for (const name of NAMES) source.addEventListener(name, (event) => tell({ name, data: event.data }));
+  for (const name of NAMES) {
+    source.addEventListener(name, (event) => {
+      newest = event.lastEventId || newest;
+      tell({ name, data: event.data, id: newest });
+    });
+  }
 }
 
 function close() {
@@ -38,6 +44,6 @@ self.onconnect = (event) => {
     ports.delete(port);
     if (ports.size === 0) close();
   };
-  if (source && source.readyState === EventSource.OPEN) port.postMessage({ name: "open" });
+  if (source && source.readyState === EventSource.OPEN) port.postMessage({ name: "open", id: newest });
   open();
 };

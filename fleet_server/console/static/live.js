@@ -72,7 +72,7 @@
     connect() {
       if (window.SharedWorker) {
         this.worker = new SharedWorker(body.dataset.worker, { name: "kiosk-fleet-live" });
-        this.worker.port.onmessage = (message) => this.receive(message.data.name, message.data.data);
+        this.worker.port.onmessage = (message) => this.receive(message.data.name, message.data.data, message.data.id);
         window.addEventListener("pagehide", () => this.worker.port.postMessage("bye"));
         window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
         return;
@@ -82,7 +82,7 @@
         this.direct = new EventSource("/live");
         this.direct.onopen = () => this.receive("open");
         this.direct.onerror = () => this.receive("error");
-        for (const name of NAMES) this.direct.addEventListener(name, (event) => this.receive(name, event.data));
+        for (const name of NAMES) this.direct.addEventListener(name, (event) => this.receive(name, event.data, event.lastEventId));
       };
       document.addEventListener("visibilitychange", () => {
         if (document.hidden) { this.direct.close(); } else { open(); stale = true; }
@@ -90,7 +90,12 @@
       open();
     }
 
-    receive(name, data) {
+    receive(name, data, id) {
+      // The page was made before this stream spoke: if something was committed in between, nobody else would tell.
+      if (id && !this.placed) {
+        this.placed = true;
+        if (Number(id) > Number(body.dataset.change)) setTimeout(() => this.pass("resync", ""), 0);
+      }
       if (name === "open") {
         heard = Date.now();
         this.readyState = 1;

@@ -1,0 +1,130 @@
+"""A console over a seeded database, and the cast: operator, viewer, stranger."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from fleet_server.app import create_app
+from fleet_server.engine import FleetEngine
+from tests.support.console import settings_for
+from tests.support.contract import ROOT
+from tests.support.seed import NOW_MS, OPERATOR, PASSWORD, VIEWER, Seeded, quick_passwords, seed
+
+COUNT = 210
+BASE = "http://console.test"
+
+
+class Clock:
+    """A wall clock that stands still until it is moved."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
+    return seed(tmp_path_factory.mktemp("seed") / "fleet.sqlite", count=COUNT)
+
+
+@pytest.fixture
+def seeded(template: Seeded, tmp_path: Path) -> Seeded:
+    """A copy of the seeded database that a test may change."""
+    path = tmp_path / "fleet.sqlite"
+    shutil.copyfile(template.path, path)
+    return Seeded(path, template.machines, template.now_ms)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(NOW_MS)
+
+
+@pytest.fixture
+def engine(seeded: Seeded) -> Iterator[FleetEngine]:
+    engine = FleetEngine()
+    engine.use(seeded.path)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+async def app(seeded: Seeded, engine: FleetEngine, clock: Clock, tmp_path: Path) -> AsyncIterator[Litestar]:
+    made = create_app(settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=clock)
+    async with AsyncTestClient(made, base_url=BASE):
+        yield made
+
+
+@dataclass
+class Person:
+    """Somebody's browser: its own cookies, and the token of its pages."""
+
+    client: httpx.AsyncClient
+    csrf: str = ""
+
+    async def get(self, path: str, *, part: bool = False) -> str:
+        answer = await self.client.get(path, headers={"HX-Request": "true"} if part else {})
+        assert answer.status_code == 200, (path, answer.status_code, answer.text[:300])
+        return answer.text
+
+    async def seen(self, path: str) -> str:
+        """The page as a person reads it: no tags, entities resolved, one space between words."""
+        text = re.sub(r"<(style|script|svg)\b.*?</\1>", " ", await self.get(path), flags=re.DOTALL)
+        return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+    async def post(self, path: str, **fields: str) -> httpx.Response:
+        return await self.client.post(path, data=fields, headers={"X-CSRF-Token": self.csrf, "HX-Request": "true"})
+
+    async def sign_in(self, name: str, password: str = PASSWORD, lang: str = "zh") -> None:
+        answer = await self.client.post("/login", data={"name": name, "password": password, "lang": lang})
+        assert answer.status_code == 303, answer.text[:200]
+        found = re.search(r'hx-headers=\'\{"X-CSRF-Token": "([^"]+)"\}', await self.get("/"))
+        assert found
+        self.csrf = found.group(1)
+
+
+@pytest.fixture
+async def new_person(app: Litestar) -> AsyncIterator[Callable[[], Person]]:
+    """Further browsers on the one running console."""
+    clients: list[httpx.AsyncClient] = []
+
+    def make() -> Person:
+        transport: Any = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # Litestar's scope type is its own
+        clients.append(httpx.AsyncClient(transport=transport, base_url=BASE, follow_redirects=False))
+        return Person(clients[-1])
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+async def operator(new_person: Callable[[], Person]) -> Person:
+    person = new_person()
+    await person.sign_in(OPERATOR)
+    return person
+
+
+@pytest.fixture
+async def viewer(new_person: Callable[[], Person]) -> Person:
+    person = new_person()
+    await person.sign_in(VIEWER)
+    return person
+
+
+@pytest.fixture
+def stranger(new_person: Callable[[], Person]) -> Person:
+    return new_person()

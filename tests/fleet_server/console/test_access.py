@@ -1,0 +1,198 @@
+"""Who may open and do what: every route, each of the cast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from fleet_server.app import SECURITY_HEADERS
+from tests.fleet_server.console.conftest import Person
+from tests.support.seed import VIEWER
+
+# Route → (method, an address of it, what a viewer gets). 403 are the operator's own.
+ROUTES: dict[str, list[tuple[str, str, int]]] = {
+    "/": [("GET", "/", 200)],
+    "/parts/summary": [("GET", "/parts/summary", 200)],
+    "/parts/needs": [("GET", "/parts/needs", 200)],
+    "/parts/changes": [("GET", "/parts/changes", 200)],
+    "/parts/strips": [("GET", "/parts/strips", 200)],
+    "/parts/needs-state": [("GET", "/parts/needs-state", 200)],
+    "/terminals": [("GET", "/terminals", 200)],
+    "/terminals/rows": [("GET", "/terminals/rows?ids=kf-0016,nobody", 200)],
+    "/terminals.csv": [("GET", "/terminals.csv", 200)],
+    "/terminals/add": [("GET", "/terminals/add", 403), ("POST", "/terminals/add", 403)],
+    "/terminals/{terminal_id:str}": [("GET", "/terminals/kf-0016", 200)],
+    "/terminals/{terminal_id:str}/head": [("GET", "/terminals/kf-0016/head", 200)],
+    "/terminals/{terminal_id:str}/devices": [("GET", "/terminals/kf-0016/devices", 200)],
+    "/terminals/{terminal_id:str}/timeline": [("GET", "/terminals/kf-0016/timeline", 200)],
+    "/terminals/{terminal_id:str}/tab": [("GET", "/terminals/kf-0016/tab", 200)],
+    "/terminals/{terminal_id:str}/code": [("POST", "/terminals/kf-0201/code", 403)],
+    "/terminals/{terminal_id:str}/maintenance": [
+        ("GET", "/terminals/kf-0016/maintenance", 403),
+        ("POST", "/terminals/kf-0016/maintenance", 403),
+    ],
+    "/terminals/{terminal_id:str}/maintenance/end": [("POST", "/terminals/kf-0181/maintenance/end", 403)],
+    "/faults": [("GET", "/faults", 200)],
+    "/faults/{fault_id:str}/claim": [("POST", "/faults/kf-0152:ffffffffffffffff/claim", 403)],
+    "/faults/{fault_id:str}/unclaim": [("POST", "/faults/kf-0152:ffffffffffffffff/unclaim", 403)],
+    "/faults/{fault_id:str}/note": [
+        ("GET", "/faults/kf-0152:ffffffffffffffff/note", 403),
+        ("POST", "/faults/kf-0152:ffffffffffffffff/note", 403),
+    ],
+    "/evidence/{batch_id:int}/{idx:int}": [("GET", "/evidence/1/0", 200)],
+    "/evidence/fault/{fault_id:str}": [("GET", "/evidence/fault/kf-0152:ffffffffffffffff", 200)],
+    "/evidence/{batch_id:int}/envelope": [("GET", "/evidence/1/envelope", 200)],
+    "/evidence/{batch_id:int}/file": [("GET", "/evidence/1/file", 404)],
+    "/evidence/root": [("GET", "/evidence/root", 404)],
+    "/system": [("GET", "/system", 200)],
+    "/password": [("GET", "/password", 200), ("POST", "/password", 400)],
+    "/language": [("POST", "/language", 303)],
+    "/here": [("POST", "/here", 204)],
+    "/logout": [("POST", "/logout", 303)],
+}
+STREAMS = {"/live"}
+PUBLIC = {"/login", "/static/{file_path:path}"}
+CASES = [case for cases in ROUTES.values() for case in cases]
+IDS = [f"{method} {path.partition('?')[0]}" for method, path, _ in CASES]
+
+
+async def ask(person: Person, method: str, path: str) -> httpx.Response:
+    return await (person.client.get(path) if method == "GET" else person.post(path))
+
+
+def test_every_route_is_listed_here(app: Litestar) -> None:
+    assert {route.path for route in app.routes} == ROUTES.keys() | STREAMS | PUBLIC
+
+
+@pytest.mark.parametrize(("method", "path", "_status"), CASES, ids=IDS)
+async def test_a_stranger_gets_the_sign_in_page_and_nothing_else(stranger: Person, method: str, path: str, _status: int) -> None:
+    answer = await ask(stranger, method, path)
+    if method == "GET":
+        assert answer.status_code == 302
+        assert answer.headers["location"].startswith("/login?next=%2F")
+    else:
+        assert answer.status_code == 401
+    assert "kf-" not in answer.text.replace("kf_", "")
+
+
+async def test_a_stranger_gets_no_stream(stranger: Person) -> None:
+    answer = await stranger.client.get("/live", headers={"Accept": "text/event-stream"})
+    assert answer.status_code == 401
+
+
+async def test_a_page_that_refreshes_itself_is_sent_to_sign_in(stranger: Person) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://console.test/terminals?state=OFFLINE"}
+    answer = await stranger.client.get("/parts/summary", headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["HX-Redirect"] == "/login?next=%2Fterminals%3Fstate%3DOFFLINE"
+
+
+@pytest.mark.parametrize(("method", "path", "status"), CASES, ids=IDS)
+async def test_a_viewer_sees_all_and_changes_nothing(viewer: Person, method: str, path: str, status: int) -> None:
+    assert (await ask(viewer, method, path)).status_code == status
+
+
+@pytest.mark.parametrize(("method", "path", "status"), CASES, ids=IDS)
+async def test_an_operator_is_never_forbidden(operator: Person, method: str, path: str, status: int) -> None:
+    answer = await ask(operator, method, path)
+    assert answer.status_code not in {401, 403}
+    if status != 403:
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("path", ["/", "/terminals", "/terminals/kf-0016", "/faults"])
+async def test_a_viewer_is_shown_no_buttons_that_would_fail(viewer: Person, path: str) -> None:
+    page = await viewer.get(path)
+    for action in ("/claim", "/note", "/maintenance", "/terminals/add"):
+        assert f'{action}"' not in page
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-CSRF-Token": "guess"},
+        {"X-CSRF-Token": "真的"},
+    ],
+    ids=["none", "wrong", "not ascii"],
+)
+async def test_without_the_token_nothing_is_done(operator: Person, headers: dict[str, str]) -> None:
+    sent = {name: value.encode("utf-8") for name, value in headers.items()}
+    answer = await operator.client.post("/faults/kf-0152:ffffffffffffffff/claim", headers=sent)  # type: ignore[arg-type]  # bytes are allowed
+    assert answer.status_code == 400
+    assert "未认领" in await operator.seen("/faults")
+
+
+async def test_another_browsers_token_is_worth_nothing(operator: Person, viewer: Person) -> None:
+    answer = await operator.client.post("/logout", headers={"X-CSRF-Token": viewer.csrf})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.test"}, {"Origin": "null"}],
+    ids=["cross-site", "sister host", "foreign origin", "opaque origin"],
+)
+async def test_a_form_on_another_site_is_refused_even_with_the_token(operator: Person, headers: dict[str, str]) -> None:
+    answer = await operator.client.post("/logout", headers={"X-CSRF-Token": operator.csrf, **headers})
+    assert answer.status_code == 400
+    assert (await operator.client.get("/")).status_code == 200
+
+
+async def test_signing_in_from_another_site_is_refused(stranger: Person) -> None:
+    fields = {"name": VIEWER, "password": "x", "lang": "zh"}
+    answer = await stranger.client.post("/login", data=fields, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/login", "/", "/nowhere", "/static/console.css", "/static/nothing.css", "/terminals/nobody"])
+async def test_every_answer_carries_the_security_headers(viewer: Person, path: str) -> None:
+    answer = await viewer.client.get(path)
+    for name, value in SECURITY_HEADERS.items():
+        if name != "Cache-Control":
+            assert answer.headers[name] == value
+    expected = "public" if path == "/static/console.css" else "no-store"
+    assert expected in answer.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/terminals", "/terminals/kf-0016", "/faults", "/system", "/evidence/1/0", "/login", "/password"]
+)
+async def test_no_page_has_inline_script_or_style_or_a_foreign_address(new_person: Callable[[], Person], path: str) -> None:
+    person = new_person()
+    if path != "/login":
+        await person.sign_in(VIEWER)
+    page = await person.get(path)
+    assert " style=" not in page
+    assert "<style" not in page
+    assert " onclick" not in page
+    assert "<script>" not in page
+    outside = [part for part in page.split('"') if part.startswith(("http:", "https:", "//"))]
+    assert outside == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/terminals/nobody", "/evidence/99999999/0", "/evidence/1/99", "/faults/x/note", "/evidence/fault/x"]
+)
+async def test_what_does_not_exist_is_said_politely(operator: Person, path: str) -> None:
+    answer = await operator.client.get(path)
+    assert answer.status_code == 404
+    assert "没有这个页面或对象" in answer.text
+    assert "Traceback" not in answer.text
+
+
+async def test_our_own_mistake_is_a_reference_not_a_trace(
+    operator: Person, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("fleet_server.console.queries.lists.recent_counts", broken)
+    answer = await operator.client.get("/faults")
+    assert answer.status_code == 500
+    assert "secret detail" not in answer.text
+    assert "编号" in answer.text
+    assert "secret detail" in caplog.text
