@@ -29,7 +29,8 @@ def main() -> int:
     if asked.fresh and wishes.root.exists():
         step(f"removing the earlier demo in {asked.dir}")
         shutil.rmtree(wishes.root)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # set also where a shell's `&` has made us deaf to Ctrl-C
+        signal.signal(number, _as_interrupt)
     demo = Demo(wishes)
     try:
         demo.start()

@@ -36,7 +36,7 @@ STARTS_A_SECOND: Final = 80
 """Agents are started one after the other, so that the first are on the console while the last still connect."""
 CUT_PRONE: Final = 6
 CUT_PRONE_OF: Final = 60
-"""Terminals behind a relay whose network breaks now and then, each alone at its site."""
+"""Terminals behind a relay whose network breaks now and then, each at another site; one of so many terminals at most."""
 STOP_AT_ONCE: Final = 50
 
 
@@ -80,7 +80,7 @@ class Fleet:
     # ------------------------------------------------------------------ agents
 
     async def _start_residents(self) -> None:
-        for relayed in _alone_at_their_sites(self._city.pipes)[: min(CUT_PRONE, len(self._city.pipes) // CUT_PRONE_OF)]:
+        for relayed in _one_of_each_zone(self._city.pipes)[: min(CUT_PRONE, len(self._city.pipes) // CUT_PRONE_OF)]:
             relay = Relay(("127.0.0.1", self._setup.mqtt_port))
             await relay.mend()
             self._relays[relayed.id] = relay
@@ -173,12 +173,13 @@ class Fleet:
             self._lag_s = max(self._lag_s, time.monotonic() - due_s)
 
 
-def _alone_at_their_sites(members: Sequence[Member]) -> list[Member]:
-    """Kiosks with a site to themselves, so that a broken network there looks like one terminal's and not like a site's or the platform's."""
-    count: dict[str, int] = {}
+def _one_of_each_zone(members: Sequence[Member]) -> list[Member]:
+    """A kiosk of each 24-hour zone: always open, so that silence counts at any hour, and beside others that go on working."""
+    found: dict[str, Member] = {}
     for member in members:
-        count[member.plan.site.code] = count.get(member.plan.site.code, 0) + 1
-    return [member for member in members if count[member.plan.site.code] == 1 and member.plan.kind == "kiosk"]
+        if member.plan.kind == "kiosk" and member.plan.site.kind == "zone24":
+            found.setdefault(member.plan.site.code, member)
+    return list(found.values())
 
 
 def _slots(member: Member, places: Places) -> frozenset[str]:

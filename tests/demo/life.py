@@ -39,8 +39,11 @@ FAULT_EVERY_S: Final = 25.0
 FAULT_LASTS_S: Final = (45.0, 420.0)
 STANDING_FAULTS: Final = 5
 """So many devices are out of order already when the day begins."""
-CUT_EVERY_S: Final = 90.0
-CUT_LASTS_S: Final = (150.0, 400.0)
+FIRST_CUT_S: Final = 20.0
+CUT_APART_S: Final = 35.0
+CUT_EVERY_S: Final = 1200.0
+CUT_LASTS_S: Final = (420.0, 1500.0)
+"""Long enough to be called offline (5 minutes of silence) and sometimes to raise the alarm (10 minutes)."""
 
 _ITEM_WEIGHTS: Final = tuple(item.weight for item in ITEMS)
 _RUNS_EMPTY: Final = frozenset({"PRN.PAPER_OUT", "LSR.PAPER_OUT", "PRN.PAPER_NEAR_END", "LSR.TONER_LOW"})
@@ -203,8 +206,8 @@ class Weather:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._faults(group))
-            if self.relays:
-                group.create_task(self._cuts())
+            for number, name in enumerate(sorted(self.relays)):
+                group.create_task(self._cuts(self.relays[name], number))
 
     async def _faults(self, group: asyncio.TaskGroup) -> None:
         standing = min(STANDING_FAULTS, len(self.terminals) // 20)
@@ -230,15 +233,15 @@ class Weather:
             finally:
                 terminal.clear(device, trouble.simulated_as)
 
-    async def _cuts(self) -> None:
-        """One site after the other, never several together: that would be the platform's own blindness."""
+    async def _cuts(self, relay: Relay, number: int) -> None:
+        """One terminal's network. Half of them break soon after the start, one by one: together would look like the platform's blindness."""
+        await asyncio.sleep(FIRST_CUT_S + number * CUT_APART_S if number % 2 == 0 else self.choice.expovariate(1 / CUT_EVERY_S))
         while True:
-            await asyncio.sleep(self.choice.expovariate(1 / CUT_EVERY_S))
-            name = self.choice.choice(sorted(self.relays))
-            await self.relays[name].cut()
+            await relay.cut()
             self.counted.cuts += 1
             await asyncio.sleep(self.choice.uniform(*CUT_LASTS_S))
-            await self.relays[name].mend()
+            await relay.mend()
+            await asyncio.sleep(self.choice.expovariate(1 / CUT_EVERY_S))
 
 
 def _targets(terminal: VirtualTerminal, trouble: Trouble) -> list[str]:

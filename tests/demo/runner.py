@@ -362,7 +362,13 @@ def _redraw(text: str, *, log: bool = False) -> None:
 
 
 def _tool(name: str) -> str:
-    return f".venv/bin/{name}"
+    """A command of this environment; where the project is not installed in it, the module behind the command."""
+    if (Path(sys.executable).parent / name).exists():
+        return f".venv/bin/{name}"
+    return f".venv/bin/python -m {_MODULES[name]}"
+
+
+_MODULES: Final = {"kiosk-sim": "simulators.cli", "fleet-server": "fleet_server.cli", "edge-agent": "edge_agent.cli"}
 
 
 def _short(path: Path) -> str:
