@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import aiomqtt
 
@@ -40,6 +40,16 @@ class UplinkSettings:
     heartbeat_s: float = HEARTBEAT_S
     backoff_first_s: float = BACKOFF_FIRST_S
     backoff_max_s: float = BACKOFF_MAX_S
+
+
+class _Client(aiomqtt.Client):
+    """Gives up at once when the connection ends before the broker has answered; aiomqtt waits its whole timeout for what cannot come any more."""
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttCodeError(reason_code, "The broker hung up without an answer"))
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
 
 class Uplink:
@@ -90,7 +100,7 @@ class Uplink:
 
     async def _one_connection(self, attempts: int) -> None:
         terminal = self._outbox.terminal
-        client = aiomqtt.Client(
+        client = _Client(
             self._settings.host,
             self._settings.port,
             identifier=terminal,

@@ -9,6 +9,7 @@ import sqlite3
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import aiomqtt
 
@@ -31,6 +32,16 @@ class BrokerAddress:
     port: int
     tls: Callable[[], ssl.SSLContext] | None
     client_id: str = "ingest"
+
+
+class _Client(aiomqtt.Client):
+    """Gives up at once when the connection ends before the broker has answered; aiomqtt waits its whole timeout for what cannot come any more."""
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttCodeError(reason_code, "The broker hung up without an answer"))
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
 
 class Worker:
@@ -71,7 +82,7 @@ class Worker:
             def __new__(cls, *_args: object, **_kwargs: object) -> asyncio.Queue[aiomqtt.Message]:  # type: ignore[misc]
                 return queue
 
-        async with aiomqtt.Client(
+        async with _Client(
             self._address.host,
             self._address.port,
             identifier=self._address.client_id,

@@ -85,6 +85,10 @@ class _Relay(ABC):
         """Every connection is gone at once, without a word to either side that it was meant."""
         self._background.call(self._abort_all)
 
+    def hang_up(self) -> None:
+        """`cut`, for a caller on the relay's own thread."""
+        self._background.loop.call_soon(self._abort_all)
+
     def _abort_all(self) -> None:
         for writer in self._writers:
             writer.transport.abort()

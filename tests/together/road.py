@@ -7,7 +7,6 @@ import base64
 import contextlib
 import http.client
 import itertools
-import json
 import random
 import sqlite3
 import ssl
@@ -15,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,15 +29,28 @@ from edge_agent.sessions import hidden_id
 from edge_agent.signing import FileKeyStore
 from edge_agent.uplink import Conversation, Uplink, UplinkSettings
 from protocols.contract import envelope as cose
-from protocols.contract import messages, records
+from protocols.contract import records
 from protocols.contract.batch import read_batch
 from protocols.contract.limits import ENVELOPE_MAX_BYTES
 from protocols.contract.records import Body, Record
 from tests.support.contract import BOOT_ID
 from tests.support.processes import Processes
-from tests.support.server import RunningServer
+from tests.support.server import RunningServer, listens, now_ms
 from tests.support.terminal import RealTerminal
 from tests.support.waiting import until, wait_until
+
+
+class RoadServer(RunningServer):
+    """Ready when the road is: whether the console's pages are up is not the subject here."""
+
+    def _ready(self) -> bool:
+        assert self.child is not None
+        assert self.child.running, self.child.output()
+        health = self.health()
+        if not health or now_ms() - health["at_ms"] > 10_000 or not health["broker"]["answers"]:
+            return False
+        needed = ("broker", "ingest", "enrolment")
+        return all(health["parts"][part]["state"] == "running" for part in needed) and listens(self.settings.enrolment.port)
 
 
 @contextmanager
@@ -48,9 +60,10 @@ def whole_server(folder: Path, **more: Any) -> Iterator[RunningServer]:
     logs.mkdir(parents=True)
     processes = Processes(logs)
     try:
-        made = RunningServer(folder / "server", processes, **more)
+        made = RoadServer(folder / "server", processes, **more)
         made.init()
-        yield made.start()
+        made.start()
+        yield made
     finally:
         processes.end_all()
 
@@ -363,14 +376,3 @@ def ingest_context(server: RunningServer) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(server.authority.ca_file))
     context.load_cert_chain(*server.authority.ingest_files)
     return context
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
-
-
-def heads_by_stream(held: Iterable[messages.Held]) -> dict[bytes, int]:
-    return {span.stream: span.last for span in held}
-
-
-Look = Callable[[], bool]

@@ -137,7 +137,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "REGREET_S", 1.5)
     monkeypatch.setattr(conversation, "GREETING_RETRY_S", (0.3, 0.5, 0.5))
     monkeypatch.setattr(conversation, "BACK_INTERVAL_S", 0.1)
-    assert client.CONNECT_TIMEOUT_S > 1
 
 
 @pytest.mark.spec("C-501", "C-503", "C-507", "C-510", "C-403", "C-404")
@@ -210,3 +209,26 @@ async def test_an_acknowledgement_of_an_earlier_connection_releases_nothing(serv
             relay.judge = lambda _packet: None
             await sender.drained()
         assert stored_numbers(server, me.terminal) == sender.captured
+
+
+async def test_a_broker_that_hangs_up_before_it_answers_does_not_cost_a_timeout(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is killed between the handshake and its first word: 400 terminals must not sit out a timeout then."""
+    monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 60.0)
+    me = enrolled(server, tmp_path, "hung-up")
+    with packet_relay(server, me) as relay:
+        hung_up = []
+
+        def hang_up(packet: Packet) -> Iterable[tuple[Direction, bytes]] | None:
+            if packet.direction == "down" and len(hung_up) < 3:
+                hung_up.append(packet)
+                relay.hang_up()
+                return []
+            return None
+
+        relay.judge = hang_up
+        async with Sender(me, port=relay.port).running() as sender:
+            sender.capture(1)
+            await sender.drained(timeout_s=10)
+    assert len(hung_up) == 3
