@@ -159,6 +159,11 @@ class TerminalNow:
     def name(self, lang: str) -> str:
         return (self.name_zh if lang == "zh" else self.name_en) or self.name_zh or self.name_en or self.code
 
+    def name_at_site(self, lang: str) -> str:
+        """Site and name, for a line that does not show the site elsewhere; names that begin with their site say it once."""
+        site, own = self.place.name(lang), self.name(lang)
+        return own if not site or site in own else f"{site} {own}"
+
     @property
     def label(self) -> str:
         return self.code or self.id

@@ -143,7 +143,7 @@ def headline(voice: Voice, fleet: Fleet, by_state: Counts, recovered_ms: int | N
         "overview.longest",
         duration=voice.since(since_ms),
         terminal=voice.link(f"/terminals/{terminal.id}", terminal.label),
-        name=terminal.name(voice.lang),
+        name=terminal.name_at_site(voice.lang),
         problem=problem_words(problem, voice),
     )
     return first + (Markup("") if voice.lang == "zh" else Markup(" ")) + second
