@@ -135,9 +135,7 @@ def through(port: int) -> list[str]:
 
 def spool_depth(path: Path) -> int:
     with closing(sqlite3.connect(path, timeout=5)) as db:
-        row = db.execute(
-            "SELECT (SELECT count(*) FROM batch WHERE acked_ms IS NULL) + (SELECT count(*) FROM pending)"
-        ).fetchone()
+        row = db.execute("SELECT (SELECT count(*) FROM batch WHERE acked_ms IS NULL) + (SELECT count(*) FROM pending)").fetchone()
     return int(row[0])
 
 
@@ -238,9 +236,7 @@ def stored_cases(server: RunningServer, terminal: str, *, disputed: int = 0) -> 
 
 
 def wait_cases(server: RunningServer, terminal: str, count: int, *, timeout_s: float = 60) -> None:
-    wait_until(
-        lambda: stored_cases(server, terminal) >= count, f"{count} cases of {terminal} at the server", timeout_s=timeout_s
-    )
+    wait_until(lambda: stored_cases(server, terminal) >= count, f"{count} cases of {terminal} at the server", timeout_s=timeout_s)
 
 
 def check_cases(server: RunningServer, cases: Cases) -> None:
@@ -339,7 +335,11 @@ class Sender:
         self.conversation = Conversation(self.outbox, clock, who.root(), "1.0", BOOT_ID, tuple)
         settings = UplinkSettings(host=who.mqtt.host, port=self.port, tls=self.me.tls, backoff_first_s=0.1, backoff_max_s=0.3)
         self.uplink = Uplink(
-            settings, self.outbox, self.conversation, lambda state, _reason, _n: self.links.append(state), random.Random(self.seed)
+            settings,
+            self.outbox,
+            self.conversation,
+            lambda state, _reason, _n: self.links.append(state),
+            random.Random(self.seed),
         )
         self.recorder = Recorder(self.outbox, self.uplink.kick)
         running = asyncio.get_running_loop().create_task(self.uplink.run())

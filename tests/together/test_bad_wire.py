@@ -204,7 +204,9 @@ async def test_an_acknowledgement_of_an_earlier_connection_releases_nothing(serv
             ignored = sender.conversation.counters.not_ours
             for payload in stale:
                 relay.inject("down", publish_packet(topic, payload))
-            await until(lambda: sender.conversation.counters.not_ours > ignored, "the stale acknowledgements are seen and ignored")
+            await until(
+                lambda: sender.conversation.counters.not_ours > ignored, "the stale acknowledgements are seen and ignored"
+            )
             assert sender.outbox.depth() > 0
             relay.judge = lambda _packet: None
             await sender.drained()
