@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 LISTENER = "default"
 FIRST_PACKET_TIMEOUT_S = 10.0
 _LENGTH_BYTES = 4
+_PUBLISH, _RETAIN = 0x30, 0x01
 
 
 class AnyAuthenticated(BaseAuthPlugin):  # type: ignore[misc]  # amqtt is typed but does not say so
@@ -81,7 +82,11 @@ class PacketReader(StreamReaderAdapter):  # type: ignore[misc]
                 part = await self._reader.readexactly(min(self._left, n - len(taken)))
                 self._left -= len(part)
             else:
-                self._ready, self._left = await fixed_header(self._reader)
+                header, self._left = await fixed_header(self._reader)
+                if header[0] & 0xF0 == _PUBLISH:
+                    # Nothing is retained, as at mosquitto.
+                    header = bytes((header[0] & ~_RETAIN,)) + header[1:]
+                self._ready = header
                 continue
             taken += part
         return taken

@@ -43,6 +43,8 @@ def configuration(settings: Settings, authority: Authority, acl: Path) -> str:
     chain, key = authority.server_files
     lines = [
         "persistence false",
+        # Nothing of ours is retained, and topics to retain things on are free to make up: they would fill the broker's memory.
+        "retain_available false",
         "allow_anonymous false",
         f"acl_file {acl}",
         f"user {getpass.getuser()}",

@@ -14,7 +14,7 @@ CONNECT, CONNACK = 0x10, 0x20
 ACCEPTED, BAD_PROTOCOL_LEVEL, NOT_AUTHORISED = 0, 1, 5
 DISCONNECT_PACKET = b"\xe0\x00"
 CLEAN_SESSION, WILL, PASSWORD, USERNAME = 0x02, 0x04, 0x40, 0x80
-WILL_QOS_AND_RETAIN = 0x38
+WILL_QOS = 0x18
 
 
 class NotConnect(FleetServerError):
@@ -44,7 +44,7 @@ def encode_connect(connect: Connect, client_id: str) -> bytes:
     flags = CLEAN_SESSION
     payload = _string(client_id.encode())
     if connect.will_topic is not None:
-        flags |= WILL | (connect.will_flags & WILL_QOS_AND_RETAIN)
+        flags |= WILL | (connect.will_flags & WILL_QOS)
         payload += _string(connect.will_topic.encode()) + _string(connect.will_payload)
     body = _string(b"MQTT") + bytes((PROTOCOL_LEVEL, flags)) + connect.keepalive_s.to_bytes(2, "big") + payload
     return bytes((CONNECT,)) + encode_length(len(body)) + body
@@ -63,7 +63,7 @@ def decode_connect(body: bytes) -> Connect:
             return Connect(keepalive_s)
         topic, at = _take(body, at)
         payload, _ = _take(body, at)
-        return Connect(keepalive_s, topic.decode("utf-8"), payload, flags & WILL_QOS_AND_RETAIN)
+        return Connect(keepalive_s, topic.decode("utf-8"), payload, flags & WILL_QOS)
     except (IndexError, UnicodeDecodeError) as err:
         raise NotConnect("not a CONNECT packet") from err
 

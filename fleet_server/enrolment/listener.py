@@ -15,6 +15,8 @@ from fleet_server.authority.authority import Authority
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
 
+CONNECTION_S = 60.0
+"""Longest life of a connection (chosen): a request is 64 KiB at most, and whoever sends its head a byte a minute would keep others out."""
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
 
@@ -48,6 +50,11 @@ class PeerProtocol(H11Protocol):
 
         self.app = with_peer
         super().connection_made(transport)
+        self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end.cancel()
+        super().connection_lost(exc)
 
 
 def common_name(certificate: Any) -> str | None:

@@ -19,6 +19,10 @@ from fleet_server.enrolment.messages import Denied, Enrolled, EnrolRequest, Mqtt
 from fleet_server.enrolment.registry import hint
 from protocols.contract.envelope import key_id
 
+DAY_MS = 86_400_000
+CERTIFICATES_PER_DAY = 50
+"""For one terminal, which needs one in two months (chosen): each lengthens the table, and the revocation list once the terminal is revoked."""
+
 
 def enrol(
     connection: sqlite3.Connection, authority: Authority, request: EnrolRequest, mqtt: Mqtt, *, now_ms: int
@@ -46,11 +50,18 @@ def enrol(
     keys = hashlib.sha256(request.record_key + csr.key_digest).digest()
     if used_ms is not None and used_by != keys:
         return Denied("codeUsed", f"{terminal}: the code was used by other keys")
+    is_new_key = connection.execute("SELECT 1 FROM record_key WHERE kid = ?", (key_id(request.record_key),)).fetchone() is None
     record_key_certificate = _certified(connection, authority, terminal, request.record_key, now_ms=now_ms)
     if used_ms is None:
         # A code is for a new or rebuilt machine: whatever held this name before must not connect any more.
         connection.execute(
             "UPDATE tls_certificate SET revoked_ms = ? WHERE terminal = ? AND revoked_ms IS NULL", (now_ms, terminal)
+        )
+    if used_ms is None and is_new_key:
+        # Nor get a new certificate by its record key. A key that the same machine had before stays: its backlog is still to come.
+        connection.execute(
+            "UPDATE record_key SET revoked_ms = ? WHERE terminal = ? AND kid <> ? AND revoked_ms IS NULL AND last_no IS NULL",
+            (now_ms, terminal, key_id(request.record_key)),
         )
     certificate = _client_certificate(connection, authority, terminal, csr, now_ms=now_ms)
     connection.execute(
@@ -152,6 +163,11 @@ def _certified(connection: sqlite3.Connection, authority: Authority, terminal: s
 def _client_certificate(
     connection: sqlite3.Connection, authority: Authority, terminal: str, csr: messages.CertificateRequest, *, now_ms: int
 ) -> str:
+    lately = connection.execute(
+        "SELECT count(*) FROM tls_certificate WHERE terminal = ? AND issued_ms > ?", (terminal, now_ms - DAY_MS)
+    ).fetchone()[0]
+    if lately >= CERTIFICATES_PER_DAY:
+        raise Denied("tooMany", f"{terminal} has had {lately} certificates within a day")
     issued = authority.issue_client(terminal, csr.public_key, now_ms=now_ms)
     connection.execute(
         "INSERT INTO tls_certificate (serial, terminal, not_after_ms, issued_ms) VALUES (?, ?, ?, ?)",

@@ -231,13 +231,25 @@ async def subscribe_to_everything(client: aiomqtt.Client, terminal: str) -> None
         await within(client.subscribe(wanted, qos=1))
 
 
-async def test_the_servers_state_is_told_to_who_comes_later(bench: Bench) -> None:
+async def test_the_servers_state_is_told_to_everybody(bench: Bench) -> None:
     await bench.ready()
-    async with bench.ingest() as ingest:
-        await within(ingest.publish(topics.SERVER_STATE, b"up", qos=1, retain=True))
-        async with bench.client("kiosk-1") as terminal:
-            await within(terminal.subscribe(topics.SERVER_STATE, qos=1))
-            assert await next_message(terminal) == (topics.SERVER_STATE, b"up")
+    async with bench.ingest() as ingest, bench.client("kiosk-1") as terminal:
+        await within(terminal.subscribe(topics.SERVER_STATE, qos=1))
+        await within(ingest.publish(topics.SERVER_STATE, b"up", qos=1))
+        assert await next_message(terminal) == (topics.SERVER_STATE, b"up")
+
+
+async def test_nothing_is_retained(bench: Bench) -> None:
+    """A terminal may make up shards: messages that stay there would fill the broker's memory."""
+    await bench.ready()
+    for shard in ("00", "zz"):
+        with suppress(aiomqtt.MqttError):
+            async with bench.client("kiosk-1") as terminal:
+                await within(terminal.publish(f"kf/1/{shard}/kiosk-1/up/hb", b"kept", qos=1, retain=True))
+    await _break_off(bench, mqtt.Connect(10, topics.up("kiosk-1", "will"), b"kept", 0x28))
+    async with bench.ingest() as ingest, bench.client("kiosk-2") as other:
+        await ingest.subscribe("kf/1/#", qos=1)
+        await reaches(ingest, other, "kiosk-2")
 
 
 # Sessions ---------------------------------------------------------------------------------------------------------------------------------
@@ -351,7 +363,7 @@ async def test_four_hundred_terminals_connect_at_once(bench: Bench) -> None:
 async def test_a_killed_broker_comes_back_empty_and_serves(bench: Bench) -> None:
     await bench.ready()
     async with bench.ingest() as ingest:
-        await within(ingest.publish(topics.SERVER_STATE, b"up", qos=1, retain=True))
+        await ingest.subscribe("kf/1/#", qos=1)
         bench.child.kill()
         with pytest.raises(aiomqtt.MqttError):
             await next_message(ingest)

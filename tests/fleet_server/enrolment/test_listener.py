@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -19,12 +20,12 @@ from edge_agent.signing import FileKeyStore
 from fleet_server import db
 from fleet_server.authority.authority import Authority
 from fleet_server.channel import transact
-from fleet_server.enrolment import registry
+from fleet_server.enrolment import listener, registry
 from fleet_server.enrolment.controllers import REFUSALS_PER_MINUTE, Brake
 from fleet_server.settings import Layout
 from tests.support.processes import Processes
 from tests.support.trust import Keys, issue_client
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 
 LONG_AGO_MS = 1_500_000_000_000
 
@@ -165,6 +166,33 @@ def test_guessing_is_slowed_down(office: Office) -> None:
     words = [office.post("/api/v1/enrol", body)[1]["error"] for _ in range(REFUSALS_PER_MINUTE + 1)]
     assert words[:-1] == ["unknownTerminal"] * REFUSALS_PER_MINUTE
     assert words[-1] == "tooMany"
+
+
+async def test_a_connection_that_never_gets_to_its_point_is_ended(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads sent a byte at a time would keep everybody else out once all places are taken."""
+    monkeypatch.setattr(listener, "CONNECTION_S", 0.2)
+    authority = Authority.create(tmp_path / "authority", "testfleet", (), now_ms=time.time_ns() // 1_000_000)
+    port = free_port()
+    served = listener.server(_never, authority, "127.0.0.1", port)
+    running = asyncio.create_task(served.serve())
+    try:
+        await until(lambda: served.started, "the listener")
+        context = ssl.create_default_context(cafile=str(authority.ca_file))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(b"POST /api/v1/enrol HTTP/1.1\r\nHost:")
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError, ssl.SSLError):
+                assert await reader.read() == b""
+        writer.close()
+    finally:
+        served.should_exit = True
+        await running
+
+
+async def _never(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("no request was whole")
 
 
 def test_the_brake_lets_go_after_a_minute() -> None:

@@ -97,6 +97,36 @@ def renewed(answer: Renewed | str) -> Renewed:
     return answer
 
 
+def test_what_held_the_name_before_gets_no_certificate_by_its_old_record_key(office: Office) -> None:
+    """A stolen disk: the machine was replaced with a new code, and the thief asks for a certificate without showing one."""
+    stolen = Keys("kiosk-1")
+    enrolled(office.enrol(stolen.enrol_request(office.code("kiosk-1"))))
+    replacement = Keys("kiosk-1")
+    enrolled(office.enrol(replacement.enrol_request(office.code("kiosk-1"))))
+    assert office.renew(stolen.renew_request(), None) == "badProof"
+    assert office.renew(Keys("kiosk-1").renew_request(endorsed_by=stolen), None) == "badProof"
+    renewed(office.renew(replacement.renew_request(), None))
+
+
+def test_a_machine_that_enrols_again_keeps_the_keys_of_its_own_backlog(office: Office) -> None:
+    first = Keys("kiosk-1")
+    enrolled(office.enrol(first.enrol_request(office.code("kiosk-1"))))
+    second = Keys("kiosk-1")
+    renewed(office.renew(second.renew_request(endorsed_by=first), None))
+    enrolled(office.enrol(second.enrol_request(office.code("kiosk-1"))))
+    assert office.rows("SELECT revoked_ms FROM record_key ORDER BY generation") == [(None,), (None,)]
+
+
+def test_certificates_are_counted_out(office: Office) -> None:
+    keys = Keys("kiosk-1")
+    enrolled(office.enrol(keys.enrol_request(office.code("kiosk-1"))))
+    answers = [office.renew(Keys("kiosk-1", record=keys.record).renew_request(), None) for _ in range(rules.CERTIFICATES_PER_DAY)]
+    assert [isinstance(answer, Renewed) for answer in answers] == [True] * (rules.CERTIFICATES_PER_DAY - 1) + [False]
+    assert answers[-1] == "tooMany"
+    office.now_ms += rules.DAY_MS
+    renewed(office.renew(keys.renew_request(), None))
+
+
 # Codes ------------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -268,8 +298,8 @@ def test_a_new_code_for_a_rebuilt_machine_shuts_out_the_old_certificates(office:
     office.now_ms += HOUR_MS
     enrolled(office.enrol(Keys("kiosk-1").enrol_request(office.code("kiosk-1"))))
     assert office.rows("SELECT revoked_ms FROM tls_certificate ORDER BY issued_ms") == [(office.now_ms,), (None,)]
-    # What the old disk sealed stays acceptable: it may still come through the new connection.
-    assert office.rows("SELECT generation, revoked_ms FROM record_key ORDER BY generation") == [(1, None), (2, None)]
+    # With its key the old disk could otherwise get a new certificate; what it sealed and the server has stays verifiable.
+    assert office.rows("SELECT generation, revoked_ms FROM record_key ORDER BY generation") == [(1, office.now_ms), (2, None)]
 
 
 def test_without_the_root_a_new_terminal_waits_and_its_code_lives(office: Office, tmp_path: Path) -> None:
