@@ -81,6 +81,7 @@ class Uplink:
     async def run(self) -> None:
         attempts = 0
         while True:
+            _go_on()
             reason: LinkReason
             started_s = time.monotonic()
             try:
@@ -143,7 +144,8 @@ class Uplink:
         self._publish(client, self._conversation.connected(time.monotonic()))
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._conversation.wake_in_s(time.monotonic()) + 0.01)
+                async with asyncio.timeout(self._conversation.wake_in_s(time.monotonic()) + 0.01):
+                    await self._wake.wait()
             self._wake.clear()
             with contextlib.suppress(OutboxError):
                 self._publish(client, self._conversation.tick(time.monotonic()))
@@ -151,6 +153,7 @@ class Uplink:
     async def _beat(self, client: aiomqtt.Client) -> None:
         while True:
             await client.publish(topics.up(self._outbox.terminal, "hb"), self._heartbeat(), qos=0)
+            _go_on()
             await asyncio.sleep(self._settings.heartbeat_s)
 
     def _heartbeat(self) -> bytes:
@@ -170,6 +173,13 @@ class Uplink:
         self._sending.discard(task)
         if not task.cancelled():
             task.exception()  # a lost connection is noticed by the receiver; the batch stays in the outbox
+
+
+def _go_on() -> None:
+    """Raise the cancellation that Python 3.11's `wait_for`, which aiomqtt uses, forgets when the awaited result comes at the same moment."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _reason(err: aiomqtt.MqttError) -> LinkReason:

@@ -118,12 +118,20 @@ class Worker:
         """QoS 0: an answer that is lost is asked for again by the terminal, and nothing here waits for slow readers."""
         for answer in answers:
             await client.publish(answer.topic, answer.payload, qos=0)
+        _go_on()
         await asyncio.sleep(0)
 
     async def _keep_house(self) -> None:
         while True:
             more = self._housekeeping()
             await asyncio.sleep(0.005 if more else HOUSEKEEPING_S)
+
+
+def _go_on() -> None:
+    """Raise the cancellation that Python 3.11's `wait_for`, which aiomqtt uses, forgets when the awaited result comes at the same moment."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _incoming(message: aiomqtt.Message) -> Incoming:
