@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--days", type=int, default=200, help="days of past to bring in (default: %(default)s; 0: none)")
     parser.add_argument("--speed", type=int, default=30, help="how many times faster than in the field cases come")
     parser.add_argument("--seed", type=int, default=1, help="another number, another city")
-    parser.add_argument("--port", type=int, default=8080, help="the console's port; the next free one if it is taken")
+    parser.add_argument("--port", type=int, default=8080, help="the console's port, or the next free one; 0: any ports")
     parser.add_argument(
         "--embedded-broker",
         action="store_true",

@@ -37,7 +37,6 @@ STARTS_A_SECOND: Final = 80
 CUT_PRONE: Final = 6
 CUT_PRONE_OF: Final = 60
 """Terminals behind a relay whose network breaks now and then, each at another site; one of so many terminals at most."""
-STOP_AT_ONCE: Final = 50
 
 
 class Fleet:
@@ -95,9 +94,8 @@ class Fleet:
             await resident.started()
 
     async def _stop_residents(self) -> None:
-        for first in range(0, len(self._residents), STOP_AT_ONCE):
-            group = self._residents[first : first + STOP_AT_ONCE]
-            await asyncio.gather(*(resident.stop() for resident in group), return_exceptions=True)
+        """All together: each waits a moment for the server to hear its last words."""
+        await asyncio.gather(*(resident.stop() for resident in self._residents), return_exceptions=True)
 
     # ------------------------------------------------------------------ past, people, weather
 

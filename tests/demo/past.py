@@ -101,6 +101,7 @@ class Past:
         self._outbox, self._clock, self._recorder, self._live_boot_id = outbox, clock, recorder, live_boot_id
         self._continues = continues
         self._os_name = os_name
+        self._day_count = setup.days + 1
         self._first_day = day_of(setup.until_ms) - timedelta(days=setup.days)
         mark = outbox.get(MARK)
         self.finished = mark == FINISHED
@@ -114,6 +115,8 @@ class Past:
 
     def skip_known(self) -> int:
         """Days that an earlier run brought in; call once, first."""
+        if self.finished:
+            return self._day_count
         if self._done_up_to is None:
             return 0
         known = 0

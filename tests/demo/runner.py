@@ -19,7 +19,7 @@ from fleet_server.accounts.bootstrap import FIRST_OPERATOR, ensure_first_operato
 from fleet_server.accounts.passwords import Passwords, new_password
 from fleet_server.broker import mosquitto
 from fleet_server.channel import transact
-from fleet_server.settings import Settings, to_environment
+from fleet_server.settings import CONFIG_NAME, Settings, to_environment
 from scripts.say import note, step
 from tests.demo import ahead, devices, enrolling, progress, setup
 from tests.demo.city import City, Member
@@ -133,8 +133,8 @@ class Demo:
                     seed=wishes.seed,
                     until_ms=enrolling.now_ms(),
                     web_port=wishes.web_port,
-                    enrolment_port=FIRST_ENROLMENT_PORT,
-                    mqtt_port=FIRST_MQTT_PORT,
+                    enrolment_port=FIRST_ENROLMENT_PORT if wishes.web_port else 0,
+                    mqtt_port=FIRST_MQTT_PORT if wishes.web_port else 0,
                     password=new_password(),
                     embedded_broker=wishes.embedded_broker,
                 )
@@ -152,6 +152,7 @@ class Demo:
     def _prepare_database(self) -> None:
         layout = self.settings.layout
         layout.make()
+        (layout.root / CONFIG_NAME).write_text(setup.settings_file(self.setup), encoding="utf-8")
         if not db.is_current(layout.database):
             step("making the database")
             db.migrate(layout.database)
@@ -273,13 +274,19 @@ class Demo:
         print("  3. Export a terminal's evidence and verify it without the server:\n")
         for line in self._evidence_commands(chosen, root):
             print(f"       {line}")
+        print("\n     Change any byte of the file, and it names the first one that does not hold.")
         print("\n  Ctrl-C ends the demo.\n", flush=True)
 
     def _evidence_commands(self, member: Member, root: str) -> list[str]:
-        server = f"{_tool('fleet-server')} --data {root}/server"
+        server, evidence, key = (
+            f"{_tool('fleet-server')} --data {root}/server",
+            f"{root}/{member.id}.evidence",
+            f"{root}/root.key",
+        )
         return [
-            f"{server} export-evidence {member.id} /tmp/{member.id}.evidence",
-            f"{_tool('fleet-server')} verify-evidence /tmp/{member.id}.evidence --root {root}/server/authority/root.pub",
+            f"{server} root-key > {key}",
+            f"{server} export-evidence {member.id} --out {evidence}",
+            f"{_tool('fleet-server')} verify-evidence {evidence} --root {key}",
         ]
 
     def watch(self) -> None:
@@ -292,7 +299,8 @@ class Demo:
                 if status.past_done and not told_end:
                     told_end = True
                     _redraw("")
-                    self._say_end(status)
+                    if status.records:
+                        self._say_end(status)
                 _redraw(_line(status, self._past_records), log=time.monotonic() - line_s >= LOG_LINE_EVERY_S)
                 if time.monotonic() - line_s >= LOG_LINE_EVERY_S:
                     line_s = time.monotonic()

@@ -112,6 +112,15 @@ def server_settings(places: Places, setup: Setup) -> Settings:
     )
 
 
+def settings_file(setup: Setup) -> str:
+    """The same as `server_settings` for whoever types a `fleet-server` command beside the running demo."""
+    kind = "embedded" if setup.embedded_broker else "auto"
+    return (
+        f'fleet = "{FLEET}"\nlog_level = "warning"\n\n[web]\nport = {setup.web_port}\ndemo_speed = {setup.speed}\n\n'
+        f'[enrolment]\nport = {setup.enrolment_port}\n\n[broker]\nkind = "{kind}"\nport = {setup.mqtt_port}\n'
+    )
+
+
 def replace_ports(setup: Setup, web: int, enrolment: int, mqtt: int) -> Setup:
     return msgspec.structs.replace(setup, web_port=web, enrolment_port=enrolment, mqtt_port=mqtt)
 
