@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from litestar import Litestar
 
 from fleet_server.app import create_app
 from fleet_server.engine import FleetEngine
 from fleet_server.settings import Settings, Web
 from tests.support.contract import ROOT
 from tests.support.seed import FLEET, NOW_MS, OPERATOR, PASSWORD, Seeded, quick_passwords, seed
+
+START_WITHIN_S = 20
 
 
 def settings_for(folder: Path, *, demo: bool = False) -> Settings:
@@ -32,45 +35,69 @@ def running_clock(start_ms: int = NOW_MS) -> Callable[[], int]:
     return lambda: start_ms + int((time.monotonic() - begun) * 1000)
 
 
+class Console:
+    """A console in a thread of its own. It can be stopped and started again on the same port, as after a restart."""
+
+    def __init__(self, folder: Path, seeded: Seeded, *, port: int = 0, demo: bool = False) -> None:
+        self._folder, self._seeded, self._port, self._demo = folder, seeded, port, demo
+        self._clock = running_clock(seeded.now_ms)
+        self._engine: FleetEngine | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self.app: Litestar | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def streams(self) -> int:
+        """Open event streams."""
+        assert self.app is not None
+        return int(self.app.state.desk.hub.listeners)
+
+    def start(self) -> None:
+        self._engine = FleetEngine()
+        self._engine.use(self._seeded.path)
+        settings = settings_for(self._folder, demo=self._demo)
+        self.app = create_app(settings, engine=self._engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=self._clock)
+        config = uvicorn.Config(
+            self.app,
+            host="127.0.0.1",
+            port=self._port,
+            log_level="warning",
+            ws="none",
+            timeout_graceful_shutdown=1,
+            access_log=False,
+        )
+        self._server = server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+        self._thread.start()
+        deadline_s = time.monotonic() + START_WITHIN_S
+        while not server.started:
+            if time.monotonic() > deadline_s or not self._thread.is_alive():
+                raise RuntimeError("the console did not start")
+            time.sleep(0.02)
+        self._port = server.servers[0].sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        assert self._server is not None
+        assert self._thread is not None
+        assert self._engine is not None
+        self._server.should_exit = True
+        self._thread.join(START_WITHIN_S)
+        self._engine.close()
+
+
 @contextmanager
-def console_server(folder: Path, seeded: Seeded, *, port: int = 0, demo: bool = False) -> Iterator[str]:
-    """The address of a running console over `seeded`."""
-    engine = FleetEngine()
-    engine.use(seeded.path)
-    app = create_app(
-        settings_for(folder, demo=demo),
-        engine=engine,
-        passwords=quick_passwords(),
-        root=ROOT.verifier,
-        now_ms=running_clock(seeded.now_ms),
-    )
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=port,
-        log_level="warning",
-        lifespan="on",
-        ws="none",
-        timeout_graceful_shutdown=2,
-        access_log=False,
-    )
-    server = uvicorn.Server(config)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve()), daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        if time.monotonic() > deadline or not thread.is_alive():
-            raise RuntimeError("the console did not start")
-        time.sleep(0.02)
-    address = server.servers[0].sockets[0].getsockname()
+def console_server(folder: Path, seeded: Seeded, *, port: int = 0, demo: bool = False) -> Iterator[Console]:
+    """A running console over `seeded`."""
+    console = Console(folder, seeded, port=port, demo=demo)
+    console.start()
     try:
-        yield f"http://127.0.0.1:{address[1]}"
+        yield console
     finally:
-        server.should_exit = True
-        thread.join(10)
-        loop.close()
-        engine.close()
+        console.stop()
 
 
 def main() -> None:
@@ -82,8 +109,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seeded = seed(folder / "fleet.sqlite", count=options.terminals)
-        with console_server(folder, seeded, port=options.port, demo=options.demo) as url:
-            print(f"{url}  {OPERATOR} / {PASSWORD}", flush=True)
+        with console_server(folder, seeded, port=options.port, demo=options.demo) as console:
+            print(f"{console.url}  {OPERATOR} / {PASSWORD}", flush=True)
             threading.Event().wait()
 
 

@@ -1,0 +1,303 @@
+"""The console in a real browser."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import Browse, Work, Write, live
+from tests.support.console import Console
+from tests.support.seed import NOW_MS
+
+pytestmark = pytest.mark.browser
+
+PAGES = [
+    "/",
+    "/terminals",
+    "/terminals/kf-0016",
+    "/terminals/kf-0037?tab=usage",
+    "/faults",
+    "/system",
+    "/evidence/1/0",
+    "/password",
+]
+
+SHOWN = "([selector, wanted]) => (document.querySelector(selector)?.innerText ?? '').includes(wanted)"
+GONE = "([selector, wanted]) => !(document.querySelector(selector)?.innerText ?? '').includes(wanted)"
+
+
+def jam(terminal: str = "kf-0001") -> Work:
+    def write(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "INSERT INTO fault (id, terminal, slot, code, severity, mandatory, opened_ms, since_ms, disputed, late, source, false_alarm)"
+            " VALUES (?, ?, 'receipt-printer', 'PRN.JAM', 'P2', 1, ?, ?, 0, 0, 'terminal', 0)",
+            (f"{terminal}:jam", terminal, NOW_MS, NOW_MS),
+        )
+        connection.execute("INSERT INTO change (at_ms, terminal, kind, ref) VALUES (?, ?, 'fault', 'x')", (NOW_MS, terminal))
+
+    return write
+
+
+async def text(page: Page, selector: str) -> str:
+    return " ".join((await page.inner_text(selector)).split())
+
+
+async def mark(page: Page) -> None:
+    """So that a test can tell whether the page was loaded again."""
+    await page.evaluate("window.notReloaded = true")
+
+
+async def still_the_same(page: Page) -> bool:
+    return bool(await page.evaluate("window.notReloaded === true"))
+
+
+async def test_signing_in_and_out(browse: Browse) -> None:
+    async with browse() as window:
+        page = await window.page()
+        await page.goto(f"{window.url}/faults")
+        await expect(page).to_have_url(f"{window.url}/login?next=%2Ffaults")
+        await page.fill("input[name=name]", "operator")
+        await page.fill("input[name=password]", "wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_have_text("账号或密码不正确")
+        await page.fill("input[name=password]", "river-stone-4711")
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_url(f"{window.url}/faults")
+        await page.click("details.account summary")
+        await page.click("text=退出登录")
+        await expect(page.get_by_role("status")).to_have_text("已退出登录。")
+        await page.go_back()
+        await expect(page).to_have_url(re.compile("/login"))
+
+
+async def test_the_list_filters_without_loading_the_page_and_the_address_is_the_view(browse: Browse) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/terminals")
+        await mark(page)
+        await page.click("a.chipfilter:has-text('离线')")
+        await expect(page).to_have_url(f"{window.url}/terminals?state=OFFLINE")
+        await expect(page.locator("#rows tr")).to_have_count(2)
+        await page.fill("#list input[type=search]", "0151")
+        await expect(page.locator("#rows tr")).to_have_count(1)
+        await expect(page).to_have_url(re.compile(r"q=0151"))
+        assert await still_the_same(page)
+        copied = page.url
+        other = await window.page()
+        await other.goto(copied)
+        assert await text(other, "#rows") == await text(page, "#rows")
+        await page.click("a.chipfilter.removable >> nth=0")
+        await expect(page.locator("#rows tr")).not_to_have_count(1)
+
+
+async def test_two_clicks_lead_to_the_bytes_and_escape_leads_back(browse: Browse) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/faults")
+        row = page.locator("tr", has_text="LSR.JAM")
+        await row.get_by_text("证据").click()
+        drawer = page.get_by_role("dialog", name="A4 打印机卡纸")
+        await expect(drawer).to_contain_text("“40022”")
+        await expect(drawer).to_contain_text("签名有效")
+        await expect(page).to_have_url(re.compile(r"/faults\?evidence=\d+/\d+"))
+        await page.reload()
+        await expect(drawer).to_contain_text("签名有效")
+        await page.keyboard.press("Escape")
+        await expect(drawer).to_have_count(0)
+        await expect(page).to_have_url(f"{window.url}/faults")
+
+
+async def test_an_operator_claims_notes_and_sets_maintenance(browse: Browse) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/terminals/kf-0037")
+        await mark(page)
+        await page.click("#head button:has-text('认领')")
+        await expect(page.locator("#head")).to_contain_text("处理人 operator")
+        await page.click("#head button:has-text('备注')")
+        await page.fill("dialog textarea", "已通知 138" + "0013" + "8000")
+        await page.click("dialog button:has-text('保存')")
+        await expect(page.locator("dialog .field-error")).to_contain_text("身份证号或手机号")
+        await page.fill("dialog textarea", "已通知点位管理员")
+        await page.click("dialog button:has-text('保存')")
+        await expect(page.locator("#dialog dialog")).to_have_count(0)
+        await expect(page.locator("#tab")).to_contain_text("operator 备注：已通知点位管理员")
+        await page.click("#head button:has-text('设为维护')")
+        await page.fill("dialog input[name=reason]", "更换硒鼓")
+        await page.click("dialog button.primary")
+        await expect(page.locator("#head .chip")).to_have_text("维护中")
+        await page.click("#head button:has-text('结束维护')")
+        await expect(page.locator("#head .chip")).to_have_text("异常·不能办事")
+        assert await still_the_same(page)
+
+
+async def test_adding_a_terminal_shows_its_code_once(browse: Browse) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/terminals?q=KF-0999")
+        await page.click("text=添加终端")
+        await page.fill("dialog input[name=code]", "KF-0999")
+        await page.fill("dialog input[name=name_zh]", "新机")
+        await page.select_option("dialog select[name=site]", "jindong-hall")
+        await page.click("dialog button.primary")
+        code = await text(page, ".code-big")
+        assert re.fullmatch(r"([A-Z2-7]{4}-){7}[A-Z2-7]{4}", code)
+        await expect(page.locator("dialog code")).to_contain_text(
+            f"edge-agent enrol --terminal kf-0999 --server https://127.0.0.1:8443 --ca-file ca.pem --code {code}"
+        )
+        await page.click("dialog [data-close]")
+        await expect(page.locator("#row-kf-0999 .chip")).to_have_text("待接入")
+        assert code not in await page.content()
+
+
+@pytest.mark.serial
+async def test_a_fault_shows_within_a_second_everywhere_in_two_browsers_without_reload(browse: Browse, write: Write) -> None:
+    async with browse() as one, browse() as two:
+        overview = await one.signed_in("/")
+        listed = await one.opened("/terminals?q=KF-0001")
+        machine = await two.signed_in("/terminals/kf-0001", name="viewer", lang="en")
+        faults = await two.opened("/faults")
+        pages = [overview, listed, machine, faults]
+        for page in pages:
+            await mark(page)
+            await page.bring_to_front()
+        before = int(await text(overview, "[data-tile=abnormal]"))
+        expected = [
+            (overview, "[data-tile=abnormal]", str(before + 1)),
+            (listed, "#row-kf-0001 .chip", "异常·不能办事"),
+            (machine, "#head .chip", "No service"),
+            (faults, "tr[data-terminal='kf-0001']", "Receipt printer jammed"),
+        ]
+        # Only the tab on top fetches; each is measured while it is looked at.
+        for page, selector, wanted in expected:
+            await page.bring_to_front()
+            terminal_back(write)
+            await expect(page.locator(selector).first).not_to_contain_text(
+                wanted
+            ) if selector != "tr[data-terminal='kf-0001']" else None
+            committed_s = time.monotonic()
+            write(jam())
+            await page.wait_for_function(SHOWN, arg=[selector, wanted], polling=20)
+            assert time.monotonic() - committed_s < 1.0, selector
+            assert await still_the_same(page)
+
+
+def terminal_back(write: Write) -> None:
+    def heal(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM fault WHERE id = 'kf-0001:jam'")
+        connection.execute("INSERT INTO change (at_ms, terminal, kind) VALUES (1, 'kf-0001', 'fault')")
+
+    write(heal)
+
+
+async def test_nothing_moves_under_the_pointer(browse: Browse, write: Write) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/terminals?sort=state")
+        row = page.locator("#rows tr").nth(3)
+        await row.hover()
+        before = [await item.get_attribute("id") for item in await page.locator("#rows tr").all()]
+        visible = (before[20] or "").removeprefix("row-")
+        write(jam(visible))
+        pill = page.locator("[data-pill]")
+        await expect(pill).to_have_text("1 条新变化，点击更新")
+        await expect(page.locator(f"#row-{visible} .chip")).to_have_text("异常·不能办事")
+        assert [await item.get_attribute("id") for item in await page.locator("#rows tr").all()] == before
+        await pill.click()
+        await expect(pill).to_be_hidden()
+        await page.mouse.move(5, 5)
+        after = [await item.get_attribute("id") for item in await page.locator("#rows tr").all()]
+        assert after.index(f"row-{visible}") < 10
+
+
+async def test_a_lost_stream_is_said_and_the_truth_comes_back_with_it(browse: Browse, console: Console, write: Write) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/")
+        await mark(page)
+        before = int(await text(page, "[data-tile=abnormal]"))
+        console.stop()
+        bar = page.locator("#lost")
+        await expect(bar).to_be_visible(timeout=12_000)
+        await expect(bar).to_have_text(re.compile(r"实时连接已断开，以下为 10:\d\d:\d\d 的数据"))
+        write(jam())
+        console.start()
+        await expect(bar).to_be_hidden(timeout=20_000)
+        await expect(page.locator("[data-tile=abnormal]")).to_have_text(str(before + 1))
+        assert await still_the_same(page)
+
+
+async def test_ten_tabs_share_one_stream_and_all_stay_live(browse: Browse, console: Console, write: Write) -> None:
+    async with browse() as window:
+        pages = [await window.signed_in("/terminals/kf-0001")]
+        pages += [await window.opened("/terminals/kf-0001") for _ in range(9)]
+        assert console.streams == 1
+        write(jam())
+        for page in pages:
+            await page.bring_to_front()
+            await expect(page.locator("#head .chip")).to_have_text("异常·不能办事")
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_every_page_loads_cleanly_and_nothing_leaves_the_server(browse: Browse, lang: str, dark: bool) -> None:
+    async with browse(dark=dark) as window:
+        page = await window.signed_in("/", lang=lang)
+        for path in PAGES:
+            await page.goto(window.url + path)
+            await page.wait_for_load_state("load")
+        assert window.foreign() == []
+        assert window.complaints == []
+        assert len(window.asked) > 30
+
+
+@pytest.mark.parametrize("width", [360, 390, 480])
+async def test_a_phone_never_scrolls_sideways_and_targets_are_large(browse: Browse, width: int) -> None:
+    async with browse(width=width, height=800, phone=True) as window:
+        page = await window.signed_in("/")
+        for path in PAGES:
+            await page.goto(window.url + path)
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, path
+            small = await page.evaluate(
+                """() => [...document.querySelectorAll('main button, main a.button, nav.bottom a, main select')]
+                  .filter((element) => element.offsetParent !== null)
+                  .filter((element) => element.getBoundingClientRect().height < 43.5)
+                  .map((element) => element.outerHTML.slice(0, 80))"""
+            )
+            assert small == [], path
+
+
+async def test_everything_can_be_reached_by_keyboard(browse: Browse) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/")
+        await page.keyboard.press("Tab")
+        await expect(page.locator(".skip")).to_be_focused()
+        await page.keyboard.press("g")
+        await page.keyboard.press("t")
+        await page.wait_for_url(f"{window.url}/terminals")
+        await live(page)
+        await page.keyboard.press("/")
+        await page.keyboard.type("gt")  # letters in a field are letters
+        await expect(page.locator("#search")).to_have_value("gt")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("j")
+        await page.keyboard.press("j")
+        await page.keyboard.press("k")
+        await expect(page.locator("#rows tr").first).to_be_focused()
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(re.compile(r"/terminals/kf-\d+"))
+        await live(page)
+        await page.keyboard.press("?")
+        await expect(page.locator("#help")).to_be_visible()
+        await page.locator("#letters").uncheck()
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("g")
+        await page.keyboard.press("o")
+        await expect(page).to_have_url(re.compile(r"/terminals/kf-\d+"))
+
+
+async def test_ages_go_on_counting(browse: Browse) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/terminals/kf-0001")
+        age = page.locator("[data-seen-of] time")
+        before = await age.inner_text()
+        await expect(age).not_to_have_text(before, timeout=5_000)
