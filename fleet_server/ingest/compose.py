@@ -14,6 +14,7 @@ from fleet_server.db import open_raw
 from fleet_server.evidence.ledger import Ledger
 from fleet_server.facts.births import PendingBirths
 from fleet_server.facts.projection import Projection
+from fleet_server.ingest.bulk_socket import BulkSocket
 from fleet_server.ingest.desk import Desk
 from fleet_server.ingest.housekeeping import Housekeeping
 from fleet_server.ingest.worker import BrokerAddress, Worker
@@ -56,4 +57,5 @@ def _tls(settings: Settings, authority: Authority) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(ca_file(settings)))
     certificate, key = authority.ingest_files
     context.load_cert_chain(settings.broker.cert_file or certificate, settings.broker.key_file or key)
+    context.sslsocket_class = BulkSocket
     return context
