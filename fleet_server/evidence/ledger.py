@@ -36,6 +36,9 @@ UNPROJECTABLE = "not projected: "
 """Reason of records that this version understands, and whose facts it failed to make: a fault of ours, tried again after an upgrade."""
 
 
+NOTHING = StreamView(0, b"", forked=False, disputed=False)
+
+
 class HeadMoved(Exception):
     """Another worker advanced this stream: nothing of this transaction may be committed."""
 
@@ -84,6 +87,16 @@ class _Key:
 @dataclass
 class _Terminal:
     revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamRow:
+    """A stream as it lies in the database when one of its batches arrives."""
+
+    terminal: str
+    row: int
+    view: StreamView
+    boot_id: bytes
 
 
 class Ledger:
@@ -175,11 +188,12 @@ class Ledger:
             assert batch is not None
             header = batch.header
             at = Position(header.stream, header.no, header.prev, opened.digest, header.parent, is_loss=False)
-        refused = self._out_of_place(terminal, opened.kid, at)
+        known = self._stream(at.stream)
+        refused = self._out_of_place(terminal, opened.kid, at, known)
         if refused:
             self.quarantine(terminal, topic, refused, raw, now_ms)
             return Outcome(quarantined=refused)
-        story = _Story(self.conn, terminal, greeting)
+        story = _Story(self.conn, terminal, greeting, at.stream, known)
         return self._act(terminal, at, decide(at, story), story, opened, batch, loss, now_ms)
 
     def heads(self, terminal: str, streams: Sequence[Held]) -> tuple[StreamHead, ...]:
@@ -246,13 +260,13 @@ class Ledger:
                 self._set_aside(terminal, at, opened, batch, loss, now_ms)
                 return Outcome(ack=alone)
             case Action.FILL:
-                return Outcome(ack=alone, stored=self._store(terminal, at, opened, batch, loss, now_ms))
+                return Outcome(ack=alone, stored=self._store(terminal, at, story, opened, batch, loss, now_ms))
             case Action.REPLACE_LOSS:
                 self.conn.execute("DELETE FROM batch WHERE stream = ? AND no = ?", (at.stream, at.no))
-                return Outcome(ack=alone, stored=self._store(terminal, at, opened, batch, loss, now_ms))
+                return Outcome(ack=alone, stored=self._store(terminal, at, story, opened, batch, loss, now_ms))
             case Action.STORE_NEXT:
                 self._advance(terminal, at, decision, story, batch, loss, now_ms)
-                stored = self._store(terminal, at, opened, batch, loss, now_ms)
+                stored = self._store(terminal, at, story, opened, batch, loss, now_ms)
                 return Outcome(ack=AckEntry(at.stream, at.no, at.digest, AckMode.UP_TO), stored=stored)
 
     def _advance(
@@ -328,17 +342,19 @@ class Ledger:
         self,
         terminal: str,
         at: Position,
+        story: _Story,
         opened: cose.Opened,
         batch: batches.Batch | None,
         loss: batches.Loss | None,
         now_ms: int,
     ) -> int:
-        disputed, forked_at, boot_id = self.conn.execute(
-            "SELECT disputed, (SELECT min(no) FROM aside WHERE stream = s.stream), boot_id FROM stream s WHERE stream = ?",
-            (at.stream,),
-        ).fetchone()
-        # Inside a forked stream the story up to the fork is undisputed.
-        is_disputed = bool(disputed) and (forked_at is None or at.no >= forked_at)
+        known = story.known or self._stream(at.stream)
+        assert known is not None
+        is_disputed = known.view.disputed
+        if is_disputed:
+            # Inside a forked stream the story up to the fork is undisputed.
+            forked_at = self.conn.execute("SELECT min(no) FROM aside WHERE stream = ?", (at.stream,)).fetchone()[0]
+            is_disputed = forked_at is None or at.no >= forked_at
         if loss is not None:
             first_ms, last_ms, count = loss.first_ms, loss.last_ms, sum(loss.counts.values())
             sealed_ms, batch_class, context, items = loss.written_ms, loss.batch_class, batches.LOSS_CONTEXT, []
@@ -360,10 +376,11 @@ class Ledger:
         if not items:
             return 0
         decoded, parked = decode_records(items)
-        self.conn.executemany(
-            "INSERT INTO parked (batch, idx, kind, reason) VALUES (?, ?, ?, ?)", [(batch_id, *entry) for entry in parked]
-        )
-        stored = StoredBatch(batch_id, terminal, at.stream, at.no, bytes(boot_id), now_ms, now_ms, is_disputed)
+        if parked:
+            self.conn.executemany(
+                "INSERT INTO parked (batch, idx, kind, reason) VALUES (?, ?, ?, ?)", [(batch_id, *entry) for entry in parked]
+            )
+        stored = StoredBatch(batch_id, terminal, at.stream, at.no, known.boot_id, now_ms, now_ms, is_disputed)
         self._project(stored, decoded)
         self._note_rotation(terminal, at, opened.kid, decoded, is_disputed)
         return count
@@ -422,10 +439,18 @@ class Ledger:
             self._projection.dispute(conn, ids)
         self._projection.alarm(conn, terminal, "SEC.CLONE", now_ms)
 
-    def _out_of_place(self, terminal: str, kid: bytes, at: Position) -> str | None:
+    def _stream(self, stream: bytes) -> _StreamRow | None:
+        row = self.conn.execute(
+            "SELECT terminal, rowid, head_no, head_digest, forked, disputed, boot_id FROM stream WHERE stream = ?", (stream,)
+        ).fetchone()
+        if row is None:
+            return None
+        view = StreamView(row[2], bytes(row[3]), forked=bool(row[4]), disputed=bool(row[5]))
+        return _StreamRow(row[0], row[1], view, bytes(row[6]))
+
+    def _out_of_place(self, terminal: str, kid: bytes, at: Position, known: _StreamRow | None) -> str | None:
         """Why an authentic batch may not stand where it says: another terminal's stream, or behind its key's last record."""
-        owner = self.conn.execute("SELECT terminal, rowid FROM stream WHERE stream = ?", (at.stream,)).fetchone()
-        if owner is not None and owner[0] != terminal:
+        if known is not None and known.terminal != terminal:
             return "foreignStream"
         key = self._key(kid)
         assert key is not None
@@ -434,10 +459,10 @@ class Ledger:
         last_stream, last_no = key.last
         if at.stream == last_stream:
             return "retiredKey" if at.no > last_no else None
-        if owner is None:
+        if known is None:
             return "retiredKey"
         retired_in = self.conn.execute("SELECT rowid FROM stream WHERE stream = ?", (last_stream,)).fetchone()
-        return "retiredKey" if retired_in is not None and owner[1] > retired_in[0] else None
+        return "retiredKey" if retired_in is not None and known.row > retired_in[0] else None
 
     def _note_rotation(self, terminal: str, at: Position, kid: bytes, decoded: Sequence[DecodedRecord], disputed: bool) -> None:
         if disputed or not any(isinstance(record.body, records.Key) for record in decoded):
@@ -476,9 +501,11 @@ class Ledger:
 class _Story:
     """Answers the rules' questions from the database and from the birth of this connection."""
 
-    def __init__(self, conn: sqlite3.Connection, terminal: str, greeting: Greeting | None) -> None:
-        self._conn, self._terminal, self.greeting = conn, terminal, greeting
-        self._views: dict[bytes, StreamView] = {}
+    def __init__(
+        self, conn: sqlite3.Connection, terminal: str, greeting: Greeting | None, stream: bytes, known: _StreamRow | None
+    ) -> None:
+        self._conn, self._terminal, self.greeting, self.known = conn, terminal, greeting, known
+        self._views: dict[bytes, StreamView] = {stream: known.view if known is not None else NOTHING}
 
     def view(self, stream: bytes) -> StreamView:
         if stream not in self._views:
@@ -515,7 +542,7 @@ def _view(conn: sqlite3.Connection, terminal: str, stream: bytes) -> StreamView:
         "SELECT head_no, head_digest, forked, disputed FROM stream WHERE stream = ? AND terminal = ?", (stream, terminal)
     ).fetchone()
     if row is None:
-        return StreamView(0, b"", forked=False, disputed=False)
+        return NOTHING
     return StreamView(row[0], bytes(row[1]), forked=bool(row[2]), disputed=bool(row[3]))
 
 

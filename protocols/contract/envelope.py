@@ -11,6 +11,7 @@ it with another digest.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Protocol
 
 import cbor2
@@ -68,6 +69,7 @@ def key_id(public_key: bytes) -> bytes:
     return hashlib.sha256(public_key).digest()[:KID_BYTES]
 
 
+@lru_cache(maxsize=4096)
 def external_data(context: str, fleet: str, terminal: str) -> bytes:
     return cbor2.dumps([context, fleet, terminal], canonical=True)
 

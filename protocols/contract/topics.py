@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -36,6 +37,7 @@ def check_terminal_id(terminal: str) -> str:
     return terminal
 
 
+@lru_cache(maxsize=4096)
 def shard(terminal: str) -> str:
     return hashlib.sha256(terminal.encode("ascii")).hexdigest()[:2]
 

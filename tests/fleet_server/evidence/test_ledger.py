@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import cbor2
 import pytest
 
-from fleet_server.evidence import ledger as ledger_module
 from fleet_server.evidence.ledger import QUARANTINE_PER_SENDER, HeadMoved
 from fleet_server.facts import DecodedRecord, StoredBatch
 from protocols.contract import batch as batches
@@ -243,10 +242,9 @@ def test_another_worker_moved_the_head(bench: Bench, monkeypatch: pytest.MonkeyP
     chain = Chain(A)
     bench.send(chain.seal())
     second = chain.seal()
-    real = ledger_module._view
-    stale = real(bench.conn, TERMINAL, A)
+    stale = bench.ledger._stream(A)
     bench.send(second)
-    monkeypatch.setattr(ledger_module, "_view", lambda conn, terminal, stream: stale)
+    monkeypatch.setattr(bench.ledger, "_stream", lambda stream: stale)
     bench.conn.execute("BEGIN IMMEDIATE")
     with pytest.raises(HeadMoved):
         bench.ledger.receive(TERMINAL, "batch", "topic", second, None, NOW_MS)
