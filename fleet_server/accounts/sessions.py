@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -14,6 +15,10 @@ from fleet_server.engine import FleetEngine
 
 MAX_SESSIONS: Final = 10
 """Open browsers per account (chosen); the oldest is signed out."""
+HASHING_AT_ONCE: Final = 2
+"""Each takes 64 MiB and a processor for a while: strangers who guess may not take the machine from the pages."""
+EVEN_S: Final = 0.25
+"""A refusal comes at a multiple of this after its request: the write that a known name costs is not to be seen in the time it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,24 @@ class Sessions:
     def __init__(self, db: FleetEngine, passwords: Passwords) -> None:
         self._db = db
         self._passwords = passwords
+        self._hashing = asyncio.Semaphore(HASHING_AT_ONCE)
 
     async def sign_in(self, name: str, password: str, *, now_ms: int, lang: str | None = None) -> SignedIn | None:
         """A new session, or None: wrong name, wrong password and locked account are one answer and take the same time."""
+        began_s = time.monotonic()
+        account = await self._attempt(name, password, now_ms=now_ms)
+        if account is None:
+            await asyncio.sleep(-(time.monotonic() - began_s) % EVEN_S)
+            return None
+        return await self._open(account, now_ms=now_ms, lang=lang or account.lang)
+
+    async def _attempt(self, name: str, password: str, *, now_ms: int) -> Account | None:
+        """The account if the password fits and it is not locked. Every failure counts, wherever it was made."""
         account = await self._account(name)
         stored = account.password_hash if account else None
         # argon2 holds the processor for tens of milliseconds on purpose: not on the event loop.
-        fits = await asyncio.to_thread(self._passwords.fits, stored, password[: rules.PASSWORD_MAX])
+        async with self._hashing:
+            fits = await asyncio.to_thread(self._passwords.fits, stored, password[: rules.PASSWORD_MAX])
         if account is None:
             return None
 
@@ -53,9 +69,7 @@ class Sessions:
             )
             return attempt.admitted
 
-        if not await self._db.write(decide):
-            return None
-        return await self._open(account, now_ms=now_ms, lang=lang or account.lang)
+        return account if await self._db.write(decide) else None
 
     async def find(self, token: str, *, now_ms: int) -> Session | None:
         """The living session of a cookie; marks it as seen at most once a minute."""
@@ -87,14 +101,19 @@ class Sessions:
             lambda connection: connection.execute("DELETE FROM login WHERE token_hash = ?", (session.token_hash,))
         )
 
-    async def password_fits(self, name: str, password: str) -> bool:
-        account = await self._account(name)
-        stored = account.password_hash if account else None
-        return await asyncio.to_thread(self._passwords.fits, stored, password[: rules.PASSWORD_MAX])
+    async def password_fits(self, session: Session, password: str, *, now_ms: int) -> bool:
+        """Whether somebody signed in knows the password. Guessing here locks the account as at the door, and ends the session it is tried from."""
+        if await self._attempt(session.name, password, now_ms=now_ms):
+            return True
+        account = await self._account(session.name)
+        if account is None or rules.locked(account, now_ms):
+            await self.sign_out(session)
+        return False
 
     async def change_password(self, session: Session, password: str, *, now_ms: int) -> SignedIn:
         """Set a new password, end every session of the account, open a new one. The caller has checked the old password and the rules."""
-        hashed = await asyncio.to_thread(self._passwords.hash, password)
+        async with self._hashing:
+            hashed = await asyncio.to_thread(self._passwords.hash, password)
 
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(

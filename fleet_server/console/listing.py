@@ -119,7 +119,7 @@ def parse_view(params: dict[str, str]) -> View:
         idle=params.get("idle", "") == "1",
         sort=sort if sort in SORTS or sort == "downtime" else DEFAULT_SORT,
         descending=descending,
-        page=int(page) if page.isascii() and page.isdigit() and 0 < int(page[:6]) < 100_000 else 1,
+        page=int(page) if page.isascii() and page.isdigit() and len(page) < 6 and int(page) > 0 else 1,
     )
 
 

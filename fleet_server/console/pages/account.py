@@ -77,7 +77,7 @@ async def change_password(request: Asked, desk: TheDesk) -> Response[Any]:
     form = await form_of(request)
     session: Session = request.user
     old, new = form.get("old", ""), form.get("new", "")
-    if not await desk.sessions.password_fits(session.name, old):
+    if not await desk.sessions.password_fits(session, old, now_ms=desk.now_ms()):
         return _password(desk, request, problem="passwordWrong")
     if new != form.get("again"):
         return _password(desk, request, problem="passwordTwice")

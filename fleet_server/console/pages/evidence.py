@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Response, get
 from litestar.enums import MediaType
@@ -28,7 +29,7 @@ from fleet_server.errors import NotFound
 from fleet_server.evidence.export import export
 from protocols.canon.faults import FAULTS
 from protocols.contract import batch as batches
-from protocols.contract.records import ClockQuality, Record
+from protocols.contract.records import ClockQuality, Evidence, Record
 
 MAX_ID: Final = 2**53
 ROOT_FILE: Final = "fleet-root.key"
@@ -78,6 +79,8 @@ def evidence_file(desk: TheDesk, batch_id: FromPath[int]) -> Response[bytes]:
     authority = _authority(desk)
     if authority is None:
         raise NotFound("no authority on this machine")
+    if not 0 < batch_id < MAX_ID:
+        raise NotFound("no such batch")
     out = io.BytesIO()
     with closing(open_reader(desk.settings.layout.database)) as connection:
         row = connection.execute("SELECT terminal, received_ms FROM batch WHERE id = ?", (batch_id,)).fetchone()
@@ -232,14 +235,16 @@ def _stored_parent(row: dict[str, Any]) -> batches.Parent | None:
 
 
 def _bytes(record: Record | None, voice: Voice) -> dict[str, Any]:
-    evidence = record.value.get("evidence") if record else None
-    if not isinstance(evidence, dict):
+    try:
+        # A parked record is the terminal's word as it came: it may say anything here.
+        evidence = msgspec.convert(record.value.get("evidence") if record else None, Evidence)
+    except msgspec.ValidationError:
         return {"query": "", "reply": [], "explained": [], "any_masked": False}
-    query, reply = bytes(evidence.get("query", b"")), bytes(evidence.get("reply", b""))
-    masked = hexview.masked_positions(evidence.get("masked", ()), len(reply))
+    query, reply = evidence.query, evidence.reply
+    masked = hexview.masked_positions(evidence.masked, len(reply))
     marks = []
     assert record is not None
-    for mark in explanations(record.value.get("profile"), str(evidence.get("codec", "")), query, reply):
+    for mark in explanations(str(record.value.get("profile", "")), evidence.codec, query, reply):
         words = meaning(mark.key, voice.lang)
         if words is None:  # a condition of a profile's own table: the fault's sentence says it
             code = FAULTS.get(str(record.value.get("code", "")))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from typing import Any
 
+import cbor2
 import pytest
 
 from fleet_server.console import hexview, proof
@@ -234,3 +236,39 @@ async def test_nothing_of_the_masked_bytes_is_in_the_database_row_either(engine:
     evidence = json.loads(rows[0]["evidence"])
     (start, end) = evidence["masked"][0]
     assert set(bytes.fromhex(evidence["reply"])[start:end]) == {0}
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"codec": "escpos", "query": 2**40, "reply": 2**40},
+        {"codec": "escpos", "query": b"", "reply": b"\x12" * 30_000},
+        {"codec": "escpos", "query": b"", "reply": b"\x12", "masked": [[0, 2**60], ["a", "b"]]},
+        {"codec": ["escpos"], "query": "text", "reply": None},
+        [1, 2, 3],
+    ],
+    ids=["sizes instead of bytes", "long", "spans", "types", "list"],
+)
+async def test_a_parked_record_may_say_anything_and_the_drawer_opens(viewer: Person, seeded: Seeded, evidence: object) -> None:
+    machine = next(machine for machine in seeded.machines if machine.fate != "notEnrolled")
+    body = {"slot": ["x"], "profile": [1], "code": {}, "evidence": evidence}
+    hostile = cbor2.dumps({"t": 1, "q": "synced", "b": 1, "k": "device", "v": body})
+    raw = Chain(STREAM, key=machine.key, terminal=machine.id).seal_items([hostile])
+    with closing(sqlite3.connect(seeded.path)) as connection, connection:
+        row = connection.execute(
+            "INSERT INTO batch (terminal, stream, no, kind, digest, prev, kid, context, envelope, received_ms, committed_ms, sealed_ms,"
+            " first_ms, last_ms, records, class, disputed) VALUES (?, ?, 1, 'data', ?, x'', ?, ?, ?, 1, 1, 1, 1, 1, 1, 'event', 0)",
+            (machine.id, STREAM, b"d" * 32, machine.key.kid, batches.BATCH_CONTEXT, raw),
+        ).lastrowid
+    assert machine.id in await viewer.get(f"/evidence/{row}/0")
+
+
+@pytest.mark.parametrize("path", ["/evidence/{n}/0", "/evidence/{n}/1", "/evidence/{n}/envelope", "/evidence/{n}/file"])
+async def test_no_number_in_an_address_is_our_mistake(viewer: Person, path: str) -> None:
+    for number in (0, -1, 2**53, 2**63, 2**64, 10**30):
+        assert (await viewer.client.get(path.format(n=number))).status_code == 404
+
+
+async def test_any_page_number_opens_the_list(viewer: Person) -> None:
+    for page in ("0", "-1", "000001" + "9" * 5000, "9" * 6, "٣", "x"):
+        assert (await viewer.client.get("/terminals", params={"page": page})).status_code == 200

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from fleet_server.accounts.bootstrap import FIRST_OPERATOR, ensure_first_operator
 from fleet_server.accounts.rules import ABSOLUTE_MS, IDLE_MS, LOCKED_MS, MAX_FAILED
+from fleet_server.accounts.sessions import EVEN_S
 from fleet_server.engine import FleetEngine
 from tests.fleet_server.console.conftest import Clock, Person
 from tests.support.seed import OPERATOR, PASSWORD, VIEWER, quick_passwords
@@ -181,6 +186,34 @@ async def test_a_new_password_has_to_be_better(viewer: Person, old: str, new: st
     answer = await viewer.post("/password", old=old, new=new, again=again)
     assert answer.status_code == 400
     assert sentence in answer.text
+
+
+async def test_guessing_the_password_from_a_session_locks_the_account_and_ends_the_session(
+    viewer: Person, new_person: Callable[[], Person]
+) -> None:
+    """A browser that somebody left open, or a stolen cookie, must not be worth the account."""
+    for _ in range(MAX_FAILED):
+        assert (await viewer.post("/password", old="wrong", new="river-stone-4712", again="river-stone-4712")).status_code == 400
+    assert (await viewer.post("/password", old=PASSWORD, new="river-stone-4712", again="river-stone-4712")).status_code == 401
+    assert await attempt(new_person(), VIEWER, PASSWORD) == 401
+
+
+async def test_a_refusal_takes_as_long_for_a_name_that_exists(stranger: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a known name costs more (a write, here made slow) is rounded away."""
+    write = FleetEngine.write
+
+    async def slow_write(self: FleetEngine, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        await asyncio.sleep(EVEN_S / 5)
+        return await write(self, work)
+
+    monkeypatch.setattr(FleetEngine, "write", slow_write)
+    took = {}
+    for name in (VIEWER, "nobody"):
+        began_s = time.monotonic()
+        await attempt(stranger, name, "wrong")
+        took[name] = (time.monotonic() - began_s) // EVEN_S
+    assert took[VIEWER] >= 1
+    assert took["nobody"] >= 1
 
 
 async def test_changing_the_password_ends_all_other_sessions(viewer: Person, new_person: Callable[[], Person]) -> None:
