@@ -1,6 +1,6 @@
 """How the past enters: day after day into a terminal's own spool, under a clock that stands in that day, as a stream between two live ones.
 
-One transaction and one sealing a day. Nothing here waits: whoever drives it decides how many days lie on the road at once.
+One transaction a day, sealed every few days. Nothing here waits: whoever drives it decides how many days lie on the road at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from tests.demo.setup import Setup
 
 MARK: Final = "demo.past"
 """In the spool's own memory, written with the day it names: the last day that is in."""
-SEAL_EVERY_DAYS: Final = int(__import__("os").environ.get("SEAL", "1"))
+SEAL_EVERY_DAYS: Final = 4
+"""A terminal's day is two batches of one to three records; what a batch costs is mostly the batch (measured: 0.7 ms of ingest, a record 0.1 ms)."""
 FINISHED: Final = b"finished"
 
 
