@@ -237,6 +237,13 @@ async def read(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[di
     return await DB.read(sql, params)
 
 
+async def look(work: Callable[[sqlite3.Connection], T]) -> T:
+    """Run `work(connection)` on a connection that cannot write; all its statements see the same moment."""
+    from fleet_server.piccolo_conf import DB
+
+    return await DB.look(work)
+
+
 async def write(work: Callable[[sqlite3.Connection], T]) -> T:
     """Run `work(connection)` as one IMMEDIATE transaction in the writing thread: committed when it returns, rolled back when it raises."""
     from fleet_server.piccolo_conf import DB

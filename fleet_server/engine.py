@@ -84,6 +84,12 @@ class FleetEngine(SQLiteEngine):
         reader = self._readers[next(self._next_reader)]
         return await reader.run(lambda connection: connection.execute(sql, params).fetchall(), rows=as_dict)
 
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work(connection)` on a connection that cannot write; all its statements see the same moment. For figures of many statements."""
+        if not self._readers:
+            raise DatabaseClosed("no database is in use")
+        return await self._readers[next(self._next_reader)].run(lambda connection: _at_one_moment(connection, work))
+
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work(connection)` in one IMMEDIATE transaction of its own: committed when it returns, rolled back when it raises."""
         writer = await self._take_turn()
@@ -130,3 +136,11 @@ class FleetEngine(SQLiteEngine):
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         await turn.acquire()
         return _Writer(channel, turn)
+
+
+def _at_one_moment(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return work(connection)
+    finally:
+        abandon(connection)

@@ -193,11 +193,14 @@ def classify(hours: Hours, calendar: Calendar, began: datetime) -> TimeClass:
 
     A site that never closes still has holidays and weekends, and otherwise only working time.
     """
-    kind = calendar.kind(began.date())
+    day = began.date()
+    return time_class(calendar.kind(day), periods(hours, calendar, day), began.hour * 60 + began.minute)
+
+
+def time_class(kind: DayKind, open_spans: tuple[Span, ...], minute: int) -> TimeClass:
+    """`classify` for a day of this kind with these opening periods, `minute` after local midnight."""
     if kind != "work":
         return TimeClass.HOLIDAY if kind == "holiday" else TimeClass.WEEKEND
-    open_spans = periods(hours, calendar, began.date())
-    minute = began.hour * 60 + began.minute
     if any(start <= minute < end for start, end in open_spans):
         return TimeClass.WORK
     if not open_spans or minute >= open_spans[-1][1]:
