@@ -10,8 +10,8 @@ import sys
 
 from fleet_server.settings import Settings
 
-NOISY = ("aiosqlite", "amqtt", "piccolo", "transitions", "uvicorn.error")
-"""Libraries whose warnings matter and whose news does not."""
+NOISY = ("aiosmtplib", "aiosqlite", "amqtt", "httpcore", "httpx", "piccolo", "transitions", "uvicorn.error")
+"""Libraries whose warnings matter and whose news does not. httpx would log addresses, and with them tokens."""
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None)
