@@ -182,8 +182,8 @@ PLANNED: dict[int, tuple[str, list[tuple[str, str | None, int]]]] = {
 def make_machines(count: int) -> list[Machine]:
     machines = []
     for n in range(1, count + 1):
-        district, _, en = DISTRICTS[n % len(DISTRICTS)]
-        code, site_zh, site_en, kind = SITES[(n // len(DISTRICTS)) % len(SITES)]
+        district, _, _ = DISTRICTS[n % len(DISTRICTS)]
+        code, _, _, kind = SITES[(n // len(DISTRICTS)) % len(SITES)]
         kinds = {0: ("callPadSet", CALL_PADS, "叫号器组", "Call pads"), 5: ("desk", DESK, "无人受理台", "Desk")}
         type_, inventory, word_zh, word_en = kinds.get(n % 13, ("kiosk", KIOSK, "综合自助机", "Kiosk"))
         number = n // (len(DISTRICTS) * len(SITES)) + 1
@@ -197,8 +197,8 @@ def make_machines(count: int) -> list[Machine]:
                 site=f"{district}-{code}",
                 kind=kind,
                 inventory=inventory,
-                name_zh=f"{site_zh}{word_zh} {number} 号",
-                name_en=f"{en} {site_en} {word_en} {number}",
+                name_zh=f"{word_zh} {number} 号",
+                name_en=f"{word_en} {number}",
                 faults=[fault for fault in faults if fault[1] is None or fault[1] in slots],
                 fate=fate,
             )
