@@ -81,7 +81,6 @@ class Uplink:
     async def run(self) -> None:
         attempts = 0
         while True:
-            _go_on()
             reason: LinkReason
             started_s = time.monotonic()
             try:
@@ -118,17 +117,16 @@ class Uplink:
             self.connected = True
             self.last_reason = "connected"
             self._on_link("up", "connected", attempts)
+            # No TaskGroup: until Python 3.13 one whose task failed leaves its parent marked as cancelled, which `_go_on` would believe.
+            tasks = [asyncio.ensure_future(work) for work in (self._receive(client), self._pump(client), self._beat(client))]
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._receive(client))
-                    tasks.create_task(self._pump(client))
-                    tasks.create_task(self._beat(client))
-            except* aiomqtt.MqttError as group:
-                raise group.exceptions[0] from None
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
             finally:
-                for task in self._sending:
+                for task in (*tasks, *self._sending):
                     task.cancel()
-                await asyncio.gather(*self._sending, return_exceptions=True)
+                await asyncio.gather(*tasks, *self._sending, return_exceptions=True)
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -176,7 +174,10 @@ class Uplink:
 
 
 def _go_on() -> None:
-    """Raise the cancellation that Python 3.11's `wait_for`, which aiomqtt uses, forgets when the awaited result comes at the same moment."""
+    """Raise the cancellation that Python 3.11's `wait_for`, which aiomqtt uses, forgets when the awaited result comes at the same moment.
+
+    For tasks without a task group of their own: 3.11's leaves the count of its parent's cancellations raised when a child fails.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
