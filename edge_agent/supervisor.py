@@ -13,7 +13,7 @@ import os
 import random
 import ssl
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -116,9 +116,7 @@ class Agent:
                 self._notifier.stopping()
                 await self._say_goodbye()
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await _end(tasks)
                 self._close()
 
     # ------------------------------------------------------------------------------------------------------------ start and end
@@ -401,6 +399,15 @@ class Agent:
 
     def _dates_count(self) -> bool:
         return self._clock.quality() is ClockQuality.SYNCED
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: Python 3.11's `wait_for` forgets a cancellation that comes at the same moment as its result."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=1.0)
 
 
 def _place(err: BaseException) -> str:
