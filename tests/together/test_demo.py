@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import psutil
@@ -47,8 +48,9 @@ class RunningDemo:
     def kiosk_sim(self, *words: str) -> None:
         assert kiosk_sim.main([words[0], str(self.places.terminal_ports("kf-0001")), *words[1:]]) == 0
 
-    def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.child.pid).children(recursive=True)
+    def family(self) -> list[Any]:
+        """Every process of the demo."""
+        return list(psutil.Process(self.child.pid).children(recursive=True))
 
 
 def _start(processes: Processes, places: Places) -> RunningDemo:
