@@ -14,6 +14,7 @@ from typing import Any
 import aiomqtt
 
 from fleet_server.ingest.desk import Answer, Desk, Incoming
+from fleet_server.ingest.turns import Turns
 from protocols.contract import messages, topics, wire
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Worker:
             await asyncio.sleep(RECONNECT_S)
 
     async def _one_connection(self) -> None:
-        queue: asyncio.Queue[aiomqtt.Message] = asyncio.Queue()
+        queue = Turns()
 
         class OwnQueue:
             """Gives aiomqtt our queue, so that a whole bundle can be taken at once."""
