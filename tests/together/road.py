@@ -259,8 +259,8 @@ def check_chain(server: RunningServer, terminal: str) -> None:
         assert numbers == list(range(1, head + 1))
 
 
-def check_evidence(server: RunningServer, terminal: str, folder: Path) -> None:
-    """What was exported verifies with the command that a stranger would use."""
+def check_evidence(server: RunningServer, terminal: str, folder: Path) -> str:
+    """What was exported verifies with the command that a stranger would use; returns what that said."""
     file, root = folder / f"{terminal}-{uuid.uuid4().hex[:8]}.evidence", folder / "root.pub"
     child = server.command("export-evidence", terminal, "--out", file)
     assert child.popen.wait(60) == 0, child.output()
@@ -268,6 +268,7 @@ def check_evidence(server: RunningServer, terminal: str, folder: Path) -> None:
     child = server.command("verify-evidence", file, "--root", root)
     assert child.popen.wait(60) == 0, child.output()
     assert "holds:" in child.output()
+    return child.output()
 
 
 def open_alarms(server: RunningServer, terminal: str) -> list[str]:
@@ -319,11 +320,21 @@ def enrolled(server: RunningServer, folder: Path, terminal: str) -> Enrolled:
 class Sender:
     """Outbox, conversation and uplink of one terminal, for the road and nothing else. Records are notices with running numbers."""
 
-    def __init__(self, me: Enrolled, *, port: int | None = None, path: Path | None = None, seed: int = 1) -> None:
-        self.me, self.seed = me, seed
+    def __init__(
+        self,
+        me: Enrolled,
+        *,
+        port: int | None = None,
+        path: Path | None = None,
+        seed: int = 1,
+        first: int = 1,
+        goes_on: bool = False,
+    ) -> None:
+        """`first`: number of the first record. `goes_on`: not a start of the agent but the same run, as in a machine that was copied alive."""
+        self.me, self.seed, self.goes_on = me, seed, goes_on
         self.path = path or me.folder / "outbox.db"
         self.port = port or me.who.mqtt.port
-        self.numbers = itertools.count(1)
+        self.numbers = itertools.count(first)
         self.captured: list[int] = []
         self.links: list[str] = []
 
@@ -331,7 +342,9 @@ class Sender:
     async def running(self) -> AsyncIterator[Sender]:
         who, clock = self.me.who, SystemClock(synchronised=lambda: True)
         self.outbox = Outbox(self.path, self.me.keys.record_key(), who.fleet, who.terminal, clock)
-        self.outbox.start_stream(BOOT_ID)
+        if not self.goes_on:
+            self.outbox.start_stream(BOOT_ID)
+        self.goes_on = True
         self.conversation = Conversation(self.outbox, clock, who.root(), "1.0", BOOT_ID, tuple)
         settings = UplinkSettings(host=who.mqtt.host, port=self.port, tls=self.me.tls, backoff_first_s=0.1, backoff_max_s=0.3)
         self.uplink = Uplink(
