@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import FrameType
 
 from fleet_server.errors import FleetServerError
 from scripts.say import note, step, stop
-from tests.demo.runner import Demo, DemoFailed, Wishes
+from tests.demo.runner import Demo, DemoFailed, Wishes, only_one
 
 
 def main() -> int:
@@ -26,22 +25,24 @@ def main() -> int:
         web_port=asked.port,
         embedded_broker=asked.embedded_broker,
     )
-    if asked.fresh and wishes.root.exists():
-        step(f"removing the earlier demo in {asked.dir}")
-        shutil.rmtree(wishes.root)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # set also where a shell's `&` has made us deaf to Ctrl-C
         signal.signal(number, _as_interrupt)
     demo = Demo(wishes)
     try:
-        demo.start()
-        demo.watch()
+        with only_one(demo.places):
+            if asked.fresh and wishes.root.exists():
+                step(f"removing the earlier demo in {asked.dir}")
+                demo.places.remove()
+            try:
+                demo.start()
+                demo.watch()
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave anything behind
+                demo.end()
     except KeyboardInterrupt:
         print()
     except (DemoFailed, FleetServerError) as err:
-        demo.end()
         stop(f"The demo cannot go on: {err}")
-    finally:
-        demo.end()
     note(f"Everything is kept in {asked.dir}; the next start continues there, --fresh begins anew (make demo ARGS=--fresh).")
     return 0
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from fleet_server import db
 from fleet_server.accounts.bootstrap import FIRST_OPERATOR, ensure_first_operator
@@ -41,6 +44,19 @@ AHEAD_WORKERS: Final = 2
 
 class DemoFailed(Exception):
     """A step could not be done; the sentence says which and where to read more."""
+
+
+@contextmanager
+def only_one(places: Places) -> Iterator[None]:
+    """Hold the demo's folder while it runs. DemoFailed if another demo does."""
+    lock = places.root.with_name(f"{places.root.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoFailed(f"another demo runs in {_short(places.root)}; end it, or choose another folder with --dir") from None
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +134,19 @@ class Demo:
 
     def _settle(self) -> None:
         wishes = self._wishes
-        known = setup.load(self.places)
+        try:
+            known = setup.load(self.places)
+        except msgspec.DecodeError:
+            raise DemoFailed(f"{_short(self.places.file)} is of another version; begin anew with --fresh") from None
         if known is not None:
-            step(f"continuing the demo in {_short(wishes.root)} (--fresh begins anew)")
+            step(f"continuing the demo in {_short(wishes.root)}: {known.terminals} terminals, {known.days} days of past")
+            if (known.terminals, known.days, known.speed, known.seed) != (
+                wishes.terminals,
+                wishes.days,
+                wishes.speed,
+                wishes.seed,
+            ):
+                note("its size and speed stay as they were; to change them, begin anew with --fresh")
             self._setup = self._with_free_ports(known)
         else:
             step(f"a new demo in {_short(wishes.root)}: {wishes.terminals} terminals, {wishes.days} days of past")

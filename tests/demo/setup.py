@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import tempfile
 from pathlib import Path
@@ -76,6 +77,12 @@ class Places(msgspec.Struct, frozen=True):
             return self.root / "ports"
         digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"kiosk-fleet-demo-{os.getuid()}-{digest}"
+
+    def remove(self) -> None:
+        """Everything, ports in the other temporary files included."""
+        shutil.rmtree(self.root)
+        if not self.ports.is_relative_to(self.root):
+            shutil.rmtree(self.ports, ignore_errors=True)
 
     def terminal_ports(self, terminal: str) -> Path:
         """The directory that `kiosk-sim fault` is given."""

@@ -30,6 +30,7 @@ from tests.demo.life import _targets
 from tests.demo.loading import ROAD_LEAST, ROAD_MOST, Entry, Loader, road_limit
 from tests.demo.past import Past, TimeMachine
 from tests.demo.relay import Relay
+from tests.demo.runner import Demo, DemoFailed, Wishes, only_one
 from tests.demo.setup import Places, Setup, free_port, load, save, server_settings, settings_file
 from tests.support.contract import MemoryKey
 
@@ -135,6 +136,26 @@ def test_a_taken_port_is_passed_over() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert free_port(port) > port
+
+
+def test_without_mosquitto_the_first_word_is_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_server.broker.mosquitto.SEARCH_PATH", str(tmp_path))
+    demo = Demo(Wishes(root=tmp_path / "demo"))
+    with pytest.raises(DemoFailed, match="apt-get install mosquitto"):
+        demo.start()
+    assert not (tmp_path / "demo").exists()
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
+    places = Places(tmp_path / "demo")
+    with only_one(places), pytest.raises(DemoFailed, match="another demo"), only_one(places):
+        pass
+
+
+def test_a_setup_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text('{"terminals": 3}')
+    with pytest.raises(DemoFailed, match="--fresh"):
+        Demo(Wishes(root=tmp_path, embedded_broker=True)).start()
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- past
