@@ -100,9 +100,10 @@ class Fleet:
     # ------------------------------------------------------------------ past, people, weather
 
     def _entries(self) -> list[Entry]:
+        """First those whose network will break soon."""
         return [
-            Entry(resident.member.id, resident.past, lambda outbox=resident.agent.outbox: outbox.depth())  # type: ignore[misc]  # a default argument in a lambda
-            for resident in self._residents
+            Entry(resident.member.id, resident.past, resident.depth, resident.connected)
+            for resident in sorted(self._residents, key=lambda one: one.member.id not in self._relays)
             if self._setup.days
         ]
 

@@ -39,7 +39,7 @@ FAULT_EVERY_S: Final = 25.0
 FAULT_LASTS_S: Final = (45.0, 420.0)
 STANDING_FAULTS: Final = 5
 """So many devices are out of order already when the day begins."""
-FIRST_CUT_S: Final = 20.0
+FIRST_CUT_S: Final = 60.0
 CUT_APART_S: Final = 35.0
 CUT_EVERY_S: Final = 1200.0
 CUT_LASTS_S: Final = (420.0, 1500.0)

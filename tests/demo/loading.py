@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 6
 """Terminals whose past is on the road together."""
+MOST_OPEN: Final = 24
+"""With those that have begun and lost their network."""
 ROAD_S: Final = 0.25
 """How long the batches on the road may keep the server busy (budget: a fault is seen within 1 s)."""
 ROAD_LEAST, ROAD_MOST = 24, 256
@@ -34,11 +36,15 @@ class Source(Protocol):
 
 @dataclass
 class Entry:
-    """`open` makes the source when its turn comes; `depth` says how many of the terminal's batches are not acknowledged."""
+    """`open` makes the source when its turn comes; `depth` says how many of the terminal's batches are not acknowledged.
+
+    While the terminal is not `connected` it is passed over, and what it holds is not on the road.
+    """
 
     name: str
     open: Callable[[], Source]
     depth: Callable[[], int]
+    connected: Callable[[], bool] = lambda: True
     source: Source | None = None
 
 
@@ -105,7 +111,7 @@ class Loader:
                 self._meter.note(now_s, self._captured - on_road)
                 self.progress.limit = road_limit(self._meter.per_s())
             room = self.progress.limit - on_road
-            if room > 0 and self._active:
+            if room > 0 and any(entry.connected() for entry in self._active):
                 self._work(room, now_s + SLICE_S)
                 await asyncio.sleep(0)
             else:
@@ -114,7 +120,7 @@ class Loader:
 
     def _fill(self) -> None:
         self._draining = [entry for entry in self._draining if not self._settled(entry)]
-        while self._waiting and len(self._active) < AT_ONCE:
+        while self._waiting and len(self._active) < MOST_OPEN and sum(entry.connected() for entry in self._active) < AT_ONCE:
             entry = self._waiting.popleft()
             entry.source = entry.open()
             self.progress.days += entry.source.skip_known()
@@ -127,11 +133,13 @@ class Loader:
         return True
 
     def _on_road(self) -> int:
-        return sum(entry.depth() for entry in (*self._active, *self._draining))
+        return sum(entry.depth() for entry in (*self._active, *self._draining) if entry.connected())
 
     def _work(self, room: int, until_s: float) -> None:
         """Capture days, terminal after terminal, until the road is full or the slice is over."""
         for entry in tuple(self._active):
+            if not entry.connected():
+                continue
             assert entry.source is not None
             before = entry.depth()
             records = entry.source.next_day()
@@ -148,7 +156,3 @@ class Loader:
         # Whose turn it was goes to the end, so that all move on alike.
         if self._active:
             self._active.append(self._active.pop(0))
-
-
-def total_depth(entries: Iterable[Entry]) -> int:
-    return sum(entry.depth() for entry in entries)

@@ -142,6 +142,13 @@ class Resident:
         if self._task is not None:
             await self._task
 
+    def depth(self) -> int:
+        """Batches that the server has not acknowledged."""
+        return self.agent.outbox.depth()
+
+    def connected(self) -> bool:
+        return self.agent.connected
+
     def past(self) -> Past:
         return Past(
             self.member,

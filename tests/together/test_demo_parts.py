@@ -33,6 +33,7 @@ from tests.demo.relay import Relay
 from tests.demo.runner import Demo, DemoFailed, Wishes, only_one
 from tests.demo.setup import Places, Setup, free_port, load, save, server_settings, settings_file
 from tests.support.contract import MemoryKey
+from tests.support.waiting import until
 
 UNTIL_MS = midnight_ms(date(2026, 11, 20)) + 10 * 3_600_000
 """Ten in the morning of a Friday."""
@@ -316,6 +317,23 @@ async def test_loading_ends_when_everything_is_acknowledged_and_never_overfills_
     assert loader.progress.terminals == 9
     assert all(source.left == 0 and source.depth == 0 for source in sources)
     assert most <= ROAD_MOST + 2
+
+
+async def test_a_terminal_without_network_does_not_hold_up_the_others() -> None:
+    seen: list[int] = []
+    away = Waiting(30, seen)
+    away.depth = 10 * ROAD_MOST
+    is_there = asyncio.Event()
+    others = [Waiting(30, seen) for _ in range(3)]
+    entries = [Entry("away", lambda: away, lambda: away.depth, is_there.is_set)]
+    entries += [Entry(str(n), lambda s=source: s, lambda s=source: s.depth) for n, source in enumerate(others)]  # type: ignore[misc]
+    running = asyncio.create_task(Loader(entries, 30).run())
+    await until(lambda: not any(source.left or source.depth for source in others), "the others are through")
+    assert away.left == 30
+    is_there.set()
+    away.depth = 0
+    await running
+    assert away.left == 0
 
 
 # ------------------------------------------------------------------------------------------------------------------------- network
