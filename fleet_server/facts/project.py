@@ -5,10 +5,13 @@ All run inside the caller's transaction. Facts carry (batch, idx), so that a rep
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from fleet_server.facts import DecodedRecord, StoredBatch, devices, episodes, figures
 from fleet_server.facts.clock import CREDIBLE_MS, BatchTimes, Fix, Timing, is_late
@@ -39,10 +42,24 @@ from protocols.contract.records import (
     decode_record,
 )
 
+log = logging.getLogger(__name__)
+
 _NO_BOOT_ID = bytes(16)
 """A kernel that tells no boot id: then each start of the agent is a boot of its own."""
 _BEYOND_ARRIVAL = "future"
 """Quality of a fixed point that lies behind its own arrival: kept, and not used."""
+_WAITING = "waiting"
+"""Quality of a fixed point that contradicts the times of many earlier batches: used by `settle_clock`, not while other terminals wait."""
+_UNUSED = "unused"
+"""Quality of a fixed point of a boot with too many batches."""
+MAX_FIXES = 512
+"""Kept for one boot. A clock is set at a synchronisation and at steps (contract): months of an honest one, seconds of one that lies."""
+FIXES_AT_ONCE = 8
+"""With so many on record a contradicting one waits: a terminal that goes back and forth would keep the server correcting."""
+BATCHES_AT_ONCE = 1_000
+"""Measured: half a millisecond each, in the transaction that others wait for."""
+BATCHES_AT_ALL = 50_000
+"""A month and more of a boot without a clock; beyond it times stay as they were told."""
 
 _WRITERS: dict[type, Callable[[Work, Sequence[Item[Any]]], None]] = {
     Boot: figures.write_boots,
@@ -94,6 +111,7 @@ def unproject(conn: sqlite3.Connection, batch_ids: Iterable[int]) -> None:
         if row is None:
             continue
         terminal, stream, no = row
+        told_elsewhere = _told_elsewhere(conn, terminal, batch_id)
         slots = _delete_rows(conn, terminal, batch_id)
         episodes.take_back(conn, terminal, batch_id)
         conn.execute("DELETE FROM clock_fix WHERE terminal = ? AND batch = ?", (terminal, batch_id))
@@ -101,6 +119,39 @@ def unproject(conn: sqlite3.Connection, batch_ids: Iterable[int]) -> None:
             conn.execute("DELETE FROM boot WHERE stream = ?", (stream,))
         for slot in sorted(slots):
             _settle_device(conn, terminal, slot)
+        for other, sids in told_elsewhere.items():
+            _tell_again(conn, other, sids)
+
+
+def _told_elsewhere(conn: sqlite3.Connection, terminal: str, batch_id: int) -> dict[int, set[bytes]]:
+    """Cases that count by this batch's telling, by the other batches that tell them too."""
+    rows = conn.execute(
+        "SELECT o.batch, o.sid FROM session_telling o JOIN session s ON s.terminal = o.terminal AND s.sid = o.sid"
+        " WHERE o.terminal = ? AND s.batch = ? AND o.batch <> s.batch AND o.sid IN (SELECT sid FROM session_telling WHERE batch = ?)",
+        (terminal, batch_id, batch_id),
+    )
+    found: defaultdict[int, set[bytes]] = defaultdict(set)
+    for other, sid in rows:
+        found[other].add(bytes(sid))
+    return found
+
+
+def _tell_again(conn: sqlite3.Connection, batch_id: int, sids: set[bytes]) -> None:
+    """Write these cases once more from another batch, now that the telling that counted is gone. A copied batch tells nothing."""
+    loaded = load(conn, batch_id)
+    if loaded is None or _is_copied(conn, loaded[0]):
+        return
+    batch, records = loaded
+    _, timing = _take_fixes(conn, batch, records)
+    items = [item for item in _items(batch, records, timing) if isinstance(item.body, Session) and item.body.id in sids]
+    work = Work(conn, batch)
+    figures.write_sessions(work, items)
+    work.finish()
+
+
+def _is_copied(conn: sqlite3.Connection, batch: StoredBatch) -> bool:
+    row = conn.execute("SELECT verdict FROM stream WHERE stream = ?", (batch.stream,)).fetchone()
+    return batch.disputed and row is not None and row[0] == "copied"
 
 
 def load(conn: sqlite3.Connection, batch_id: int) -> tuple[StoredBatch, list[DecodedRecord]] | None:
@@ -167,18 +218,13 @@ def _boot_key(batch: StoredBatch) -> bytes:
 
 def _take_fixes(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[DecodedRecord]) -> tuple[Timing | None, Timing]:
     """(timing before, timing after) the fixed points of this batch; before is None if they change no earlier time."""
-    known = [
-        Fix(*row)
-        for row in conn.execute(
-            "SELECT boot_ms, wall_ms FROM clock_fix WHERE terminal = ? AND boot_id = ? AND quality = 'synced'",
-            (batch.terminal, _boot_key(batch)),
-        )
-    ]
-    told = [record.body for record in records if type(record.body) is Clock]
+    rows = conn.execute(
+        "SELECT boot_ms, wall_ms, quality FROM clock_fix WHERE terminal = ? AND boot_id = ?", (batch.terminal, _boot_key(batch))
+    ).fetchall()
+    known = [Fix(boot_ms, wall_ms) for boot_ms, wall_ms, quality in rows if quality == ClockQuality.SYNCED]
+    told = [record.body for record in records if type(record.body) is Clock][: max(0, MAX_FIXES - len(rows))]
     if not told:
         return None, Timing(known)
-    if not batch.disputed:
-        _store_fixes(conn, batch, told)
     timing = before = Timing(known)
     earlier_stand = True
     for clock in told:
@@ -187,14 +233,74 @@ def _take_fixes(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[
             earlier_stand = earlier_stand and timing.adds_nothing(fix)
             known.append(fix)
             timing = Timing(known)
-    return (None if earlier_stand or batch.disputed else before), timing
+    if earlier_stand or batch.disputed:
+        if not batch.disputed:
+            _store_fixes(conn, batch, told)
+        return None, timing
+    is_waiting = any(quality == _WAITING for _, _, quality in rows)
+    if is_waiting or len(rows) >= FIXES_AT_ONCE or _is_longer(conn, batch, BATCHES_AT_ONCE):
+        _store_fixes(conn, batch, told, wait=True)
+        return None, before
+    _store_fixes(conn, batch, told)
+    return before, timing
+
+
+def settle_clock(conn: sqlite3.Connection, done: Container[tuple[str, bytes]]) -> tuple[str, bytes] | None:
+    """Apply the waiting fixed points of one boot that is not in `done`, and correct all of its batches; returns which (terminal, boot). None if
+    there is none. In a transaction of its own, when there is time."""
+    waiting = conn.execute(
+        "SELECT terminal, boot_id, min(batch) FROM clock_fix WHERE quality = ? GROUP BY terminal, boot_id", (_WAITING,)
+    )
+    found = next((row for row in waiting if (row[0], bytes(row[1])) not in done), None)
+    if found is None:
+        return None
+    terminal, boot_key, batch_id = found[0], bytes(found[1]), found[2]
+    loaded = load(conn, batch_id)
+    fixes = conn.execute(
+        "SELECT boot_ms, wall_ms, quality FROM clock_fix WHERE terminal = ? AND boot_id = ? AND quality IN ('synced', ?)",
+        (terminal, boot_key, _WAITING),
+    ).fetchall()
+    is_too_long = loaded is not None and _is_longer(conn, loaded[0], BATCHES_AT_ALL)
+    conn.execute(
+        "UPDATE clock_fix SET quality = ? WHERE terminal = ? AND boot_id = ? AND quality = ?",
+        (_UNUSED if is_too_long else ClockQuality.SYNCED.value, terminal, boot_key, _WAITING),
+    )
+    if is_too_long:
+        log.error("a boot is too long to be put right", extra={"terminal": terminal, "boot": boot_key.hex()})
+    elif loaded is not None:
+        before = Timing(Fix(boot_ms, wall_ms) for boot_ms, wall_ms, quality in fixes if quality != _WAITING)
+        after = Timing(Fix(boot_ms, wall_ms) for boot_ms, wall_ms, _ in fixes)
+        # All batches of the boot, also the ones that told these fixed points.
+        _correct_earlier(conn, msgspec.structs.replace(loaded[0], id=0), before, after)
+    return terminal, boot_key
+
+
+def _is_longer(conn: sqlite3.Connection, batch: StoredBatch, batches: int) -> bool:
+    """Whether the boot has more than so many batches."""
+    where, key = _of_boot(batch)
+    (count,) = conn.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM stream s JOIN batch b ON b.stream = s.stream"  # noqa: S608 - one of two constants
+        f" WHERE s.terminal = ? AND {where} LIMIT ?)",
+        (batch.terminal, key, batches + 1),
+    ).fetchone()
+    return bool(count > batches)
+
+
+def _of_boot(batch: StoredBatch) -> tuple[str, bytes]:
+    """Condition and parameter for the streams of the same boot."""
+    return ("s.stream = ?", batch.stream) if batch.boot_id == _NO_BOOT_ID else ("s.boot_id = ?", batch.boot_id)
 
 
 def _is_beyond(clock: Clock, batch: StoredBatch) -> bool:
     return clock.wall_ms > batch.received_ms + CREDIBLE_MS
 
 
-def _store_fixes(conn: sqlite3.Connection, batch: StoredBatch, clocks: Sequence[Clock]) -> None:
+def _store_fixes(conn: sqlite3.Connection, batch: StoredBatch, clocks: Sequence[Clock], *, wait: bool = False) -> None:
+    def quality(clock: Clock) -> str:
+        if _is_beyond(clock, batch):
+            return _BEYOND_ARRIVAL
+        return _WAITING if wait and clock.quality is ClockQuality.SYNCED else clock.quality.value
+
     conn.executemany(
         "INSERT OR IGNORE INTO clock_fix (terminal, boot_id, boot_ms, wall_ms, quality, batch) VALUES (?, ?, ?, ?, ?, ?)",
         [
@@ -203,7 +309,7 @@ def _store_fixes(conn: sqlite3.Connection, batch: StoredBatch, clocks: Sequence[
                 _boot_key(batch),
                 clock.boot_ms,
                 clock.wall_ms,
-                _BEYOND_ARRIVAL if _is_beyond(clock, batch) else clock.quality.value,
+                quality(clock),
                 batch.id,
             )
             for clock in clocks
@@ -213,7 +319,7 @@ def _store_fixes(conn: sqlite3.Connection, batch: StoredBatch, clocks: Sequence[
 
 def _correct_earlier(conn: sqlite3.Connection, cause: StoredBatch, before: Timing, after: Timing) -> None:
     """Give the other batches of this boot the times that the new fixed point says."""
-    where, key = ("s.stream = ?", cause.stream) if cause.boot_id == _NO_BOOT_ID else ("s.boot_id = ?", cause.boot_id)
+    where, key = _of_boot(cause)
     rows = conn.execute(
         "SELECT b.id FROM stream s JOIN batch b ON b.stream = s.stream"  # noqa: S608 - one of two constants
         f" WHERE s.terminal = ? AND {where} AND b.disputed = 0 AND b.kind = 'data' AND b.id <> ? ORDER BY b.stream, b.no",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fleet_server.channel import transact
 from fleet_server.errors import place_of
 from fleet_server.evidence.ledger import Ledger
+from fleet_server.facts.project import settle_clock
 from fleet_server.faults.platform import clear_platform_fault
 from fleet_server.presence.watch import PresenceWatch
 from fleet_server.usage.days import recompute_some
@@ -19,6 +20,9 @@ WATCH_EVERY_MS = 1_000
 DAYS_PER_STEP = 20
 """About 20 ms: a step must not keep a fault waiting."""
 TRIM_EVERY_MS = 60_000
+CLOCK_EVERY_MS = 30_000
+CLOCK_AGAIN_MS = 3_600_000
+"""Putting a long boot right takes seconds, in which others wait."""
 HINTS_KEPT_MS = 3_600_000
 """Open pages reload from the database after a longer break."""
 SIGNATURE_QUIET_MS = 3_600_000
@@ -28,7 +32,8 @@ SIGNATURE_QUIET_MS = 3_600_000
 class Housekeeping:
     def __init__(self, conn: sqlite3.Connection, ledger: Ledger, watch: PresenceWatch, wall_ms: Callable[[], int]) -> None:
         self._conn, self._ledger, self._watch, self._wall_ms = conn, ledger, watch, wall_ms
-        self._next_watch_ms = self._next_trim_ms = 0
+        self._next_watch_ms = self._next_trim_ms = self._next_clock_ms = 0
+        self._settled: dict[tuple[str, bytes], int] = {}
         self._parked: int | None = 0
 
     def broker(self, up: bool) -> None:
@@ -44,11 +49,21 @@ class Housekeeping:
         if not 0 < self._next_trim_ms - now_ms <= TRIM_EVERY_MS:
             self._next_trim_ms = now_ms + TRIM_EVERY_MS
             self._do("trimming", lambda: transact(self._conn, lambda conn: _trim(conn, now_ms)))
+        if not 0 < self._next_clock_ms - now_ms <= CLOCK_EVERY_MS:
+            self._next_clock_ms = now_ms + CLOCK_EVERY_MS
+            self._do("clocks", lambda: self._settle_clock(now_ms))
         if self._parked is not None:
             self._do("parked records", self._project_parked)
         return self._do("figures", lambda: transact(self._conn, lambda conn: recompute_some(conn, DAYS_PER_STEP))) or (
             self._parked is not None
         )
+
+    def _settle_clock(self, now_ms: int) -> None:
+        """One boot at a time, and each not again within the hour."""
+        self._settled = {boot: at_ms for boot, at_ms in self._settled.items() if 0 <= now_ms - at_ms < CLOCK_AGAIN_MS}
+        boot = transact(self._conn, lambda conn: settle_clock(conn, self._settled))
+        if boot is not None:
+            self._settled[boot] = now_ms
 
     def _project_parked(self) -> None:
         after = self._parked or 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
+from fleet_server.facts import project
 from fleet_server.facts.clock import CREDIBLE_MS, FLOOR_MS, BatchTimes, Fix, Timing, is_late
 from protocols.canon.words import DeviceState, PaperState, Severity
 from protocols.contract.records import (
@@ -249,3 +251,59 @@ class TestCorrection:
         second = Run("kf-1", 2, up_ms=T0 + 600 * SECONDS)
         bench.arrive(second.send([second.capture(*clock(second, T0 + 700 * SECONDS))], T0 + 700 * SECONDS))
         assert bench.one("SELECT began_ms FROM session") == (T0 - DAY - 5 * SECONDS,)
+
+
+class TestCostOfCorrection:
+    """A terminal whose clock goes back and forth costs itself its times for a while, and nobody else the server."""
+
+    @pytest.mark.spec("C-702")
+    def test_a_long_boot_is_put_right_later_and_ends_the_same(self, bench: FactBench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(project, "BATCHES_AT_ONCE", 1)
+        run = Run("kf-1", 1, up_ms=T0 - 60 * SECONDS, error_ms=-DAY, quality=UNSET)
+        bench.arrive(run.send([run.capture(body, at) for body, at in facts_at(run, T0)], T0 + SECONDS))
+        run.error_ms, run.quality = 0, SYNCED
+        bench.arrive(run.send([run.capture(*clock(run, T0 + 30 * SECONDS))], T0 + 30 * SECONDS))
+        assert near(times(bench)) != near(TRUE_TIMES)
+        assert project.settle_clock(bench.conn, set()) == ("kf-1", run.boot_id)
+        assert near(times(bench)) == near(TRUE_TIMES)
+        assert project.settle_clock(bench.conn, set()) is None
+
+    def test_going_back_and_forth_is_not_followed(self, bench: FactBench, monkeypatch: pytest.MonkeyPatch) -> None:
+        corrections = 0
+        real = project._correct_earlier
+
+        def counting(*arguments: Any) -> None:
+            nonlocal corrections
+            corrections += 1
+            real(*arguments)
+
+        monkeypatch.setattr(project, "_correct_earlier", counting)
+        run = Run("kf-1", 1, up_ms=T0 - 60 * SECONDS)
+        bench.arrive(run.send([run.capture(body, at) for body, at in facts_at(run, T0)], T0 + SECONDS))
+        for number in range(100):
+            run.error_ms = -DAY * (number % 2)
+            at_ms = T0 + (number + 30) * SECONDS
+            bench.arrive(run.send([run.capture(*clock(run, at_ms))], at_ms))
+        assert corrections <= project.FIXES_AT_ONCE
+        assert project.settle_clock(bench.conn, {("kf-1", run.boot_id)}) is None
+        assert project.settle_clock(bench.conn, set()) is not None
+        assert corrections <= project.FIXES_AT_ONCE + 1
+
+    def test_fixed_points_are_kept_up_to_a_number(self, bench: FactBench) -> None:
+        run = Run("kf-1", 1, up_ms=T0 - 60 * SECONDS)
+        for start in range(0, 2 * project.MAX_FIXES, 64):
+            points = [run.capture(*clock(run, T0 + (start + n) * SECONDS)) for n in range(64)]
+            bench.arrive(run.send(points, T0 + DAY))
+        assert bench.one("SELECT count(*) FROM clock_fix") == (project.MAX_FIXES,)
+
+    def test_a_boot_without_end_stays_as_it_was_told(self, bench: FactBench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(project, "BATCHES_AT_ONCE", 1)
+        monkeypatch.setattr(project, "BATCHES_AT_ALL", 1)
+        run = Run("kf-1", 1, up_ms=T0 - 60 * SECONDS, error_ms=-DAY, quality=UNSET)
+        bench.arrive(run.send([run.capture(body, at) for body, at in facts_at(run, T0)], T0 + SECONDS))
+        told = times(bench)
+        run.error_ms, run.quality = 0, SYNCED
+        bench.arrive(run.send([run.capture(*clock(run, T0 + 30 * SECONDS))], T0 + 30 * SECONDS))
+        assert project.settle_clock(bench.conn, set()) is not None
+        assert project.settle_clock(bench.conn, set()) is None
+        assert times(bench) == told
