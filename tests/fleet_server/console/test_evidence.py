@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from contextlib import closing
@@ -9,15 +10,19 @@ from typing import Any
 
 import cbor2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from litestar import Litestar
 
+from fleet_server.authority.authority import Authority
 from fleet_server.console import hexview, proof
 from fleet_server.engine import FleetEngine
+from fleet_server.evidence.verify import EvidenceBroken, verify
 from protocols.codecs.common import Explanation
 from protocols.contract import batch as batches
 from protocols.contract.batch import Parent
 from tests.fleet_server.console.conftest import Person
 from tests.support.contract import FLEET, RECORD, ROOT, SERVER, STRANGER, TERMINAL, Chain, notice, record_cert
-from tests.support.seed import Seeded
+from tests.support.seed import NOW_MS, Seeded
 
 STREAM = b"s" * 16
 
@@ -272,3 +277,27 @@ async def test_no_number_in_an_address_is_our_mistake(viewer: Person, path: str)
 async def test_any_page_number_opens_the_list(viewer: Person) -> None:
     for page in ("0", "-1", "000001" + "9" * 5000, "9" * 6, "٣", "x"):
         assert (await viewer.client.get("/terminals", params={"page": page})).status_code == 200
+
+
+async def test_the_downloaded_file_checks_offline_with_the_downloaded_root(
+    viewer: Person, app: Litestar, engine: FleetEngine, seeded: Seeded
+) -> None:
+    desk = app.state.desk
+    authority = Authority.create(desk.settings.layout.authority, desk.settings.fleet, [], now_ms=NOW_MS)
+    desk.root = None
+    machine = seeded.by_code("KF-0037")
+    certificate = authority.certify_record_key(machine.id, machine.key.public, 1, now_ms=NOW_MS)
+    await engine.write(
+        lambda connection: connection.execute(
+            "UPDATE record_key SET certificate = ? WHERE terminal = ?", (certificate, machine.id)
+        )
+    )
+    path = await place_of(engine, "LSR.JAM", machine.id)
+    assert "签名有效" in await viewer.seen(path)
+    file = await viewer.client.get(f"/evidence/{path.split('/')[2]}/file")
+    root = await viewer.client.get("/evidence/root")
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(root.text))
+    report = verify(file.content, key)
+    assert (report.terminal, report.batches) == (machine.id, 1)
+    with pytest.raises(EvidenceBroken):
+        verify(file.content.replace(b"40022", b"10001"), key)

@@ -1,0 +1,128 @@
+"""The peripherals of one terminal, in inventory order, each with what it last said."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from fleet_server.console import format as fmt
+from fleet_server.console.desk import Desk
+from fleet_server.console.model import FaultNow, TerminalNow
+from fleet_server.console.profiles import model_name
+from fleet_server.console.queries import terminal as queries
+from fleet_server.console.render import Voice
+from fleet_server.console.words import device_words, slot_name
+
+
+async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, Any]:
+    by_slot = {row["slot"]: row for row in await queries.devices(desk.db, now.id)}
+    levels: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in await queries.consumables(desk.db, now.id):
+        levels[row["slot"]].append(_level(row, voice))
+    counts = {row["slot"]: _counted(row, voice) for row in await queries.counters(desk.db, now.id)}
+    looks = dict(now.lamps)
+    listed = [(slot.name, slot.mandatory) for slot in now.inventory]
+    listed += [(slot, False) for slot in sorted(by_slot.keys() - looks.keys())]
+    rows = []
+    for slot, mandatory in listed:
+        faults = [fault for fault in now.faults if fault.slot == slot]
+        rows.append(
+            _device(slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice)
+        )
+    return {
+        "now": now,
+        "device_rows": rows,
+        "device_counts": {
+            "mandatory": sum(slot.mandatory for slot in now.inventory),
+            "optional": sum(not slot.mandatory for slot in now.inventory),
+        },
+        "sightings": [
+            {"port": row["port"], "bus": row["bus"], "usb": fmt.usb_id(row["vid"], row["pid"]), "at_ms": row["at_ms"]}
+            for row in await queries.sightings(desk.db, now.id)
+        ],
+    }
+
+
+def _device(
+    slot: str,
+    mandatory: bool,
+    look: str,
+    row: dict[str, Any] | None,
+    faults: Sequence[FaultNow],
+    levels: list[dict[str, Any]],
+    counted: str | None,
+    voice: Voice,
+) -> dict[str, Any]:
+    t, name = voice.t, slot_name(voice, slot)
+    words = t("devices.noReading")
+    pairs: list[tuple[str, str]] = []
+    if row is not None:
+        words = device_words(
+            voice, device=row["device"], paper=row["paper"], toner=row["toner"], media=row["media"], cover=row["cover"]
+        )
+        evidence = json.loads(row["evidence"]) if row["evidence"] else None
+        told: list[tuple[str, str | None]] = [
+            (t("devices.port"), row["port"]),
+            (t("devices.usbId"), fmt.usb_id(row["vid"], row["pid"]) if row["vid"] is not None else None),
+            (t("devices.firmware"), row["firmware"]),
+            (t("devices.asset"), row["asset"]),
+            (t("devices.profile"), row["profile"]),
+            (t("devices.owner"), t(f"owner.{row['owner']}") if t.has(f"owner.{row['owner']}") else row["owner"]),
+            (t("devices.reading"), voice.stamp(row["at_ms"])),
+        ]
+        pairs = [(label, value) for label, value in told if value]
+        if row["limited"]:
+            pairs.append((t("devices.profile"), t("devices.limited")))
+    else:
+        evidence = None
+    worst = min(faults, key=lambda fault: fault.rank, default=None)
+    return {
+        "slot": slot,
+        "name": name,
+        "mandatory": mandatory,
+        "model": model_name(row["profile"]) if row and row["profile"] else "",
+        "lamp": {"look": look, "title": t("lamp.title", slot=name, what=t(f"lamp.{look}"))},
+        "fault": worst,
+        "sentence": worst.sentence(voice.lang) if worst else words,
+        "since_ms": worst.since_ms if worst else (row["since_ms"] if row else None),
+        "levels": levels,
+        "pairs": pairs,
+        "counters": counted,
+        "reply": _short_hex(evidence),
+        "proof": f"{row['batch']}/{row['idx']}" if row and row["batch"] else None,
+    }
+
+
+def _short_hex(evidence: dict[str, Any] | None) -> str:
+    if not evidence or not evidence.get("reply"):
+        return ""
+    data = bytes.fromhex(evidence["reply"])
+    return fmt.hex_bytes(data[:24]) + (" …" if len(data) > 24 else "")
+
+
+def _level(row: dict[str, Any], voice: Voice) -> dict[str, Any]:
+    remaining, unit = row["remaining"], row["unit"]
+    item = voice.t(f"consumable.{row['item']}")
+    shown = fmt.count(round(remaining / 1000)) if unit == "mm" else fmt.count(remaining)
+    capacity = row["capacity"]
+    return {
+        "text": voice.t(f"consumable.{unit}", item=item, n=shown),
+        "percent": round(remaining * 100 / capacity) if capacity else None,
+        "source": voice.t(f"consumable.{row['source']}"),
+    }
+
+
+def _counted(row: dict[str, Any], voice: Voice) -> str:
+    values = {
+        "date": voice.stamp(row["to_ms"])[:10],
+        "total": fmt.count(row["total"]),
+        "ok": fmt.count(row["ok"]),
+        "failed": fmt.count(row["failed"]),
+    }
+    if row["derived"]:
+        return voice.t("devices.countersDerived", date=values["date"], total=values["total"])
+    if row["lifetime"] is not None:
+        return voice.t("devices.countersLifetime", **values, lifetime=fmt.count(row["lifetime"]))
+    return voice.t("devices.countersLine", **values)
