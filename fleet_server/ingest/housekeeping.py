@@ -10,6 +10,7 @@ from fleet_server.channel import transact
 from fleet_server.errors import place_of
 from fleet_server.evidence.ledger import Ledger
 from fleet_server.facts.project import settle_clock
+from fleet_server.facts.projection import Projection
 from fleet_server.faults.platform import clear_platform_fault
 from fleet_server.presence.watch import PresenceWatch
 from fleet_server.usage.days import recompute_some
@@ -30,8 +31,12 @@ SIGNATURE_QUIET_MS = 3_600_000
 
 
 class Housekeeping:
-    def __init__(self, conn: sqlite3.Connection, ledger: Ledger, watch: PresenceWatch, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, conn: sqlite3.Connection, ledger: Ledger, watch: PresenceWatch, projection: Projection, wall_ms: Callable[[], int]
+    ) -> None:
         self._conn, self._ledger, self._watch, self._wall_ms = conn, ledger, watch, wall_ms
+        self._projection = projection
+        projection.resume(conn)
         self._next_watch_ms = self._next_trim_ms = self._next_clock_ms = 0
         self._settled: dict[tuple[str, bytes], int] = {}
         self._parked: int | None = 0
@@ -54,9 +59,9 @@ class Housekeeping:
             self._do("clocks", lambda: self._settle_clock(now_ms))
         if self._parked is not None:
             self._do("parked records", self._project_parked)
-        return self._do("figures", lambda: transact(self._conn, lambda conn: recompute_some(conn, DAYS_PER_STEP))) or (
-            self._parked is not None
-        )
+        more = self._do("disputes", lambda: transact(self._conn, self._projection.settle))
+        more |= self._do("figures", lambda: transact(self._conn, lambda conn: recompute_some(conn, DAYS_PER_STEP)))
+        return more or self._parked is not None
 
     def _settle_clock(self, now_ms: int) -> None:
         """One boot at a time, and each not again within the hour."""

@@ -60,9 +60,10 @@ class Room:
         self.now_ms = NOW_MS
         births = PendingBirths()
         watch = PresenceWatch.load(self.conn, NOW_MS, births=births)
-        self.ledger = Ledger(self.conn, FLEET, Projection(watch, births))
+        self.projection = Projection(watch, births)
+        self.ledger = Ledger(self.conn, FLEET, self.projection)
         self.desk = Desk(self.ledger, SERVER, SERVER_CERT, watch, lambda: self.now_ms)
-        self.housekeeping = Housekeeping(self.conn, self.ledger, watch, lambda: self.now_ms)
+        self.housekeeping = Housekeeping(self.conn, self.ledger, watch, self.projection, lambda: self.now_ms)
         self.housekeeping.broker(up=True)
         self.greet(OTHER, STRANGER)
         self.nonce = self.greet(TERMINAL, RECORD)
@@ -448,6 +449,23 @@ def test_a_birth_that_cannot_be_applied_is_forgotten_alone(room: Room, monkeypat
     room.now_ms += 2_500
     room.housekeeping.step()
     assert applied == [OTHER]
+
+
+@pytest.mark.spec("C-508", "C-514")
+@pytest.mark.parametrize("dies", [False, True], ids=["in one life", "over a restart"])
+def test_a_long_story_is_disputed_between_messages(room: Room, monkeypatch: pytest.MonkeyPatch, dies: bool) -> None:
+    monkeypatch.setattr("fleet_server.facts.projection.DISPUTED_AT_ONCE", 2)
+    monkeypatch.setattr("fleet_server.facts.projection.DISPUTED_IN_A_STEP", 3)
+    one, two = Chain(A), Chain(A)
+    for _ in range(10):
+        room.send("batch", one.seal(records.Rating(level=5)))
+    room.send("batch", two.seal(notice(7)))
+    assert room.conn.execute("SELECT count(*) FROM rating WHERE disputed").fetchone() == (2,)
+    assert room.conn.execute("SELECT count(*) FROM batch WHERE disputed").fetchone() == (10,)
+    if dies:
+        room.projection.resume(room.conn)
+    room.check()
+    assert room.conn.execute("SELECT count(*) FROM rating WHERE disputed").fetchone() == (10,)
 
 
 @pytest.mark.spec("C-518")
