@@ -19,10 +19,12 @@ AT_ONCE: Final = 6
 """Terminals whose past is on the road together."""
 MOST_OPEN: Final = 24
 """With those that have begun and lost their network."""
-ROAD_S: Final = 0.25
-"""How long the batches on the road may keep the server busy (budget: a fault is seen within 1 s)."""
-ROAD_LEAST, ROAD_MOST = 24, 256
-RATE_OVER_S: Final = 2.0
+ROAD_S: Final = 0.2
+"""What the past may add to the time from capture to acknowledgement (budget: a fault is seen within 1 s)."""
+ROAD_LEAST, ROAD_MOST = 16, 256
+STEP_EVERY_S: Final = 0.2
+BASE_OVER_S: Final = 20.0
+"""The fastest acknowledgement of this time is what the road takes when it is free."""
 SLICE_S: Final = 0.005
 """Work in one go before other tasks of the loop get their turn."""
 
@@ -46,6 +48,10 @@ class Entry:
     depth: Callable[[], int]
     connected: Callable[[], bool] = lambda: True
     source: Source | None = None
+    captured: int = 0
+    """Batches so far; with `depth` this tells how many were acknowledged."""
+    timed: tuple[int, float] | None = None
+    """The batch whose acknowledgement is waited for, and since when."""
 
 
 @dataclass
@@ -65,27 +71,30 @@ class Progress:
         return self.ended_s is not None
 
 
-class RateMeter:
-    """Batches acknowledged per second, over the last seconds."""
+class Pace:
+    """How many batches may lie on the road, by how long acknowledgements take: more while they are quick, fewer when they queue. Pure."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque()
+        self.limit = ROAD_LEAST
+        self._times: deque[tuple[float, float]] = deque()
+        self._stepped_s = 0.0
 
-    def note(self, now_s: float, acknowledged: int) -> None:
-        self._samples.append((now_s, acknowledged))
-        while len(self._samples) > 2 and now_s - self._samples[0][0] > RATE_OVER_S:
-            self._samples.popleft()
+    def took(self, now_s: float, seconds: float) -> None:
+        """A batch was acknowledged so long after its capture."""
+        self._times.append((now_s, seconds))
+        while self._times and now_s - self._times[0][0] > BASE_OVER_S:
+            self._times.popleft()
 
-    def per_s(self) -> float:
-        if len(self._samples) < 2:
-            return 0.0
-        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
-        return (last - first) / max(1e-3, last_s - first_s)
-
-
-def road_limit(rate_per_s: float) -> int:
-    """Batches that may lie on the road: as many as are taken in ROAD_S, so what comes behind waits no longer (Little's law)."""
-    return max(ROAD_LEAST, min(ROAD_MOST, round(rate_per_s * ROAD_S)))
+    def step(self, now_s: float) -> None:
+        """Call often; changes the limit a few times a second."""
+        recent = [seconds for at_s, seconds in self._times if at_s > self._stepped_s]
+        if not recent or now_s - self._stepped_s < STEP_EVERY_S:
+            return
+        self._stepped_s = now_s
+        base_s = min(seconds for _, seconds in self._times)
+        queued_s = sum(recent) / len(recent) - base_s
+        wanted = self.limit * 1.15 + 2 if queued_s < ROAD_S else self.limit * 0.85
+        self.limit = round(max(ROAD_LEAST, min(ROAD_MOST, wanted)))
 
 
 class Loader:
@@ -95,27 +104,22 @@ class Loader:
         self._waiting = deque(entries)
         self._active: list[Entry] = []
         self._draining: list[Entry] = []
-        self._meter = RateMeter()
-        self._captured = 0
-        self._days_each = days_each
+        self._pace = Pace()
         self.progress = Progress(days_total=len(entries) * days_each)
 
     async def run(self) -> None:
-        noted_s = 0.0
         while self._waiting or self._active or self._draining:
             self._fill()
-            on_road = self._on_road()
             now_s = time.monotonic()
-            if now_s - noted_s >= 0.1:
-                noted_s = now_s
-                self._meter.note(now_s, self._captured - on_road)
-                self.progress.limit = road_limit(self._meter.per_s())
-            room = self.progress.limit - on_road
+            self._time(now_s)
+            self._pace.step(now_s)
+            self.progress.limit = self._pace.limit
+            room = self._pace.limit - self._on_road()
             if room > 0 and any(entry.connected() for entry in self._active):
                 self._work(room, now_s + SLICE_S)
                 await asyncio.sleep(0)
             else:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.005)
         self.progress.ended_s = time.monotonic()
 
     def _fill(self) -> None:
@@ -123,6 +127,7 @@ class Loader:
         while self._waiting and len(self._active) < MOST_OPEN and sum(entry.connected() for entry in self._active) < AT_ONCE:
             entry = self._waiting.popleft()
             entry.source = entry.open()
+            entry.captured = entry.depth()
             self.progress.days += entry.source.skip_known()
             self._active.append(entry)
 
@@ -135,6 +140,18 @@ class Loader:
     def _on_road(self) -> int:
         return sum(entry.depth() for entry in (*self._active, *self._draining) if entry.connected())
 
+    def _time(self, now_s: float) -> None:
+        """Note acknowledgements that were waited for; of a terminal without network none is."""
+        for entry in (*self._active, *self._draining):
+            if entry.timed is None:
+                continue
+            number, since_s = entry.timed
+            if entry.captured - entry.depth() >= number:
+                self._pace.took(now_s, now_s - since_s)
+                entry.timed = None
+            elif not entry.connected():
+                entry.timed = None
+
     def _work(self, room: int, until_s: float) -> None:
         """Capture days, terminal after terminal, until the road is full or the slice is over."""
         for entry in tuple(self._active):
@@ -143,8 +160,11 @@ class Loader:
             assert entry.source is not None
             before = entry.depth()
             records = entry.source.next_day()
-            self._captured += entry.depth() - before
-            room -= entry.depth() - before
+            sealed = entry.depth() - before
+            entry.captured += sealed
+            room -= sealed
+            if sealed and entry.timed is None:
+                entry.timed = entry.captured, time.monotonic()
             if records is None:
                 self._active.remove(entry)
                 self._draining.append(entry)

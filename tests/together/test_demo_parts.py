@@ -27,7 +27,7 @@ from tests.demo.applications import NotNow, SocketApplication
 from tests.demo.city import City, Member, area_rows, make_city, site_rows
 from tests.demo.enrolling import config_text
 from tests.demo.life import _targets
-from tests.demo.loading import ROAD_LEAST, ROAD_MOST, Entry, Loader, road_limit
+from tests.demo.loading import ROAD_LEAST, ROAD_MOST, Entry, Loader, Pace
 from tests.demo.past import Past, TimeMachine
 from tests.demo.relay import Relay
 from tests.demo.runner import Demo, DemoFailed, Wishes, only_one
@@ -273,10 +273,25 @@ def test_no_fault_of_the_past_stays_open_and_nothing_lies_in_the_future(city: Ci
 # ------------------------------------------------------------------------------------------------------------------------- loading
 
 
+def _through(server_per_s: float, base_s: float, seconds: float) -> list[int]:
+    """The pace's limits against a server that takes so many a second after a time that nothing shortens."""
+    pace, limits = Pace(), []
+    for tick in range(int(seconds * 20)):
+        now_s = 100 + tick / 20
+        pace.took(now_s, max(base_s, pace.limit / server_per_s))
+        pace.step(now_s)
+        limits.append(pace.limit)
+    return limits
+
+
 def test_the_road_is_as_full_as_the_server_is_fast() -> None:
-    assert road_limit(0) == ROAD_LEAST
-    assert road_limit(400) == 100
-    assert road_limit(1e6) == ROAD_MOST
+    fast, slow = _through(600, 0.02, 20)[-100:], _through(100, 0.02, 20)[-100:]
+    assert 80 <= sum(fast) / len(fast) <= 180, "about ROAD_S of work lies on the road"
+    assert ROAD_LEAST <= sum(slow) / len(slow) <= 40
+
+
+def test_a_road_that_is_slow_by_itself_is_filled_all_the_same() -> None:
+    assert min(_through(600, 0.5, 20)[-100:]) > 200, "half a second to and fro on a busy machine, but room for 600 a second"
 
 
 class Waiting:
