@@ -627,9 +627,10 @@ class Monitor:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._tick_due.wait()
-            self._tick_due.clear()
             self._report(self._engine.tick(self._now()))
             self._tell_faults()
+            # Last, because reporting sets it whenever something is due later, and would keep this loop awake until then.
+            self._tick_due.clear()
             await asyncio.sleep(LISTEN_GAP_S)
 
     async def _flushing(self) -> None:
