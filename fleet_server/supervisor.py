@@ -19,10 +19,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fleet_server import db
 from fleet_server.authority.authority import Authority
 from fleet_server.broker import kinds
 from fleet_server.broker.warden import Warden
 from fleet_server.errors import SettingsError
+from fleet_server.notifications import store
 from fleet_server.processes import ask_for_death_signal
 from fleet_server.settings import Settings, to_environment
 
@@ -84,6 +86,7 @@ class Supervisor:
         # An external broker is somebody else's to start.
         self._brokers = [] if self._broker.kind == "external" else [Part("broker", lambda: self._broker.command() or [])]
         self._others = [Part(name, _module(name)) for name in ("ingest", "enrolment", "web")]
+        self._notifier = Part("notifications", _module("notifications"))
 
     @property
     def parts(self) -> list[Part]:
@@ -98,7 +101,13 @@ class Supervisor:
             self._warden.prepare()
             log.info("broker: %s at %s:%d", self._broker.kind, self._settings.broker.host, self._settings.broker.port)
             keepers = [self._keep(part) for part in self.parts]
-            duties = (self._warden.run, self._write_health, self._probe_broker, self._renew_certificates)
+            duties = (
+                self._warden.run,
+                self._write_health,
+                self._probe_broker,
+                self._renew_certificates,
+                self._keep_notifications,
+            )
             tasks = [asyncio.create_task(work) for work in (*keepers, *(_ever(duty) for duty in duties))]
             stopping = asyncio.create_task(self._stop.wait())
             try:
@@ -127,6 +136,14 @@ class Supervisor:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _keep_notifications(self) -> None:
+        """A process that most servers do without: it begins with the first channel. Until then this duty ends, and begins again after its pause."""
+        if not await asyncio.to_thread(_is_anybody_told, self._settings):
+            return
+        if self._notifier not in self._others:
+            self._others.append(self._notifier)
+        await self._keep(self._notifier)
 
     async def _start_and_wait(self, part: Part) -> None:
         part.process = await asyncio.create_subprocess_exec(
@@ -219,6 +236,11 @@ async def _ever(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
         except Exception:
             log.exception("%s failed; trying again", getattr(duty, "__qualname__", duty))
         await asyncio.sleep(DUTY_PAUSE_S)
+
+
+def _is_anybody_told(settings: Settings) -> bool:
+    with contextlib.closing(db.open_reader(settings.layout.database)) as connection:
+        return store.any_enabled(connection)
 
 
 def _module(name: str) -> Callable[[], list[str]]:

@@ -68,6 +68,9 @@ class Kind:
     config: type[Config]
     secret: type[msgspec.Struct]
     open: Callable[[Setup], Sender]
+    may_drop: bool = True
+    """Whether a message that waits too long gives way to a fresh one. Not where machines listen: one that arrived, and whose answer was lost, would
+    be told again under another id."""
 
 
 def at_once(digest: Digest, now_ms: int) -> int:

@@ -138,4 +138,4 @@ def _event(event: Event) -> dict[str, Any]:
     }
 
 
-KIND = Kind("webhook", Config, UrlSecret, WebhookSender)
+KIND = Kind("webhook", Config, UrlSecret, WebhookSender, may_drop=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 
 from fleet_server.notifications import dingtalk, feishu, mail, webhook, wecom
 from fleet_server.notifications.digest import Digest
@@ -248,6 +249,7 @@ async def test_a_webhook_is_verified_by_the_standards_own_library() -> None:
     assert receiver.refused == 1
     assert receiver.ids() == ["msg_0123456789abcdef"] * 2
     first, second = served.requests[:2]
+    assert Webhook(WEBHOOK_SECRET).verify(first.body, first.headers) == receiver.received[0][1]
     assert first.body == second.body, "a receiver may compare repeats"
     tree = receiver.received[0][1]
     assert (tree["type"], tree["timestamp"]) == ("fleet.digest", "2026-05-29T04:07:05.000Z")

@@ -1,0 +1,282 @@
+"""Owns the statements about channels and their messages. Each runs in the caller's transaction; claiming and settling are conditional updates.
+
+A message is queued before anything is sent and settled after it: a process that dies in between leaves a row whose lease runs out, so it is sent
+again. What a channel stands at changes only with a delivery.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fleet_server.errors import Conflict, NotFound
+from fleet_server.notifications.digest import Digest, decode, encode
+from fleet_server.notifications.planner import Plan, Sent, Told, standing_after
+
+LEASE_MS = 60_000
+"""Longer than any attempt may take."""
+STALE_MS = 900_000
+"""A message to people that waited so long is dropped, and what still holds is told anew. Longer than DingTalk's block of 10 minutes."""
+PAUSE_MS = 3_600_000
+"""After a refusal for good, so long until the channel is tried with something new, unless it is set anew before."""
+KEEP_MS = 90 * 86_400_000
+"""How long messages are kept to look at (chosen)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A row of `channel`."""
+
+    id: int
+    kind: str
+    name: str
+    config: str
+    filters: str
+    secret: bytes | None
+    enabled: bool
+    set_by: str
+    set_ms: int
+
+    def __repr__(self) -> str:
+        return f"Stored({self.id}, {self.kind}, {self.name})"
+
+    @property
+    def bound_to(self) -> str:
+        """What its secret is sealed for."""
+        return seal_name(self.kind, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A claimed message. `attempts` is the fence: who claimed it later has a higher number."""
+
+    id: int
+    channel: int
+    attempts: int
+    created_ms: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """How the newest message of a channel is."""
+
+    state: str
+    attempts: int
+    error: str | None
+    created_ms: int
+    sent_ms: int | None
+
+
+def seal_name(kind: str, name: str) -> str:
+    return f"{kind}:{name}"
+
+
+# Channels -------------------------------------------------------------------------------------------------------------------------------
+
+
+def channels(conn: sqlite3.Connection, *, enabled_only: bool = False) -> list[Stored]:
+    where = "WHERE enabled = 1" if enabled_only else ""
+    return [
+        Stored(
+            id=row[0],
+            kind=row[1],
+            name=row[2],
+            config=row[3],
+            filters=row[4],
+            secret=row[5],
+            enabled=bool(row[6]),
+            set_by=row[7],
+            set_ms=row[8],
+        )
+        for row in conn.execute(
+            f"SELECT id, kind, name, config, filters, secret, enabled, set_by, set_ms FROM channel {where} ORDER BY name"  # noqa: S608 - constants
+        )
+    ]
+
+
+def channel(conn: sqlite3.Connection, name: str) -> Stored:
+    """Raises NotFound."""
+    found = next((one for one in channels(conn) if one.name == name), None)
+    if found is None:
+        raise NotFound(f"there is no channel {name!r}")
+    return found
+
+
+def any_enabled(conn: sqlite3.Connection) -> bool:
+    return conn.execute("SELECT 1 FROM channel WHERE enabled = 1 LIMIT 1").fetchone() is not None
+
+
+def add_channel(
+    conn: sqlite3.Connection, *, kind: str, name: str, config: str, filters: str, secret: bytes, by: str, now_ms: int
+) -> int:
+    """Raises Conflict if the name is taken."""
+    if conn.execute("SELECT 1 FROM channel WHERE name = ?", (name,)).fetchone():
+        raise Conflict("name", "taken")
+    done = conn.execute(
+        "INSERT INTO channel (kind, name, config, filters, secret, enabled, set_by, set_ms) VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
+        (kind, name, config, filters, secret, by, now_ms),
+    )
+    assert done.lastrowid is not None
+    return done.lastrowid
+
+
+def enable_channel(conn: sqlite3.Connection, name: str, *, enabled: bool, by: str, now_ms: int) -> None:
+    """A channel that is switched off drops what waits and forgets what it stood at: switched on again, it is told what holds then."""
+    found = channel(conn, name)
+    conn.execute("UPDATE channel SET enabled = ?, set_by = ?, set_ms = ? WHERE id = ?", (int(enabled), by, now_ms, found.id))
+    if not enabled:
+        _forget_channel(conn, found.id, "the channel was switched off")
+
+
+def remove_channel(conn: sqlite3.Connection, name: str) -> None:
+    """Its messages stay to be looked at."""
+    found = channel(conn, name)
+    conn.execute("DELETE FROM channel WHERE id = ?", (found.id,))
+    _forget_channel(conn, found.id, "the channel was removed")
+
+
+def _forget_channel(conn: sqlite3.Connection, number: int, why: str) -> None:
+    conn.execute("UPDATE notification SET state = 'dropped', error = ? WHERE channel = ? AND state = 'queued'", (why, number))
+    conn.execute("DELETE FROM standing WHERE channel = ?", (number,))
+
+
+# What was sent --------------------------------------------------------------------------------------------------------------------------
+
+
+def sent_so_far(conn: sqlite3.Connection) -> Mapping[int, Sent]:
+    """What the planner needs to know of each channel that is on."""
+    standing: dict[int, dict[str, Told]] = {}
+    for number, subject, severity, level, told_ms in conn.execute(
+        "SELECT channel, subject, severity, level, told_ms FROM standing"
+    ):
+        standing.setdefault(number, {})[subject] = Told(severity=severity, level=level, told_ms=told_ms)
+    rows = conn.execute(
+        "SELECT c.id, c.set_ms, n.state, n.created_ms, n.next_ms FROM channel c"
+        " LEFT JOIN notification n ON n.id = (SELECT max(id) FROM notification WHERE channel = c.id) WHERE c.enabled = 1"
+    )
+    return {
+        number: Sent(
+            waiting=state == "queued",
+            last_ms=created_ms,
+            paused_until_ms=next_ms if state == "failed" and set_ms <= created_ms else 0,
+            standing=standing.get(number, {}),
+        )
+        for number, set_ms, state, created_ms, next_ms in rows
+    }
+
+
+def newest(conn: sqlite3.Connection) -> Mapping[int, Newest]:
+    """Of each channel that ever had a message."""
+    rows = conn.execute(
+        "SELECT channel, state, attempts, error, created_ms, sent_ms FROM notification"
+        " WHERE id IN (SELECT max(id) FROM notification GROUP BY channel)"
+    )
+    return {row[0]: Newest(state=row[1], attempts=row[2], error=row[3], created_ms=row[4], sent_ms=row[5]) for row in rows}
+
+
+# Messages -------------------------------------------------------------------------------------------------------------------------------
+
+
+def queue(conn: sqlite3.Connection, plan: Plan, now_ms: int) -> int:
+    """Store a plan; returns how many messages are new. A plan that was stored before, or for a channel that is gone, changes nothing."""
+    added = 0
+    for message in plan.messages:
+        added += conn.execute(
+            "INSERT OR IGNORE INTO notification (channel, dedupe_key, state, attempts, next_ms, payload, created_ms)"
+            " SELECT id, ?, 'queued', 0, ?, ?, ? FROM channel WHERE id = ? AND enabled = 1",
+            (message.key, now_ms, encode(message.digest), now_ms, message.channel),
+        ).rowcount
+    conn.executemany("DELETE FROM standing WHERE channel = ? AND subject = ?", plan.forget)
+    return added
+
+
+def due(conn: sqlite3.Connection, now_ms: int) -> list[Due]:
+    rows = conn.execute(
+        "SELECT id, channel, attempts, created_ms, payload FROM notification WHERE state = 'queued' AND next_ms <= ? ORDER BY id",
+        (now_ms,),
+    )
+    return [Due(row[0], row[1], row[2], row[3], decode(row[4])) for row in rows]
+
+
+def claim(conn: sqlite3.Connection, message: Due, now_ms: int) -> Due | None:
+    """Take it for LEASE_MS; None if somebody else was first."""
+    done = conn.execute(
+        "UPDATE notification SET attempts = attempts + 1, next_ms = ?"
+        " WHERE id = ? AND state = 'queued' AND attempts = ? AND next_ms <= ?",
+        (now_ms + LEASE_MS, message.id, message.attempts, now_ms),
+    )
+    if done.rowcount != 1:
+        return None
+    return Due(message.id, message.channel, message.attempts + 1, message.created_ms, message.digest)
+
+
+def delivered(conn: sqlite3.Connection, message: Due, now_ms: int) -> bool:
+    """It arrived: the channel stands where the message says. False if it was taken away meanwhile."""
+    done = conn.execute(
+        "UPDATE notification SET state = 'sent', sent_ms = ?, error = NULL WHERE id = ? AND state = 'queued' AND attempts = ?",
+        (now_ms, message.id, message.attempts),
+    )
+    if done.rowcount != 1:
+        return False
+    rows = conn.execute("SELECT subject, severity, level, told_ms FROM standing WHERE channel = ?", (message.channel,))
+    before = {row[0]: Told(severity=row[1], level=row[2], told_ms=row[3]) for row in rows}
+    after = standing_after(message.digest, before)
+    conn.executemany(
+        "DELETE FROM standing WHERE channel = ? AND subject = ?",
+        [(message.channel, subject) for subject in before.keys() - after.keys()],
+    )
+    conn.executemany(
+        "INSERT INTO standing (channel, subject, severity, level, told_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT (channel, subject)"
+        " DO UPDATE SET severity = excluded.severity, level = excluded.level, told_ms = excluded.told_ms",
+        [
+            (message.channel, subject, told.severity, told.level, told.told_ms)
+            for subject, told in after.items()
+            if before.get(subject) != told
+        ],
+    )
+    return True
+
+
+def put_off(conn: sqlite3.Connection, message: Due, next_ms: int, why: str | None) -> bool:
+    """Not now. `why` is None where nothing was tried."""
+    done = conn.execute(
+        "UPDATE notification SET next_ms = ?, error = coalesce(?, error) WHERE id = ? AND state = 'queued' AND attempts = ?",
+        (next_ms, why, message.id, message.attempts),
+    )
+    return done.rowcount == 1
+
+
+def refused(conn: sqlite3.Connection, message: Due, now_ms: int, why: str) -> bool:
+    """Not like this: never tried again, and the channel rests for PAUSE_MS."""
+    done = conn.execute(
+        "UPDATE notification SET state = 'failed', next_ms = ?, error = ? WHERE id = ? AND state = 'queued' AND attempts = ?",
+        (now_ms + PAUSE_MS, why, message.id, message.attempts),
+    )
+    return done.rowcount == 1
+
+
+def drop_stale(conn: sqlite3.Connection, channels: Iterable[int], now_ms: int) -> int:
+    """Messages to these channels that wait too long; whoever is just sending one keeps it until the lease ends."""
+    dropped = 0
+    for number in channels:
+        dropped += conn.execute(
+            "UPDATE notification SET state = 'dropped' WHERE channel = ? AND state = 'queued' AND next_ms <= ? AND created_ms <= ?",
+            (number, now_ms, now_ms - STALE_MS),
+        ).rowcount
+    return dropped
+
+
+def trim(conn: sqlite3.Connection, now_ms: int) -> int:
+    """Forget old messages, but never the newest of a channel: the planner goes by it."""
+    return conn.execute(
+        "DELETE FROM notification WHERE state <> 'queued' AND created_ms < ?"
+        " AND id NOT IN (SELECT max(id) FROM notification GROUP BY channel)",
+        (now_ms - KEEP_MS,),
+    ).rowcount
+
+
+def subjects(sent: Iterable[Sent]) -> set[str]:
+    """Everything that any channel holds for open."""
+    return {subject for one in sent for subject in one.standing}
