@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from fleet_server.errors import place_of
 from fleet_server.facts.clock import CREDIBLE_MS
-from fleet_server.facts.episodes import fault_key
+from fleet_server.facts.episodes import fault_key, has_too_many
 from protocols.contract.messages import Birth, OpenFault
 from protocols.contract.records import ClockQuality
 
@@ -119,6 +119,8 @@ def _known(conn: sqlite3.Connection, terminal: str, birth: Birth) -> list[Known]
 
 def _open(conn: sqlite3.Connection, terminal: str, fault: OpenFault, birth: Birth, received_ms: int) -> None:
     key = fault_key(terminal, fault.id)
+    if has_too_many(conn, terminal, but=key):
+        return
     # The birth is fresh (it carries this connection's nonce), so its own clock can be held against the server's.
     error_ms = birth.wall_ms - received_ms
     is_off = birth.quality is ClockQuality.UNSET or abs(error_ms) > CREDIBLE_MS

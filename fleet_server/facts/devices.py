@@ -6,8 +6,8 @@ The newest capture wins, in any order of arrival.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,7 +15,12 @@ from fleet_server.facts.clock import is_late
 from fleet_server.facts.work import Item, Work
 from protocols.contract.records import Consumable, Device, Evidence, Sighting
 
+B = TypeVar("B", Sighting, Consumable)
 Words = tuple[str, str, str, str, str]
+
+PLACES_MAX = 128
+"""Slots, ports and places of consumables that are shown for one terminal. No machine has nearly as many; one that makes up names would fill the
+memory of every page. What it says is kept as evidence."""
 
 
 class Standing(NamedTuple):
@@ -63,6 +68,8 @@ def _write_current(work: Work, items: Sequence[Item[Device]]) -> None:
     out_of_order: list[str] = []
     for slot, changes in by_slot.items():
         now = standing.get(slot)
+        if now is None and len(standing) + len(current) >= PLACES_MAX:
+            continue
         newest = changes[-1] if now is None else _newest(work, slot, changes, now)
         if newest is None:
             out_of_order.append(slot)
@@ -75,6 +82,12 @@ def _write_current(work: Work, items: Sequence[Item[Device]]) -> None:
     put_current(work.conn, batch.terminal, batch.id, current)
     for slot in out_of_order:
         renew_since(work.conn, batch.terminal, slot)
+
+
+def has_too_many(conn: sqlite3.Connection, terminal: str) -> bool:
+    """Whether there is no room for another slot."""
+    (count,) = conn.execute("SELECT count(*) FROM device WHERE terminal = ?", (terminal,)).fetchone()
+    return bool(count >= PLACES_MAX)
 
 
 def _standing(conn: sqlite3.Connection, terminal: str) -> dict[str, Standing]:
@@ -200,12 +213,27 @@ def evidence_json(evidence: Evidence | None) -> str | None:
     }).decode()  # fmt: skip
 
 
+def _with_room(
+    work: Work, table: str, column: str, items: Sequence[Item[B]], place: Callable[[Item[B]], str]
+) -> Sequence[Item[B]]:
+    """Without the items at places that would be one too many."""
+    rows = work.conn.execute(f"SELECT DISTINCT {column} FROM {table} WHERE terminal = ?", (work.batch.terminal,))  # noqa: S608 - constants
+    known = {row[0] for row in rows}
+    kept = []
+    for item in items:
+        if place(item) in known or len(known) < PLACES_MAX:
+            known.add(place(item))
+            kept.append(item)
+    return kept
+
+
 # Hardware without a profile, consumables ------------------------------------------------------------------------------------------------
 
 
 def write_sightings(work: Work, items: Sequence[Item[Sighting]]) -> None:
     if work.batch.disputed:
         return
+    items = _with_room(work, "sighting", "port", items, lambda item: item.body.port)
     work.conn.executemany(
         "INSERT INTO sighting (terminal, port, bus, vid, pid, present, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (terminal, port) DO UPDATE SET bus = excluded.bus, vid = excluded.vid, pid = excluded.pid,"
@@ -220,6 +248,7 @@ def write_consumables(work: Work, items: Sequence[Item[Consumable]]) -> None:
     if work.batch.disputed:
         return
     terminal = work.batch.terminal
+    items = _with_room(work, "consumable", "slot", items, lambda item: item.body.slot)
     work.conn.executemany(
         "INSERT INTO consumable (terminal, slot, item, remaining, capacity, unit, source, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (terminal, slot, item) DO UPDATE SET remaining = excluded.remaining, capacity = excluded.capacity,"

@@ -25,9 +25,15 @@ def fault_key(terminal: str, fault: bytes) -> str:
     return f"{terminal}:{fault.hex()}"
 
 
+OPEN_MAX = 256
+"""Open faults shown for one terminal: twice what a birth can name (contract). A machine that makes up faults would fill every list."""
+
+
 def write_faults(work: Work, items: Sequence[Item[Fault]]) -> None:
     for item in items:
         key = fault_key(work.batch.terminal, item.body.id)
+        if item.body.change == "open" and has_too_many(work.conn, work.batch.terminal, but=key):
+            continue
         if _insert(work, key, item):
             _tell(work.conn, key, item)
         elif _may_touch(work, key):
@@ -35,6 +41,15 @@ def write_faults(work: Work, items: Sequence[Item[Fault]]) -> None:
         else:
             continue
         work.hint("fault", key)
+
+
+def has_too_many(conn: sqlite3.Connection, terminal: str, *, but: str) -> bool:
+    """Whether OPEN_MAX faults other than `but` are open."""
+    (count,) = conn.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM fault WHERE terminal = ? AND cleared_ms IS NULL AND id <> ? LIMIT ?)",
+        (terminal, but, OPEN_MAX),
+    ).fetchone()
+    return bool(count >= OPEN_MAX)
 
 
 def _insert(work: Work, key: str, item: Item[Fault]) -> bool:

@@ -401,6 +401,8 @@ def _settle_device(conn: sqlite3.Connection, terminal: str, slot: str) -> None:
     if newest is None:
         conn.execute("DELETE FROM device WHERE terminal = ? AND slot = ?", (terminal, slot))
         return
+    if now is None and devices.has_too_many(conn, terminal):
+        return
     loaded = load(conn, newest[0]) if newest != now else None
     if loaded is not None:
         batch, records = loaded

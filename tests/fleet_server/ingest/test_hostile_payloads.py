@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 from fleet_server.db import migrate
 from fleet_server.evidence.ledger import UNPROJECTABLE, Ledger
 from fleet_server.facts.births import PendingBirths
+from fleet_server.facts.devices import PLACES_MAX
+from fleet_server.facts.episodes import OPEN_MAX
 from fleet_server.facts.projection import Projection
 from fleet_server.ingest.desk import Answer, Desk, Incoming
 from fleet_server.ingest.housekeeping import Housekeeping
@@ -466,6 +468,32 @@ def test_a_long_story_is_disputed_between_messages(room: Room, monkeypatch: pyte
         room.projection.resume(room.conn)
     room.check()
     assert room.conn.execute("SELECT count(*) FROM rating WHERE disputed").fetchone() == (10,)
+
+
+def test_a_terminal_that_makes_up_things_fills_no_list(room: Room) -> None:
+    """Pages hold what is current in memory; the records themselves are kept."""
+    chain = Chain(A)
+    names = ["".join(chr(97 + (n // 26**k) % 26) for k in range(4)) for n in range(600)]
+    for start in range(0, 600, 50):
+        some = range(start, start + 50)
+        for items in (
+            [record("device", slot=names[n]) for n in some],
+            [record("sighting", port=names[n]) for n in some],
+            [record("consumable", slot=names[n]) for n in some],
+            [record("fault", id=n.to_bytes(8, "big")) for n in some],
+        ):
+            room.send("batch", chain.seal_items([cbor2.dumps(item) for item in items]))
+    for number in range(5):
+        named = [[(number * 128 + n + 10_000).to_bytes(8, "big"), "PRN.PAPER_OUT", "P1", NOW_MS] for n in range(128)]
+        room.sign("birth", cbor2.dumps(birth(room.nonce) | {"h": [], "f": named}))
+    for table in ("device", "sighting", "consumable"):
+        assert room.conn.execute(f"SELECT count(*) FROM {table}").fetchone() == (PLACES_MAX,)
+    assert room.conn.execute("SELECT count(*) FROM fault WHERE cleared_ms IS NULL").fetchone() == (OPEN_MAX,)
+    assert room.conn.execute("SELECT sum(records) FROM batch").fetchone() == (2400,)
+    # What is open can still be cleared, and makes room.
+    room.send("batch", chain.seal_items([cbor2.dumps(record("fault", id=bytes(8), change="clear"))]))
+    assert room.conn.execute("SELECT count(*) FROM fault WHERE cleared_ms IS NULL").fetchone() == (OPEN_MAX - 1,)
+    room.check()
 
 
 @pytest.mark.spec("C-518")
