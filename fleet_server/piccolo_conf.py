@@ -12,7 +12,19 @@ from piccolo.conf.apps import AppRegistry
 
 from fleet_server.engine import FleetEngine
 
-APPS = ("sites", "terminals", "evidence", "faults", "presence", "usage", "accounts", "live", "notifications", "thresholds", "figures")
+APPS = (
+    "sites",
+    "terminals",
+    "evidence",
+    "faults",
+    "presence",
+    "usage",
+    "accounts",
+    "live",
+    "notifications",
+    "thresholds",
+    "figures",
+)
 
 DB = FleetEngine()
 if path := os.environ.get("KF_DATABASE"):
