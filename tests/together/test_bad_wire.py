@@ -220,7 +220,7 @@ async def test_a_broker_that_hangs_up_before_it_answers_does_not_cost_a_timeout(
     monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 60.0)
     me = enrolled(server, tmp_path, "hung-up")
     with packet_relay(server, me) as relay:
-        hung_up = []
+        hung_up: list[Packet] = []
 
         def hang_up(packet: Packet) -> Iterable[tuple[Direction, bytes]] | None:
             if packet.direction == "down" and len(hung_up) < 3:
