@@ -326,7 +326,7 @@ async def test_one_connection_serves_many_requests(kiosk: Kiosk) -> None:
 # ------------------------------------------------------------------------------------------------------------------------- refusals
 
 ID = str(uuid.uuid4())
-SECRET = "330102199001011234"
+SECRET = "330102199001011235"
 REFUSALS: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/v1/sessions", begin(item="not.offered"), 422, "item"),
     ("POST", "/v1/sessions", begin(item=SECRET), 422, "field"),
@@ -401,7 +401,7 @@ async def test_content_type_must_be_json(kiosk: Kiosk) -> None:
 
 
 async def test_not_http(kiosk: Kiosk) -> None:
-    got = await exchange(kiosk, b"\x16\x03\x01 330102199001011234\r\n\r\n")
+    got = await exchange(kiosk, b"\x16\x03\x01 330102199001011235\r\n\r\n")
     assert (got.status, got.error) == (400, "http")
     assert SECRET.encode() not in got.raw
     endless = await exchange(kiosk, b"GET /v1/status HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9000)
@@ -432,7 +432,7 @@ async def test_second_user_is_refused() -> None:
             assert (await as_user(kiosk, stranger)).status == 200
 
 
-async def as_user(kiosk: Kiosk, uid: int) -> Answer:
+def connected_as(kiosk: Kiosk, uid: int) -> socket.socket:
     """Connect while this process has another effective user: SO_PEERCRED is taken at connect()."""
     sock = socket.socket(socket.AF_UNIX)
     own = os.geteuid()
@@ -591,6 +591,29 @@ async def test_connections_are_limited(tmp_path: Path) -> None:
             one.transport.abort()
 
 
+async def test_browsers_leave_places_for_programs(tmp_path: Path) -> None:
+    """A page of another site can open connections to loopback, whatever it is then told."""
+    async with running(tmp_path, limits=Limits(max_connections=2)) as kiosk, asyncio.timeout(10):
+        held = [await asyncio.open_connection("127.0.0.1", kiosk.api.http_port) for _ in range(4)]
+        assert (await exchange(kiosk, request("GET", "/v1/status"))).status == 200
+        for _, writer in held:
+            writer.transport.abort()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_users_who_may_not_pass_take_no_places_of_those_who_may(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        async with running(Path(name), own_uid=0, limits=Limits(max_connections=2)) as kiosk, asyncio.timeout(10):
+            held = []
+            for _ in range(3 * MAX_STRANGERS):
+                with contextlib.suppress(OSError):
+                    held.append(await asyncio.open_unix_connection(sock=connected_as(kiosk, 12345)))
+            assert (await exchange(kiosk, request("GET", "/v1/status"))).status == 200
+            for _, writer in held:
+                writer.transport.abort()
+
+
 async def test_client_that_leaves_in_the_middle_harms_nobody(kiosk: Kiosk) -> None:
     for cut in (5, 40, 120):
         _, writer = await asyncio.open_unix_connection(kiosk.socket_path)
@@ -648,7 +671,7 @@ class TestApplicationsFile:
 async def test_planted_personal_data_is_nowhere(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
     """Every place where an application can put something, in one case that also succeeds."""
     caplog.set_level(logging.DEBUG)
-    marks = ["330102199001011234", "张三丰", "6222020200112233445", "13800138000", "CARD-IIN-778899"]
+    marks = ["330102199001011235", "张三丰", "6222020200112233445", "13800138000", "CARD-IIN-778899"]
     answers = b""
     began = (await post(kiosk, "/v1/sessions", begin())).body["session"]
     for mark in marks:

@@ -173,7 +173,7 @@ def test_a_crash_inside_sealing_changes_nothing(boxes: Boxes, monkeypatch: pytes
 def test_a_refused_record_leaves_no_trace(boxes: Boxes) -> None:
     box = boxes.started()
     with pytest.raises(CaptureRefused) as refused:
-        box.capture(records.Session(id=b"s" * 16, item="330702199001011237", outcome="success", began_ms=1, duration_ms=2))
+        box.capture(records.Session(id=b"s" * 16, item="330702199001011238", outcome="success", began_ms=1, duration_ms=2))
     assert "330702" not in str(refused.value)
     assert box.seal() == 0
     assert b"330702" not in boxes.path.read_bytes()

@@ -18,7 +18,7 @@ from protocols.privacy import maker_word
     [
         ("V1.00.07", "V1.00.07"),
         ("Firmware Version: V1.00\r\n", "Firmware Version: V1.00"),
-        ("330102199001011234", "33010219"),
+        ("330102199001011235", "33010219"),
         ("TM-T88V 张三", "TM-T88V"),
         ("\x00\xff", ""),
         ("  (c)", "c)"),

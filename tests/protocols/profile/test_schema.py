@@ -165,7 +165,7 @@ WRONG = [
     (PRINTER, 'known_good = ["1.4.2"]', 'known_good = ["1.3.0"]', "firmware: version 1.3.0 is both good and bad"),
     (PRINTER, "[firmware]", '[firmware]\nmethod = "usb-dfu"', "firmware: usb-dfu needs bootloader and install_duration_s"),
     (PRINTER, 'source = "Acme', 'source = "\\nAcme', "source: expected `str` matching regex"),
-    (PRINTER, "sections 4.2 and 7.1", "330102199001011234", "source: expected `str` matching regex"),
+    (PRINTER, "sections 4.2 and 7.1", "330102199001011235", "source: expected `str` matching regex"),
     (PRINTER, "[poll]", "[poll", "not TOML: "),
     (PAD, 'id = "acme-pad"', 'id = "acme-tp80"', "id: 'acme-tp80' differs from the file's name 'acme-pad'"),
     (PAD, '"callNext"', '"openDoor"', "callpad: keys: 'openDoor' is neither a digit nor an action"),
