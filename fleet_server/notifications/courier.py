@@ -142,9 +142,8 @@ class Courier:
     async def _follow_channels(self) -> None:
         rows = {row.id: row for row in await self._db.run(lambda conn: store.channels(conn, enabled_only=True))}
         for number in [number for number, one in self._open.items() if rows.get(number) != one.row]:
-            if number in self._sending:
-                await asyncio.gather(self._sending.pop(number), return_exceptions=True)
-            await self._open.pop(number).sender.close()
+            if number not in self._sending:  # else at a later look
+                await self._open.pop(number).sender.close()
         for number, row in rows.items():
             if number not in self._open and self._broken.get(number) != row.set_ms:
                 self._open_channel(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fleet_server.faults.platform import open_platform_fault, retire_faults
+from fleet_server.notifications import reading
 from fleet_server.notifications.planner import PlatformState, Seen
 from fleet_server.notifications.reading import BEHIND_BATCHES, read
 from tests.fleet_server.notifications.bench import HOUR_MS, MINUTE_MS
@@ -111,3 +112,9 @@ def test_alarms_of_the_server_itself_are_read(city: City) -> None:
     open_platform_fault(city.conn, "kf-1", "NET.OFFLINE", city.now_ms, since_ms=city.now_ms - HOUR_MS)
     (fault,) = look(city).faults
     assert (fault.code, fault.impact, fault.known_ms) == ("NET.OFFLINE", "noService", city.now_ms)
+
+
+def test_the_end_of_what_was_told_is_found_by_terminal(city: City) -> None:
+    """A fault code has thousands of rows after a year, a terminal some dozens."""
+    plan = city.rows("EXPLAIN QUERY PLAN " + reading.LAST_OF_SUBJECT, "kf-1", "PRN.JAM")
+    assert "fault_terminal (terminal=?)" in str(plan)
