@@ -179,17 +179,22 @@ class TimeFloor:
 
     def __init__(self, known_ms: int = 0, build_ms: int = BUILD_FLOOR_MS) -> None:
         self._floor_ms = max(known_ms, build_ms)
+        self._build_ms = build_ms
 
     @property
     def floor_ms(self) -> int:
         return self._floor_ms
 
-    def learn(self, server_ms: int) -> bool:
-        """A time signed by the server; True if the floor rose and is worth keeping."""
-        if server_ms <= self._floor_ms:
+    def learn(self, wall_ms: int) -> bool:
+        """A time of a synchronised clock; True if the floor rose and is worth keeping."""
+        if wall_ms <= self._floor_ms:
             return False
-        self._floor_ms = server_ms
+        self._floor_ms = wall_ms
         return True
+
+    def hear(self, server_ms: int) -> None:
+        """A time that the server has signed just now. It also lowers the floor: the server's clock was put right, or somebody's lie is over."""
+        self._floor_ms = max(server_ms, self._build_ms)
 
     def behind_ms(self, wall_ms: int) -> int:
         """How far `wall_ms` lies before what is surely past; 0 if it does not."""

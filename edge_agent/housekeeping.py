@@ -107,7 +107,7 @@ class Housekeeping:
     def learn_server_time(self, server_ms: int) -> None:
         """A time that the server has signed just now."""
         self._server_offset_ms = server_ms - self._parts.clock.wall_ms()
-        self.floor.learn(server_ms)
+        self.floor.hear(server_ms)
 
     def trusted_now_ms(self) -> int:
         """The best guess at the time: never before what is surely past."""
@@ -150,7 +150,7 @@ class Housekeeping:
             if not self._synced_kept:
                 self._parts.spool.put(SYNCED_KEY, self._boot_id)
                 self._synced_kept = True
-        if self.floor.floor_ms - self._kept_floor_ms >= FLOOR_KEPT_EVERY_MS:
+        if abs(self.floor.floor_ms - self._kept_floor_ms) >= FLOOR_KEPT_EVERY_MS:
             self._keep_floor()
         is_behind = self.floor.behind_ms(now.wall_ms) > host.CLOCK_SKEW_MS
         if is_behind and not self._is_behind:

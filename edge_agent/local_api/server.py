@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 BODY_MAX_BYTES = 4096
 HEADERS_MAX_BYTES = 8192
 MAX_CONNECTIONS = 32
-"""A browser opens six per origin; a hall's box serves a handful of programs."""
+"""At each door: a browser opens six per origin; a hall's box serves a handful of programs."""
+MAX_STRANGERS = 4
+"""Connections of users who may not pass: they hear so, and take no place of those who may."""
 REQUEST_WITHIN_S = 5.0
 """From the first byte of a request to its last."""
 IDLE_S = 30.0
@@ -69,7 +71,7 @@ class LocalApi:
         self._uids = allowed_uids | {0, os.geteuid() if own_uid is None else own_uid}
         self._limits = limits or Limits()
         self._servers: list[asyncio.Server] = []
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], str] = {}
         self.http_port: int | None = None
 
     async def start(self) -> None:
@@ -79,7 +81,7 @@ class LocalApi:
                 self._servers.append(await self._listen_unix(self._socket_path))
             if self._http is not None:
                 server = await asyncio.start_server(
-                    lambda reader, writer: self._accept(reader, writer, self._browser), "127.0.0.1", self._http.port
+                    lambda reader, writer: self._accept(reader, writer, self._browser, "browsers"), "127.0.0.1", self._http.port
                 )
                 self._servers.append(server)
                 self.http_port = server.sockets[0].getsockname()[1]
@@ -88,7 +90,7 @@ class LocalApi:
             raise
 
     async def _listen_unix(self, path: Path) -> asyncio.Server:
-        server = await asyncio.start_unix_server(lambda reader, writer: self._accept(reader, writer, self._native), path)
+        server = await asyncio.start_unix_server(self._knock, path)
         _let_anybody_knock(path)
         return server
 
@@ -108,13 +110,19 @@ class LocalApi:
 
     # ------------------------------------------------------------------------------------------------------------- connections
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, door: _Door) -> None:
-        if len(self._open) >= self._limits.max_connections:
+    def _knock(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        room = "programs" if _peer_uid(writer) in self._uids else "strangers"
+        self._accept(reader, writer, self._native, room)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, door: _Door, room: str) -> None:
+        """`room`: whose places the connection takes; nobody can take all of another's."""
+        places = MAX_STRANGERS if room == "strangers" else self._limits.max_connections
+        if sum(taken == room for taken in self._open.values()) >= places:
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer, door))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+        self._open[task] = room
+        task.add_done_callback(lambda done: self._open.pop(done, None))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, door: _Door) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
@@ -265,9 +273,7 @@ class _Wire:
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
 
     def peer_uid(self) -> int:
-        sock: socket.socket = self._writer.get_extra_info("socket")
-        _pid, uid, _gid = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-        return int(uid)
+        return _peer_uid(self._writer)
 
     async def something(self) -> bool:
         """Wait for bytes of a next request; False at the end of the connection."""
@@ -342,6 +348,13 @@ class _Wire:
         data = self._h11.send(event)
         if data:
             self._writer.write(data)
+
+
+def _peer_uid(writer: asyncio.StreamWriter) -> int:
+    """Who opened the other end of a Unix socket, on the kernel's word."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    _pid, uid, _gid = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+    return int(uid)
 
 
 def _let_anybody_knock(path: Path) -> None:

@@ -141,6 +141,16 @@ class TestTimeFloor:
         assert not floor.learn(0)
         assert floor.floor_ms == BUILD_FLOOR_MS + DAY_MS
 
+    def test_the_servers_newest_word_replaces_a_wrong_one(self) -> None:
+        """A server that was ten years ahead for an hour would otherwise leave every terminal's clock wrong for ten years."""
+        floor = TimeFloor()
+        floor.hear(BUILD_FLOOR_MS + 3650 * DAY_MS)
+        assert floor.behind_ms(BUILD_FLOOR_MS + DAY_MS) == 3649 * DAY_MS
+        floor.hear(BUILD_FLOOR_MS + DAY_MS)
+        assert floor.floor_ms == BUILD_FLOOR_MS + DAY_MS
+        floor.hear(0)
+        assert floor.floor_ms == BUILD_FLOOR_MS
+
     def test_says_how_far_behind(self) -> None:
         assert TimeFloor().behind_ms(0) == BUILD_FLOOR_MS
         assert TimeFloor().behind_ms(BUILD_FLOOR_MS + 1) == 0
