@@ -287,7 +287,7 @@ def _through(server_per_s: float, base_s: float, seconds: float) -> list[int]:
 def test_the_road_is_as_full_as_the_server_is_fast() -> None:
     fast, slow = _through(600, 0.02, 20)[-100:], _through(100, 0.02, 20)[-100:]
     assert 80 <= sum(fast) / len(fast) <= 180, "about ROAD_S of work lies on the road"
-    assert ROAD_LEAST <= sum(slow) / len(slow) <= 40
+    assert ROAD_LEAST <= sum(slow) / len(slow) <= 100
 
 
 def test_a_road_that_is_slow_by_itself_is_filled_all_the_same() -> None:
