@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from fleet_server.commands import in_database
 from fleet_server.errors import FleetServerError, SettingsError
 from fleet_server.evidence import commands as evidence_commands
+from fleet_server.figures import commands as figure_commands
 from fleet_server.notifications import cli as channel_commands
 from fleet_server.settings import Settings, load, to_environment
 from fleet_server.sites import commands as sites_commands
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     threshold_commands.add_to(command)
     channel_commands.add_to(command)
     evidence_commands.add_to(command)
+    figure_commands.add_to(command)
     commands.add_parser("verify-evidence", help="check an exported range of evidence, offline")
     return parser
 

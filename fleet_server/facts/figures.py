@@ -47,6 +47,11 @@ def write_sessions(work: Work, items: Sequence[Item[Session]]) -> None:
 def _keep_better_telling(work: Work, row: tuple[object, ...]) -> None:
     columns = "terminal, sid, item, channel, outcome, cause, began_ms, duration_ms, day, batch, idx, disputed"
     kept = work.conn.execute(f"SELECT {columns} FROM session WHERE terminal = ? AND sid = ?", row[:2]).fetchone()  # noqa: S608 - constant
+    if kept[9] != row[9]:
+        work.conn.executemany(
+            "INSERT OR IGNORE INTO session_telling (terminal, sid, batch) VALUES (?, ?, ?)",
+            [(*row[:2], kept[9]), (*row[:2], row[9])],
+        )
     if kept[9:11] != row[9:11] and _telling_rank(work, row) < _telling_rank(work, kept):
         work.conn.execute(
             "UPDATE session SET item = ?, channel = ?, outcome = ?, cause = ?, began_ms = ?, duration_ms = ?, day = ?, batch = ?, idx = ?,"

@@ -16,6 +16,7 @@ from fleet_server.usage.tables import (
     Reading,
     Serviceability,
     Session,
+    SessionTelling,
     TerminalDay,
 )
 
@@ -24,6 +25,7 @@ APP_CONFIG = AppConfig(
     migrations_folder_path=str(Path(__file__).resolve().parent / "piccolo_migrations"),
     table_classes=[
         Session,
+        SessionTelling,
         Rating,
         QueueEvent,
         Counters,

@@ -172,3 +172,12 @@ class TerminalDay(Table, tablename="terminal_day"):
     blind_s = BigInt()
     ratings = Text(default="{}")
     computed_ms = BigInt()
+
+
+class SessionTelling(Table, tablename="session_telling"):
+    """Where a case was told that was told more than once: if the telling that counts is taken back, another one takes its place."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    sid = Bytea()
+    batch = BigInt()
