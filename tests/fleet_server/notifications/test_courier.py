@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -334,6 +335,52 @@ async def test_no_token_reaches_log_or_row(
     assert {state for state, _, _ in city.notifications()} == {"failed", "queued"}
     assert "PLANTED" not in caplog.text
     assert "PLANTED" not in "\n".join(city.conn.iterdump())
+
+
+async def test_nothing_that_a_person_typed_or_did_leaves_the_server(
+    city: City, courier: Courier, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    planted: dict[str, Any] = {
+        "claimed_by": "PLANTED",
+        "muted_reason": "PLANTED",
+        "evidence": '{"hex": "PLANTED"}',
+        "profile": "PLANTED",
+    }
+    with receiving(city) as (receiver, served):
+        city.add_channel("webhook", served.url("/"), secret=SECRET, filters='{"quiet": {}}')
+        key = city.open_fault("kf-1", severity="P1", **planted)
+        city.conn.execute(
+            "UPDATE terminal SET maintenance_reason = 'PLANTED', maintenance_by = 'PLANTED', maintenance_until_ms = 1"
+        )
+        city.conn.execute(
+            "INSERT INTO fault_event (fault, at_ms, kind, by, text) VALUES (?, 1, 'note', 'PLANTED', 'PLANTED')", (key,)
+        )
+        await look_for(courier, city, 2 * MINUTE_MS)
+        city.clear_fault(key)
+        await look_for(courier, city, 3 * MINUTE_MS)
+    assert len(receiver.received) == 2
+    everything = "".join(request.body.decode() + repr(request.headers) for request in served.requests)
+    everything += caplog.text + repr(city.rows("SELECT * FROM notification"))
+    assert "PLANTED" not in everything
+
+
+async def test_an_attempt_that_breaks_unforeseen_is_logged_and_tried_again(
+    city: City, courier: Courier, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiving(city) as (receiver, served):
+        city.add_channel("webhook", served.url("/"), secret=SECRET)
+        city.open_fault("kf-1")
+        city.conn.execute(
+            "CREATE TRIGGER broken BEFORE UPDATE OF sent_ms ON notification BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+        await look(courier)
+        assert "broke off" in caplog.text
+        city.conn.execute("DROP TRIGGER broken")
+        city.pass_ms(LEASE_MS)
+        await look(courier)
+    assert city.notifications() == [("sent", 2, None)]
+    assert len(receiver.ids()) == 2 and len(set(receiver.ids())) == 1
 
 
 async def test_the_loop_runs_until_it_is_cancelled_and_outlives_a_database_that_is_away(
