@@ -10,6 +10,7 @@ import uvicorn
 from fleet_server.app import create_app
 from fleet_server.authority.authority import Authority
 from fleet_server.processes import start_logging
+from fleet_server.punctual import HEAD_MAX_BYTES, PunctualProtocol
 from fleet_server.settings import Settings, load
 
 SHUTDOWN_S = 3
@@ -21,6 +22,8 @@ def server(settings: Settings) -> uvicorn.Server:
         create_app(settings),
         host=settings.web.host,
         port=settings.web.port,
+        http=PunctualProtocol,
+        h11_max_incomplete_event_size=HEAD_MAX_BYTES,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -19,7 +19,7 @@ from litestar.types import ASGIApp
 
 from fleet_server.accounts.rules import Session
 from fleet_server.accounts.sessions import Sessions
-from fleet_server.errors import Forbidden, NotSignedIn, Refused
+from fleet_server.errors import Forbidden, NotFound, NotSignedIn, Refused
 
 COOKIE: Final = "kf_session"
 SECURE_COOKIE: Final = "__Host-kf_session"
@@ -61,7 +61,7 @@ def require_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
     """Guard of the whole application."""
     if handler.opt.get("public"):
         return
-    session: Session | None = connection.user
+    session: Session | None = connection.scope.get("user")  # nobody looks for one in an OPTIONS request
     if session is None:
         raise NotSignedIn("no session")
     if session.must_change and not handler.opt.get("before_change"):
@@ -72,6 +72,8 @@ def require_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
 
 async def refuse_forged(request: Request[Any, Any, Any]) -> None:
     """Before every handler: an unsafe request comes from our own page and, once signed in, carries the session's token."""
+    if "\0" in request.scope["path"]:
+        raise NotFound("no address holds a zero byte, and no file system takes one")
     if request.method in SAFE_METHODS:
         return
     if not _same_origin(request):

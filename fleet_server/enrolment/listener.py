@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fleet_server.authority.authority import Authority
+from fleet_server.punctual import HEAD_MAX_BYTES
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -76,6 +77,7 @@ def server(application: Application, authority: Authority, host: str, port: int)
         log_config=None,
         access_log=False,
         server_header=False,
+        h11_max_incomplete_event_size=HEAD_MAX_BYTES,
         limit_concurrency=512,
         timeout_keep_alive=10,
         backlog=1024,

@@ -78,6 +78,16 @@ async def test_a_stranger_gets_the_sign_in_page_and_nothing_else(stranger: Perso
     assert "kf-" not in answer.text.replace("kf_", "")
 
 
+async def test_odd_requests_of_strangers_are_not_our_mistake(stranger: Person, caplog: pytest.LogCaptureFixture) -> None:
+    """Each would otherwise be a traceback in the log for anybody who asks."""
+    for method, path, status in (
+        ("OPTIONS", "/", 401), ("OPTIONS", "/login", 401), ("GET", "/static/%00", 404), ("GET", "/static/console.css%00.png", 404),
+        ("GET", "/%00", 404), ("POST", "/login%00", 404),
+    ):  # fmt: skip
+        assert (await stranger.client.request(method, path)).status_code == status, (method, path)
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_stranger_gets_no_stream(stranger: Person) -> None:
     answer = await stranger.client.get("/live", headers={"Accept": "text/event-stream"})
     assert answer.status_code == 401
