@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from litestar import Response, get
 from litestar.params import FromQuery
+from markupsafe import Markup
 
 from fleet_server.console import format as fmt
 from fleet_server.console import listing
 from fleet_server.console.desk import Asked, Desk, TheDesk, is_fragment
 from fleet_server.console.fleet import Fleet
+from fleet_server.console.history import Cell
 from fleet_server.console.listing import Selected, View
 from fleet_server.console.looks import LOOK
 from fleet_server.console.model import TerminalNow
@@ -102,11 +104,34 @@ async def _select(desk: Desk, fleet: Fleet, view: View, now_ms: int) -> Selected
 async def _rows(desk: Desk, fleet: Fleet, shown: Sequence[TerminalNow], voice: Voice) -> dict[str, Any]:
     week = await lists.week_cells(desk.db, shown, fleet.calendar, voice.now_ms)
     wanted = wanted_version(fleet.terminals)
-    return {
-        "rows": [_row(terminal, week[terminal.id], wanted, voice) for terminal in shown],
-        "wanted_version": wanted,
-        "oob": False,
-    }
+    drawn: dict[tuple[str, int, Cell], Markup] = {}
+    rows = [_row(terminal, _week(week[terminal.id], terminal.place.timezone, voice, drawn), wanted, voice) for terminal in shown]
+    return {"rows": rows, "wanted_version": wanted, "oob": False}
+
+
+def _week(cells: Sequence[Cell], zone: str, voice: Voice, drawn: dict[tuple[str, int, Cell], Markup]) -> Markup:
+    """The week as a strip of cells. `drawn` keeps what rows share: fifty of them have fourteen hundred cells of a few kinds."""
+    if all(cell.look == "noData" for cell in cells):
+        label = voice.t("list.cellsNone")
+    else:
+        down, blank = lists.down_and_blank_ms(cells)
+        label = voice.t("list.cells", down=voice.duration(down), blank=voice.duration(blank))
+    parts = [Markup('<svg class="cells" viewBox="0 0 140 18" role="img" aria-label="{}">').format(label)]
+    for place, cell in enumerate(cells):
+        key = (zone, place, cell)
+        if key not in drawn:
+            drawn[key] = _cell(place, cell, zone, voice)
+        parts.append(drawn[key])
+    parts.append(Markup("</svg>"))
+    return Markup("").join(parts)
+
+
+def _cell(place: int, cell: Cell, zone: str, voice: Voice) -> Markup:
+    span = {"from": fmt.stamp(cell.from_ms, zone)[5:16], "to": fmt.stamp(cell.to_ms, zone)[11:16]}
+    title = voice.t("list.cell", **span, state=voice.t(f"lane.{cell.look}"))
+    return Markup('<rect x="{}" y="{}" width="4" height="{}" rx="1" class="f-{}"><title>{}</title></rect>').format(
+        place * 5, cell.y, cell.height, cell.look, title
+    )
 
 
 def wanted_version(terminals: Iterable[TerminalNow]) -> str:
@@ -119,13 +144,7 @@ def _version_key(version: str) -> tuple[Any, ...]:
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in version.replace("-", ".").split("."))
 
 
-def _row(terminal: TerminalNow, cells: Sequence[Any], wanted: str, voice: Voice) -> dict[str, Any]:
-    down, blank = lists.down_and_blank_ms(cells)
-    zone = terminal.place.timezone
-    if all(cell.look == "noData" for cell in cells):
-        label = voice.t("list.cellsNone")
-    else:
-        label = voice.t("list.cells", down=voice.duration(down), blank=voice.duration(blank))
+def _row(terminal: TerminalNow, week: Markup, wanted: str, voice: Voice) -> dict[str, Any]:
     return {
         "now": terminal,
         "look": LOOK[terminal.state],
@@ -139,23 +158,7 @@ def _row(terminal: TerminalNow, cells: Sequence[Any], wanted: str, voice: Voice)
             }
             for slot, look in terminal.lamps
         ],
-        "cells": [
-            {
-                "look": cell.look,
-                "y": cell.y,
-                "height": cell.height,
-                "title": voice.t(
-                    "list.cell",
-                    **{
-                        "from": fmt.stamp(cell.from_ms, zone)[5:16],
-                        "to": fmt.stamp(cell.to_ms, zone)[11:16],
-                        "state": voice.t(f"lane.{cell.look}"),
-                    },
-                ),
-            }
-            for cell in cells
-        ],
-        "cells_label": label,
+        "week": week,
         "idle": listing.is_idle(terminal, voice.now_ms),
         "old_version": bool(terminal.version) and terminal.version != wanted,
     }
