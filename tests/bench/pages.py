@@ -183,8 +183,8 @@ def add_year(path: Path, seeded: Seeded) -> int:
                     row
                     for at in days[:-12:3]
                     for row in (
-                        (machine.id, at, at + 5 * HOUR, "online", "birth"),
-                        (machine.id, at + 5 * HOUR, at + 3 * DAY, "offline", "silence"),
+                        (machine.id, at, at + 2 * DAY, "online", "birth"),
+                        (machine.id, at + 2 * DAY, at + 2 * DAY + 5 * HOUR, "offline", "silence"),
                     )
                 ],
             )
@@ -200,8 +200,8 @@ def add_year(path: Path, seeded: Seeded) -> int:
 def main() -> None:
     """The console of `path` in a process of its own, its clock starting at `now_ms`."""
     path, now_ms = Path(sys.argv[1]), int(sys.argv[2])
-    with console_server(path.parent, Seeded(path, (), now_ms)) as url:
-        print(url, flush=True)
+    with console_server(path.parent, Seeded(path, (), now_ms)) as console:
+        print(console.url, flush=True)
         signal.sigwait({signal.SIGTERM})
 
 
