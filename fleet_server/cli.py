@@ -21,6 +21,7 @@ from fleet_server.errors import FleetServerError, SettingsError
 from fleet_server.evidence import commands as evidence_commands
 from fleet_server.figures import commands as figure_commands
 from fleet_server.notifications import cli as channel_commands
+from fleet_server.reports import commands as report_commands
 from fleet_server.settings import Settings, load, to_environment
 from fleet_server.sites import commands as sites_commands
 from fleet_server.thresholds import commands as threshold_commands
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     channel_commands.add_to(command)
     evidence_commands.add_to(command)
     figure_commands.add_to(command)
+    report_commands.add_to(command)
     commands.add_parser("verify-evidence", help="check an exported range of evidence, offline")
     return parser
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Literal
 
 import msgspec
 
@@ -57,12 +58,19 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Members of one area below the scope's, or of one site where there is no area below."""
+    """Members of one area below the scope's, or of one site where there is no area below; of the scope's own area, or of none."""
 
+    kind: Literal["area", "site", "itself", "none"]
     code: str
     name_zh: str
     name_en: str
     members: tuple[Member, ...]
+
+    def question(self, whole: Question) -> Question | None:
+        """The question that has exactly these members for its population; None if there is none."""
+        if self.kind == "area":
+            return replace(whole, scope=replace(whole.scope, area=self.code))
+        return replace(whole, scope=replace(whole.scope, site=self.code)) if self.kind == "site" else None
 
 
 def load_population(conn: sqlite3.Connection, question: Question, now_ms: int) -> Population:
@@ -131,12 +139,12 @@ def group_members(areas: Mapping[str, Area], members: Sequence[Member], top: str
         sorted_out[_below(areas, member.area, top)].append(member)
     order = [*([top] if top is not None else []), *(code for code in areas if code != top)]
     groups = [
-        Group(code, areas[code].name_zh, areas[code].name_en, tuple(sorted_out[code]))
+        Group("itself" if code == top else "area", code, areas[code].name_zh, areas[code].name_en, tuple(sorted_out[code]))
         for code in order
         if code in areas and sorted_out.get(code)
     ]
     if sorted_out.get(""):
-        groups.append(Group("", "", "", tuple(sorted_out[""])))
+        groups.append(Group("none", "", "", "", tuple(sorted_out[""])))
     return groups
 
 
@@ -156,7 +164,7 @@ def _by_site(members: Sequence[Member]) -> list[Group]:
     by_site: defaultdict[str, list[Member]] = defaultdict(list)
     for member in members:
         by_site[member.site].append(member)
-    return [Group(site, found[0].site_zh, found[0].site_en, tuple(found)) for site, found in sorted(by_site.items())]
+    return [Group("site", site, found[0].site_zh, found[0].site_en, tuple(found)) for site, found in sorted(by_site.items())]
 
 
 _TERMINALS = """

@@ -18,6 +18,8 @@ from fleet_server.db import migrate, open_raw, open_reader
 from fleet_server.figures.behind import behind
 from fleet_server.figures.board import Board
 from fleet_server.figures.question import Period, Question
+from fleet_server.reports.month import month_report
+from fleet_server.reports.month_book import write_month
 from tests.fleet_server.figures.conftest import DAY, HOUR, MINUTE, at
 from tests.support.facts import WORK_HOURS
 
@@ -138,6 +140,13 @@ def main() -> None:
                 for state in ("first", "again"):
                     print(f"{title}, {state}")
                     measure(conn, Board(conn, Question(period), NOW), Board(conn, Question(period), NOW))
+            measure_report(conn)
+
+
+def measure_report(conn: sqlite3.Connection) -> None:
+    made = [month_report(conn, "2026-10", now_ms=NOW)]
+    report("month report of October, read", lambda: month_report(conn, "2026-10", now_ms=NOW))
+    report("month report of October, written", lambda: write_month(made[0], lang="zh"))
 
 
 if __name__ == "__main__":
