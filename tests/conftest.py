@@ -43,6 +43,16 @@ def pytest_runtest_teardown() -> Generator[None, None, None]:
         )
 
 
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A command that a test runs in this process sets logging up for good; the next test must not write to this one's closed output."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """A function that gives a new free port on 127.0.0.1 at each call."""

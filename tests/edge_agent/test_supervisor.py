@@ -243,6 +243,7 @@ class TestRotation:
 async def test_summaries_at_the_end_of_a_span_and_clock_steps(home: Home, profiles: dict[str, Profile]) -> None:
     clock = OffsetClock(ClockQuality.UNSET)
     clock.wall_at_boot_ms = 0
+    clock.skipped_ms = -clock.boot_ms() % 900_000 + 60_000  # a minute into a span, however long this machine has been up
     agent = home.agent(one_printer(), profiles, clock=clock)
     async with running(agent):
         assert [notice.code for notice in await until(lambda: of(home, Notice), "1970 is noticed")] == ["clockWentBack"]
