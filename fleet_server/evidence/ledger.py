@@ -148,13 +148,7 @@ class Ledger:
     def quarantine(self, terminal: str, topic: str, reason: str, raw: bytes, now_ms: int) -> None:
         """Set aside what is not authentic: counted always, kept within bounds, never acknowledged."""
         conn, known = self.conn, self._terminal(terminal) is not None
-        if not known:
-            terminal = STRANGER
-        conn.execute(
-            "INSERT INTO quarantine_count (terminal, reason, count, last_ms) VALUES (?, ?, 1, ?) "
-            "ON CONFLICT (terminal, reason) DO UPDATE SET count = count + 1, last_ms = excluded.last_ms",
-            (terminal, reason, now_ms),
-        )
+        terminal = self.count(terminal, reason, 1, now_ms)
         kept = conn.execute("SELECT count(*) FROM quarantine WHERE terminal = ?", (terminal,)).fetchone()[0]
         if kept >= QUARANTINE_PER_SENDER:
             conn.execute("DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine WHERE terminal = ?)", (terminal,))
@@ -164,6 +158,16 @@ class Ledger:
         )
         if known and reason not in ("revoked", "oversized", "poison"):
             self._projection.alarm(conn, terminal, "SEC.SIGNATURE", now_ms)
+
+    def count(self, terminal: str, reason: str, messages: int, now_ms: int) -> str:
+        """Count messages that are not taken; returns the name under which, STRANGER for whoever is not enrolled here."""
+        name = STRANGER if self._terminal(terminal) is None else terminal
+        self.conn.execute(
+            "INSERT INTO quarantine_count (terminal, reason, count, last_ms) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (terminal, reason) DO UPDATE SET count = count + excluded.count, last_ms = excluded.last_ms",
+            (name, reason, messages, now_ms),
+        )
+        return name
 
     # -- batches -----------------------------------------------------------------------------------------------------------
 

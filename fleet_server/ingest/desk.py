@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -118,6 +118,17 @@ class Desk:
             self.tally = before
             raise
         return taken, answers
+
+    def count_dropped(self, dropped: Mapping[str, int]) -> None:
+        """Messages by sender that came faster than they could be served: nobody has read them, and they are counted all the same."""
+        now_ms = self._wall_ms()
+
+        def count(_: sqlite3.Connection) -> None:
+            self._ledger.refresh()
+            for terminal, messages_dropped in dropped.items():
+                self._ledger.count(terminal, "flood", messages_dropped, now_ms)
+
+        transact(self._ledger.conn, count)
 
     def _set_aside(self, message: Incoming, err: Exception) -> tuple[int, list[Answer]]:
         """Keep the message that we cannot handle, unacknowledged: a later version may."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import aiomqtt
@@ -25,12 +25,12 @@ STRANGER = "?"
 class _Line:
     messages: deque[aiomqtt.Message] = field(default_factory=deque)
     size_bytes: int = 0
-    dropped: int = 0
+    is_full: bool = False
 
 
 class Turns(asyncio.Queue[aiomqtt.Message]):
-    """An asyncio queue whose order is each sender's own, and between senders by turns. What does not fit into a line is dropped: it is not
-    acknowledged, so it is sent again."""
+    """An asyncio queue whose order is each sender's own, and between senders by turns. What does not fit into a line is dropped and
+    counted: it is not acknowledged, so it is sent again."""
 
     def _init(self, maxsize: int) -> None:
         del maxsize
@@ -38,6 +38,8 @@ class Turns(asyncio.Queue[aiomqtt.Message]):
         self._order: deque[str] = deque()
         self._served = 0
         self._waiting = 0
+        self.dropped: Counter[str] = Counter()
+        """By sender; whoever counts them takes them out."""
 
     def qsize(self) -> int:
         return self._waiting
@@ -52,9 +54,10 @@ class Turns(asyncio.Queue[aiomqtt.Message]):
             line = self._lines[name] = _Line()
             self._order.append(name)
         if len(line.messages) >= LINE_MESSAGES or line.size_bytes + size_bytes > LINE_BYTES:
-            if not line.dropped:
+            if not line.is_full:
                 log.warning("a sender is faster than it can be served, its messages are dropped", extra={"terminal": name})
-            line.dropped += 1
+                line.is_full = True
+            self.dropped[name] += 1
             return
         line.messages.append(item)
         line.size_bytes += size_bytes

@@ -102,6 +102,7 @@ class Worker:
                 while len(bundle) < BUNDLE_MESSAGES and not queue.empty():
                     bundle.append(_incoming(queue.get_nowait()))
                 await self._handle(client, bundle)
+                self._count_dropped(queue)
 
     async def _handle(self, client: aiomqtt.Client, bundle: list[Incoming]) -> None:
         while bundle:
@@ -114,6 +115,16 @@ class Worker:
                 return
             del bundle[:taken]
             await self._publish(client, answers)
+
+    def _count_dropped(self, queue: Turns) -> None:
+        """Before the line of a sender is empty there is a next bundle, so nothing stays uncounted for long."""
+        if queue.dropped:
+            try:
+                self._desk.count_dropped(queue.dropped)
+            except sqlite3.OperationalError as err:
+                log.warning("dropped messages will be counted later: %s", err)
+            else:
+                queue.dropped.clear()
 
     async def _publish(self, client: aiomqtt.Client, answers: list[Answer]) -> None:
         """QoS 0: an answer that is lost is asked for again by the terminal, and nothing here waits for slow readers."""

@@ -413,6 +413,16 @@ def test_a_message_that_makes_us_fail_is_set_aside_and_its_neighbours_are_served
     assert "OverflowError at" in "".join(str(entry.__dict__) for entry in caplog.records)
 
 
+@pytest.mark.spec("C-517")
+def test_what_came_too_fast_is_counted(room: Room) -> None:
+    room.desk.count_dropped({TERMINAL: 3, "ghost": 2, "phantom": 5})
+    room.desk.count_dropped({TERMINAL: 4})
+    assert room.conn.execute("SELECT terminal, reason, count FROM quarantine_count ORDER BY terminal").fetchall() == [
+        ("?", "flood", 7),
+        (TERMINAL, "flood", 7),
+    ]
+
+
 def test_a_duty_that_fails_leaves_the_others_running(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError

@@ -46,6 +46,7 @@ async def test_what_waits_for_one_terminal_is_bounded_and_room_comes_back(
         queue.put_nowait(message(f"one-{number}", 0))
     assert queue.qsize() == kept + 3 * LINE_MESSAGES
     assert len(caplog.records) == 1
+    assert queue.dropped == {"flood": 3 * LINE_MESSAGES - kept}
     assert len(take_all(queue)) == kept + 3 * LINE_MESSAGES
     queue.put_nowait(message("flood", 7, size_bytes))
     assert take_all(queue) == [("flood", 7)]
