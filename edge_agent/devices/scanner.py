@@ -172,7 +172,7 @@ class SerialScanner:
         self._misses = 0
         if isinstance(answer, scanner.UnifiedAnswer) and self._firmware is None:
             self._firmware = _firmware_in(answer.value, self._bound.profile.firmware.version_format)
-        evidence = Evidence(codec=scanner.CODEC, query=query, reply=answer.reply[:512])
+        evidence = Evidence(codec=scanner.CODEC, query=query, reply=answer.reply, masked=answer.masked)
         return [*counted, self._watch.calm(now_s, stuck_key=False, evidence=evidence, firmware=self._firmware)]
 
     async def listen(self, timeout_s: float) -> list[Observation]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from protocols.codecs.common import Explanation, StreamDecoder
@@ -92,6 +92,8 @@ _UNIFIED_ANSWER = b"\x02\x01"
 _UNIFIED_END = b"\x3b\x03"
 _PERMANENT, _TEMPORARY = b"@", b"#"
 SYSTEM_INFORMATION = "QRYSYS"
+EVIDENCE_BYTES = 512
+"""What a record carries of a reply (contract)."""
 SCAN_MAX_BYTES = 7168
 """Longer than the largest QR code (7,089 digits)."""
 
@@ -142,12 +144,16 @@ _RESULTS = {0x06: UnifiedResult.OK, 0x15: UnifiedResult.BAD_DATA, 0x05: UnifiedR
 
 @dataclass(frozen=True, slots=True)
 class UnifiedAnswer:
-    """Answer to a unified command; `value` is the maker's text and only kept for the tag that was asked."""
+    """Answer to a unified command; `value` is the maker's text and only kept for the tag that was asked.
+
+    A printed code can imitate an answer to just this question, so `reply` is for evidence with the text blanked at `masked`.
+    """
 
     tag: str
     result: UnifiedResult
-    value: str
+    value: str = field(repr=False)
     reply: bytes
+    masked: tuple[tuple[int, int], ...] = ()
 
 
 class ZoneResult(StrEnum):
@@ -159,11 +165,12 @@ class ZoneResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ZoneAnswer:
-    """Answer of an older engine."""
+    """Answer of an older engine; `reply` is for evidence, data and CRC blanked at `masked`, since a code can imitate this as well."""
 
     result: ZoneResult
-    data: bytes
+    data: bytes = field(repr=False)
     reply: bytes
+    masked: tuple[tuple[int, int], ...] = ()
 
 
 ScannerEvent = Scan | UnifiedAnswer | ZoneAnswer
@@ -254,7 +261,7 @@ class ScannerReader(StreamDecoder[ScannerEvent]):
         if len(reply) < 16 or result is None or tag != asked:
             raise FrameError("an answer to a unified command does not fit its question")
         value = re.sub(r"[^\x20-\x7e]+", " ", payload.decode("ascii", "replace")).strip()
-        return UnifiedAnswer(tag, result, value[:256], reply[:512])
+        return UnifiedAnswer(tag, result, value[:256], *_blanked(reply, 13, len(reply) - 3))
 
     def _zone_answer(self) -> ZoneAnswer | None:
         if len(self._buffer) < 4 or len(self._buffer) < 6 + self._buffer[3]:
@@ -263,7 +270,14 @@ class ScannerReader(StreamDecoder[ScannerEvent]):
         self._zone = False
         if crc_ccitt(reply[2:-2]).to_bytes(2, "big") != reply[-2:]:
             raise ChecksumError("an answer of a scan engine has a wrong CRC", evidence=reply[:4])
-        return ZoneAnswer(_ZONE_RESULTS.get(reply[2], ZoneResult.UNKNOWN), reply[4:-2], reply)
+        return ZoneAnswer(_ZONE_RESULTS.get(reply[2], ZoneResult.UNKNOWN), reply[4:-2], *_blanked(reply, 4, len(reply)))
+
+
+def _blanked(reply: bytes, start: int, end: int) -> tuple[bytes, tuple[tuple[int, int], ...]]:
+    """The first EVIDENCE_BYTES of `reply` with [start, end) zeroed, and that span as it lies in what is left."""
+    blanked = (reply[:start] + bytes(end - start) + reply[end:])[:EVIDENCE_BYTES]
+    end = min(end, len(blanked))
+    return blanked, ((start, end),) if start < end else ()
 
 
 def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:

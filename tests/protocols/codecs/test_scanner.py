@@ -130,7 +130,7 @@ def asking(query: bytes = b"") -> ScannerReader:
 )
 def test_published_answers_of_older_engines(raw: str, result: ZoneResult) -> None:
     answer = only(every_cut(lambda: asking(scanner.encode_zone_read(0)), h(raw)))
-    assert answer == ZoneAnswer(result, b"\x00", h(raw))
+    assert answer == ZoneAnswer(result, b"\x00", h(raw)[:4] + bytes(3), ((4, 7),))
     assert scanner.explain(b"", answer.reply)[0].key == f"scanner.zone_{result.value}"
 
 
@@ -249,3 +249,21 @@ def test_no_bytes_make_it_fail_otherwise(pieces: list[bytes], zone: bool) -> Non
 def test_explain_takes_anything(reply: bytes) -> None:
     for hit in scanner.explain(b"", reply):
         assert hit.offset + hit.length <= len(reply)
+
+
+@pytest.mark.spec("C-206")
+def test_a_printed_code_that_imitates_an_answer_leaves_nothing_in_evidence() -> None:
+    """Whoever prints such a code could otherwise put a person's data into a signed record."""
+    query = scanner.encode_query()
+    reader = ScannerReader()
+    reader.expect(query)
+    reader.feed(b"\x02\x010000@QRYSYS" + b"PLANTED 999999190001019990" + b"\x06;\x03")
+    answer = reader.next_event()
+    assert isinstance(answer, scanner.UnifiedAnswer)
+    assert b"PLANTED" not in answer.reply
+    assert "PLANTED" not in repr(answer)
+    start, end = answer.masked[0]
+    assert answer.reply[:start] == b"\x02\x010000@QRYSYS"
+    assert not any(answer.reply[start:end])
+    assert answer.reply[end:] == b"\x06;\x03"
+    assert scanner.explain(query, answer.reply)[0].key == "scanner.ok"
