@@ -81,7 +81,7 @@ class Fleet:
     async def _start_residents(self) -> None:
         for relayed in _one_of_each_zone(self._city.pipes)[: min(CUT_PRONE, len(self._city.pipes) // CUT_PRONE_OF)]:
             relay = Relay(("127.0.0.1", self._setup.mqtt_port))
-            await relay.mend()
+            await relay.start()
             self._relays[relayed.id] = relay
         for member in self._city.pipes:
             relay_of = self._relays.get(member.id)

@@ -240,7 +240,7 @@ class Weather:
             await relay.cut()
             self.counted.cuts += 1
             await asyncio.sleep(self.choice.uniform(*CUT_LASTS_S))
-            await relay.mend()
+            relay.mend()
             await asyncio.sleep(self.choice.expovariate(1 / CUT_EVERY_S))
 
 

@@ -7,23 +7,29 @@ import contextlib
 
 
 class Relay:
-    """`port` leads to `target` until `cut`; then connections break without a word and new ones are refused, until `mend`."""
+    """`port` leads to `target` until `cut`; then connections break without a word, old and new ones, until `mend`. The port stays ours meanwhile."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
+        self._whole = True
         self.port = 0
 
-    async def mend(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
 
-    async def cut(self) -> None:
+    async def stop(self) -> None:
+        await self.cut()
         if self._server is not None:
             self._server.close()
-            self._server = None
+
+    def mend(self) -> None:
+        self._whole = True
+
+    async def cut(self) -> None:
+        self._whole = False
         for task in tuple(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
@@ -31,6 +37,9 @@ class Relay:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if not self._whole:
+            writer.transport.abort()
+            return
         self._open.add(task)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
