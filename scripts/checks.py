@@ -33,7 +33,15 @@ MOST_WORKERS = 8
 
 # Seconds of test time (all workers added up) that a folder under tests/ may take. The sum, over two cores, keeps `make test` under half an
 # hour; a folder that is not named gets the last value. Over budget is said, not failed: machines differ.
-BUDGET_S: dict[str, int] = {"edge_agent": 300, "fleet_server": 900, "protocols": 300, "together": 600, "browser": 300, "simulators": 240, "": 180}
+BUDGET_S: dict[str, int] = {
+    "edge_agent": 300,
+    "fleet_server": 900,
+    "protocols": 300,
+    "together": 600,
+    "browser": 300,
+    "simulators": 240,
+    "": 180,
+}
 
 
 @dataclass

@@ -109,6 +109,7 @@ class Hub:
                 tick_s = now_s
                 self._broadcast(encode("tick", str(self._now_ms()), look.fleet.change_id))
             await asyncio.sleep(max(0.0, POLL_S - (time.monotonic() - now_s)))
+        self.backlog = None  # nobody measures while nobody listens: the next page must not show an old bar
 
     def _send(self, waiting: News, sent: dict[str, float], now_s: float, event_id: int) -> None:
         def due(name: str) -> bool:
