@@ -221,7 +221,8 @@ FAULTS = iter(("cover-open", "paper-out", "voltage", "cutter", "jam") * 2)
 async def fault_arrives(server: RunningServer, terminal: RealTerminal) -> None:
     """A fault of a real device of the rightful terminal, from the device to the database, within the usual time."""
     fault = next(FAULTS)
-    count = "SELECT count(*) FROM fault WHERE terminal = ? AND cleared_ms IS NULL AND source = 'terminal'"
+    # Episodes, not open faults: an earlier one may be taken back in the very moment in which this one opens.
+    count = "SELECT count(*) FROM fault WHERE terminal = ? AND source = 'terminal'"
 
     def opened() -> int:
         return int(server.rows(count, (terminal.terminal,))[0][0])
