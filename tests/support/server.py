@@ -108,9 +108,17 @@ class RunningServer:
         return pid
 
     def pid(self, part: str) -> int:
-        found = self.health()["pid"] if part == "supervisor" else self.health()["parts"][part]["pid"]
-        assert isinstance(found, int), f"{part} does not run"
-        return found
+        """Process id of a part; waits for one that runs already and is not yet in the health file, which is written every few seconds."""
+
+        def found() -> int | None:
+            health = self.health()
+            state = health if part == "supervisor" else health.get("parts", {}).get(part, {})
+            return state.get("pid")
+
+        wait_until(lambda: found() is not None, f"{part} runs", timeout_s=READY_WITHIN_S)
+        pid = found()
+        assert pid is not None, f"{part} has just ended"
+        return pid
 
     def health(self) -> dict[str, Any]:
         """Empty while there is none."""

@@ -49,10 +49,21 @@ class Catalogue:
         return iter(self._texts)
 
 
+class TextTwice(ValueError):
+    """Two files of a language hold the same key: our own mistake."""
+
+
 def load(language: Language) -> Catalogue:
-    """Read a catalogue from the package's data."""
-    raw = resources.files(__package__).joinpath(f"{language}.toml").read_text(encoding="utf-8")
-    return Catalogue(language, dict(_flat(tomllib.loads(raw), "")))
+    """Read a catalogue from the package's data: one file for each part of the console. Raises TextTwice."""
+    texts: dict[str, str] = {}
+    for file in sorted(resources.files(__package__).joinpath(language).iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".toml"):
+            continue
+        for key, text in _flat(tomllib.loads(file.read_text(encoding="utf-8")), ""):
+            if key in texts:
+                raise TextTwice(f"{language}: {key}, again in {file.name}")
+            texts[key] = text
+    return Catalogue(language, texts)
 
 
 def load_all() -> dict[Language, Catalogue]:
