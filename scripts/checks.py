@@ -37,7 +37,7 @@ BUDGET_S: dict[str, int] = {
     "edge_agent": 300,
     "fleet_server": 900,
     "protocols": 300,
-    "together": 600,
+    "together": 900,
     "browser": 300,
     "simulators": 240,
     "": 180,

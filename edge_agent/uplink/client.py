@@ -95,7 +95,7 @@ class Uplink:
                 attempts = 0
             self.last_reason = reason
             attempts = 0 if time.monotonic() - started_s > BACKOFF_MAX_S else attempts + 1
-            limit = min(self._settings.backoff_max_s, self._settings.backoff_first_s * 2 ** min(attempts, 16))
+            limit = min(self._settings.backoff_max_s, self._settings.backoff_first_s * 2 ** min(max(attempts - 1, 0), 16))
             await asyncio.sleep(self._rng.uniform(0, limit))
 
     async def _one_connection(self, attempts: int) -> None:

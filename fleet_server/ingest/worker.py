@@ -19,7 +19,7 @@ from protocols.contract import messages, topics, wire
 
 log = logging.getLogger(__name__)
 
-RECONNECT_S = 0.5
+RECONNECT_S = 0.1
 """The broker is on the same machine or near; terminals wait for us."""
 RECOVER_S = 1.0
 BUNDLE_MESSAGES = 512
