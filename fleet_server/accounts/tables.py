@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from piccolo.columns import BigInt, Bytea, Text
+from piccolo.columns import BigInt, Bytea, Serial, Text
 from piccolo.table import Table
 
 
@@ -29,3 +29,13 @@ class Login(Table, tablename="login"):
     seen_ms = BigInt()
     expires_ms = BigInt()
     csrf = Text()
+
+
+class ListColumns(Table, tablename="list_columns"):
+    """Which columns a person wants to see in a list; JSON list of their names."""
+
+    id = Serial(primary_key=True)
+    staff = Text()
+    page = Text()
+    columns = Text(default="[]")
+    set_ms = BigInt()

@@ -7,7 +7,10 @@ from piccolo.table import Table
 
 
 class Fault(Table, tablename="fault"):
-    """One episode; `id` is `terminal:hex(record id)`. Faults found by the server itself have source `platform` and no batch."""
+    """One episode; `id` is `terminal:hex(record id)`. Faults found by the server itself have source `platform` and no batch.
+
+    `muted_severity` is what whoever muted it had seen: a mute ends when the fault becomes worse than that.
+    """
 
     id = Text(primary_key=True)
     terminal = Text()
@@ -32,11 +35,13 @@ class Fault(Table, tablename="fault"):
     claimed_ms = BigInt(null=True, default=None)
     muted_until_ms = BigInt(null=True, default=None)
     muted_reason = Text(null=True, default=None)
+    muted_by = Text(null=True, default=None)
+    muted_severity = Text(null=True, default=None)
     false_alarm = BigInt()
 
 
 class FaultEvent(Table, tablename="fault_event"):
-    """One step in a fault's history."""
+    """One step in a fault's history; `until_ms` is the end that was set with a mute."""
 
     id = Serial(primary_key=True)
     fault = Text()
@@ -44,3 +49,4 @@ class FaultEvent(Table, tablename="fault_event"):
     kind = Text()
     by = Text(null=True, default=None)
     text = Text(null=True, default=None)
+    until_ms = BigInt(null=True, default=None)

@@ -12,6 +12,7 @@ from fleet_server.terminals.tables import (
     Device,
     DeviceChange,
     EnrolmentCode,
+    Maintenance,
     RecordKey,
     Sighting,
     Terminal,
@@ -25,6 +26,7 @@ APP_CONFIG = AppConfig(
     table_classes=[
         Terminal,
         TerminalLive,
+        Maintenance,
         EnrolmentCode,
         RecordKey,
         TlsCertificate,

@@ -24,6 +24,21 @@ class Terminal(Table, tablename="terminal"):
     maintenance_reason = Text(null=True, default=None)
     maintenance_by = Text(null=True, default=None)
     tags = Text(default="[]")
+    revoked_by = Text(null=True, default=None)
+    revoked_reason = Text(null=True, default=None)
+
+
+class Maintenance(Table, tablename="maintenance"):
+    """A span in which a person took a terminal out of play. It lasts until `to_ms`, else until `until_ms`: what nobody ends ends by itself."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    from_ms = BigInt()
+    to_ms = BigInt(null=True, default=None)
+    until_ms = BigInt()
+    reason = Text()
+    by = Text()
+    ended_by = Text(null=True, default=None)
 
 
 class TerminalLive(Table, tablename="terminal_live"):
