@@ -10,10 +10,33 @@ import sqlite3
 from dataclasses import dataclass
 
 from fleet_server.errors import Refused
-from fleet_server.thresholds.defaults import DEFAULTS, TERMINAL_CLASSES, Default
+from fleet_server.thresholds.defaults import DEFAULTS, ORDERS, TERMINAL_CLASSES, Default, Order
 
 FLEET = ""
 """The scope that is no class."""
+WHOLE_UNITS = frozenset({"count", "s", "day", "workday", "month"})
+"""Units of which there are no parts."""
+SCOPES = (FLEET, *TERMINAL_CLASSES)
+_SECONDS = {"s": 1, "min": 60, "h": 3_600, "day": 86_400}
+"""Units that an order compares with one another; all others only with themselves."""
+
+
+class OutOfBounds(Refused):
+    """The value lies outside what the catalogue allows for `default`."""
+
+    def __init__(self, default: Default) -> None:
+        super().__init__("value", "outOfBounds")
+        self.default = default
+
+
+class OutOfOrder(Refused):
+    """The value would not stay below, or above, that of another threshold. `other` is what it was compared with, in its scope."""
+
+    def __init__(self, name: str, order: Order, other: Effective) -> None:
+        super().__init__("value", "outOfOrder")
+        self.other = other
+        self.must_be_less = name == order.smaller
+        self.or_equal = order.or_equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +72,11 @@ def effective(conn: sqlite3.Connection, name: str, terminal_class: str = FLEET) 
     return _choose(_known(name), _checked_scope(terminal_class), _newest(conn, name))
 
 
+def values(conn: sqlite3.Connection, terminal_class: str = FLEET) -> dict[str, float]:
+    """Every value in force by name, in the catalogue's units: for rules that need several at one moment."""
+    return {one.name: one.value for one in all_effective(conn, terminal_class)}
+
+
 def all_effective(conn: sqlite3.Connection, terminal_class: str = FLEET) -> list[Effective]:
     """Every threshold, in the order of the defaults."""
     scope, settings = _checked_scope(terminal_class), _newest(conn)
@@ -60,12 +88,17 @@ def put(
 ) -> Effective:
     """Set a value, or go back to the default with None; returns what holds now. Refused outside the threshold's bounds."""
     default, scope = _known(name), _checked_scope(terminal_class)
+    if scope != FLEET and not default.per_class:
+        raise Refused("class", "fleetOnly")
     if value is not None and (not math.isfinite(value) or not default.low <= value <= default.high):
-        raise Refused("value", "outOfBounds")
-    if value is not None and default.unit == "count" and value != int(value):
+        raise OutOfBounds(default)
+    if value is not None and default.unit in WHOLE_UNITS and value != int(value):
         raise Refused("value", "notWhole")
     if not by:
         raise Refused("by", "missing")
+    settings = _newest(conn)
+    settings[name, scope] = Setting(name=name, scope=scope, value=value, unit=default.unit, set_by=by, set_ms=now_ms)
+    _check_orders(name, settings)
     conn.execute(
         "INSERT INTO threshold (name, scope, value, unit, set_by, set_ms) VALUES (?, ?, ?, ?, ?, ?)",
         (name, scope, value, default.unit, by, now_ms),
@@ -105,6 +138,23 @@ def _choose(default: Default, scope: str, settings: dict[tuple[str, str], Settin
         unit=default.unit,
         scope=scope if own else FLEET,
     )
+
+
+def _check_orders(name: str, settings: dict[tuple[str, str], Setting]) -> None:
+    """Whether `name` keeps its place among the others everywhere its value reaches."""
+    for order in ORDERS:
+        if name not in {order.smaller, order.larger}:
+            continue
+        for scope in SCOPES:
+            smaller = _choose(DEFAULTS[order.smaller], scope, settings)
+            larger = _choose(DEFAULTS[order.larger], scope, settings)
+            low, high = _comparable(smaller), _comparable(larger)
+            if low > high or (low == high and not order.or_equal):
+                raise OutOfOrder(name, order, larger if name == order.smaller else smaller)
+
+
+def _comparable(one: Effective) -> float:
+    return one.value * _SECONDS.get(one.unit, 1)
 
 
 def _newest(conn: sqlite3.Connection, name: str | None = None) -> dict[tuple[str, str], Setting]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from fleet_server.errors import Refused
 from fleet_server.presence.rules import THRESHOLDS
-from fleet_server.thresholds.defaults import DEFAULTS, TERMINAL_CLASSES
-from fleet_server.thresholds.rules import all_effective, effective, history, put
+from fleet_server.thresholds.defaults import DEFAULTS, ORDERS, TERMINAL_CLASSES
+from fleet_server.thresholds.rules import OutOfOrder, all_effective, effective, history, put, values
 from tests.support.facts import T0, FactBench
 
 
@@ -33,9 +35,9 @@ def test_a_class_has_its_own_default_which_the_fleets_setting_does_not_reach(ben
     put(bench.conn, "presence.offline_s", 400, by="a", now_ms=T0)
     assert effective(bench.conn, "presence.offline_s", "government").value == 400
     assert effective(bench.conn, "presence.offline_s", "social").value == 14_400
-    put(bench.conn, "presence.offline_s", 7_200, by="a", now_ms=T0, terminal_class="social")
+    put(bench.conn, "presence.offline_s", 10_800, by="a", now_ms=T0, terminal_class="social")
     found = effective(bench.conn, "presence.offline_s", "social")
-    assert (found.value, found.scope) == (7_200, "social")
+    assert (found.value, found.scope) == (10_800, "social")
 
 
 def test_a_setting_for_a_class_leaves_the_others_alone(bench: FactBench) -> None:
@@ -53,6 +55,8 @@ def test_a_setting_for_a_class_leaves_the_others_alone(bench: FactBench) -> None
         ("availability.month_min", 1.01, "", "outOfBounds"),
         ("availability.month_min", float("nan"), "", "outOfBounds"),
         ("queue.calls_max", 2.5, "", "notWhole"),
+        ("presence.offline_s", 300.5, "", "notWhole"),
+        ("platform.blind_s", 60.0, "social", "fleetOnly"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_leaves_no_row(
@@ -76,7 +80,61 @@ def test_every_default_lies_inside_its_bounds_and_can_be_set(bench: FactBench, n
     assert set(default.by_class) <= set(TERMINAL_CLASSES)
     for value in (default.value, *default.by_class.values()):
         assert default.low <= value <= default.high
-    assert put(bench.conn, name, default.high, by="a", now_ms=T0).value == default.high
+    assert default.per_class or not default.by_class
+    changed = put(bench.conn, name, default.value, by="a", now_ms=T0)
+    assert (changed.value, changed.set_by) == (default.value, "a")
+    for value in (default.low, default.high):
+        with contextlib.suppress(OutOfOrder):
+            assert put(bench.conn, name, value, by="a", now_ms=T0).value == value
+
+
+def test_orders_name_thresholds_of_one_kind_and_hold_for_the_defaults(bench: FactBench) -> None:
+    for terminal_class in ("", *TERMINAL_CLASSES):
+        found = values(bench.conn, terminal_class)
+        for order in ORDERS:
+            units = {DEFAULTS[name].unit for name in (order.smaller, order.larger)}
+            assert len(units) == 1 or units <= {"s", "min", "h", "day"}
+            if len(units) == 1:
+                assert found[order.smaller] <= found[order.larger]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "scope", "other", "must_be_less"),
+    [
+        ("presence.suspect_s", 300, "", "presence.offline_s", True),
+        ("presence.suspect_s", 4 * 3600, "social", "presence.offline_s", True),
+        ("presence.offline_s", 90, "government", "presence.suspect_s", False),
+        ("presence.offline_s", 601, "", "presence.alarm_s", True),
+        ("account.session_h", 0.25, "", "account.idle_min", False),
+        ("reviews.unrated_days", 45, "", "reviews.remind_last_days", False),
+    ],
+)
+def test_a_value_keeps_its_place_among_the_others(
+    bench: FactBench, name: str, value: float, scope: str, other: str, must_be_less: bool
+) -> None:
+    if name == "account.session_h":
+        value, _ = 1, put(bench.conn, "account.idle_min", 480, by="a", now_ms=T0)
+    with pytest.raises(OutOfOrder) as refused:
+        put(bench.conn, name, value, by="a", now_ms=T0, terminal_class=scope)
+    assert (refused.value.other.name, refused.value.must_be_less) == (other, must_be_less)
+    assert bench.rows("SELECT * FROM threshold WHERE name = ?", name) == []
+
+
+def test_the_fleets_setting_is_refused_where_a_class_that_follows_it_would_break(bench: FactBench) -> None:
+    put(bench.conn, "idle.withdraw_months", 4, by="a", now_ms=T0, terminal_class="social")
+    with pytest.raises(OutOfOrder):
+        put(bench.conn, "idle.relocate_months", 3, by="a", now_ms=T0)
+    put(bench.conn, "idle.withdraw_months", 6, by="a", now_ms=T0)
+    with pytest.raises(OutOfOrder):
+        put(bench.conn, "idle.relocate_months", 4, by="a", now_ms=T0)
+    assert put(bench.conn, "idle.relocate_months", 3, by="a", now_ms=T0).value == 3
+
+
+def test_going_back_to_the_default_keeps_the_order_too(bench: FactBench) -> None:
+    put(bench.conn, "idle.withdraw_months", 9, by="a", now_ms=T0)
+    put(bench.conn, "idle.relocate_months", 8, by="a", now_ms=T0)
+    with pytest.raises(OutOfOrder):
+        put(bench.conn, "idle.withdraw_months", None, by="a", now_ms=T0)
 
 
 def test_presence_runs_on_the_same_defaults(bench: FactBench) -> None:
