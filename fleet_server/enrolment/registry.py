@@ -12,6 +12,7 @@ import msgspec
 from fleet_server.authority.authority import Authority
 from fleet_server.enrolment import codes
 from fleet_server.errors import Conflict, NotFound
+from fleet_server.faults.platform import retire_faults
 from protocols.contract.topics import check_terminal_id
 
 
@@ -70,8 +71,12 @@ def new_code(connection: sqlite3.Connection, terminal: str, *, by: str, now_ms: 
     return code
 
 
-def revoke(connection: sqlite3.Connection, terminal: str, *, now_ms: int) -> bool:
+def revoke(
+    connection: sqlite3.Connection, terminal: str, *, now_ms: int, by: str | None = None, reason: str | None = None
+) -> bool:
     """Take a terminal out of the fleet with all its keys and certificates; False if it already was. NotFound if there is none.
+
+    What is open ends with it: its faults and its maintenance. `by` and `reason` are kept.
 
     The broker's revocation list follows within seconds; ingest looks at `terminal.revoked_ms` itself.
     """
@@ -80,7 +85,15 @@ def revoke(connection: sqlite3.Connection, terminal: str, *, now_ms: int) -> boo
         raise NotFound(f"terminal {terminal[:32]!r}")
     if row[0] is not None:
         return False
-    connection.execute("UPDATE terminal SET revoked_ms = ? WHERE id = ?", (now_ms, terminal))
+    connection.execute(
+        "UPDATE terminal SET revoked_ms = ?, revoked_by = ?, revoked_reason = ?, maintenance_until_ms = NULL WHERE id = ?",
+        (now_ms, by, reason, terminal),
+    )
+    connection.execute(
+        "UPDATE maintenance SET to_ms = ?, ended_by = ? WHERE terminal = ? AND to_ms IS NULL AND until_ms > ?",
+        (now_ms, by, terminal, now_ms),
+    )
+    retire_faults(connection, terminal, now_ms)
     for table in ("tls_certificate", "record_key"):
         connection.execute(f"UPDATE {table} SET revoked_ms = ? WHERE terminal = ? AND revoked_ms IS NULL", (now_ms, terminal))  # noqa: S608
     connection.execute("UPDATE enrolment_code SET expires_ms = min(expires_ms, ?) WHERE terminal = ?", (now_ms, terminal))
@@ -127,7 +140,7 @@ def import_sites(
 
 
 AREA_COLUMNS = ("code", "parent", "name_zh", "name_en", "sort", "adcode")
-SITE_COLUMNS = ("code", "area", "name_zh", "name_en", "kind", "address_zh", "lat", "lon", "hours", "timezone", "network")
+SITE_COLUMNS = ("code", "area", "name_zh", "name_en", "kind", "address_zh", "lat", "lon", "hours", "timezone", "network", "phone")
 
 
 def _upsert(connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> int:

@@ -31,6 +31,8 @@ class Site(Table, tablename="site"):
     hours = Text(default="{}")
     timezone = Text(default="Asia/Shanghai")
     network = Text(default="govExtranet")
+    phone = Text(null=True, default=None)
+    """The hall's own number, shown to citizens."""
 
 
 class Holiday(Table, tablename="holiday"):
