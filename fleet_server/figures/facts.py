@@ -19,12 +19,10 @@ from fleet_server.faults.severity import Impact, impact
 from fleet_server.figures.opening import Openings, OpenTime, minute_of_day
 from fleet_server.figures.population import Member, ids_json, in_service_ms
 from fleet_server.figures.question import Period
-from fleet_server.presence.rules import THRESHOLDS
 from fleet_server.sites.calendar import TimeClass, day_span_ms
 
 CHECKS: Final = (9 * 60, 15 * 60)
 """Minutes after local midnight at which the intact rate looks at a terminal: 09:00 and 15:00, if its site is open then."""
-_CONFIRMED_LATER_MS = max(limits.offline_ms for limits in THRESHOLDS.values())
 _DOWN: Final = frozenset({"offline", "stopped"})
 
 
@@ -175,7 +173,7 @@ def read_contact(
         {
             "ids": ids_json([one.id for one in members]),
             "start": start_ms - 86_400_000,
-            "end": end_ms + 86_400_000 + _CONFIRMED_LATER_MS,
+            "end": end_ms + 86_400_000,
             "now": now_ms,
         },
     )
@@ -368,7 +366,8 @@ SELECT count(*) FROM json_each(:ids) t CROSS JOIN dirty_day d WHERE d.terminal =
 
 _PRESENCE = """
 SELECT p.terminal, p.id, p.from_ms, coalesce(p.to_ms, :now), p.state FROM json_each(:ids) t CROSS JOIN presence p
-WHERE p.terminal = t.value AND p.from_ms < :end
+WHERE p.terminal = t.value
+  AND p.from_ms <= coalesce((SELECT min(x.from_ms) FROM presence x WHERE x.terminal = t.value AND x.from_ms >= :end), :end)
   AND p.from_ms >= coalesce((SELECT max(x.from_ms) FROM presence x WHERE x.terminal = t.value AND x.from_ms < :start), :start)
 ORDER BY p.terminal, p.from_ms, p.id
 """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fleet_server.facts.work import mark_dirty
-from fleet_server.presence.rules import BLIND_MS, GapCause, Verdict
+from fleet_server.presence.rules import GapCause, Verdict
 from fleet_server.sites.calendar import local_day
 from protocols.contract.messages import Birth
 
@@ -142,21 +142,21 @@ def write_moves(conn: sqlite3.Connection, terminal: str, zone: str, moves: Seque
     )
 
 
-def write_ended(conn: sqlite3.Connection, gap: Gap, to_ms: int, now_ms: int) -> None:
+def write_ended(conn: sqlite3.Connection, gap: Gap, to_ms: int, now_ms: int, *, blind_ms: int) -> None:
     """The end of a gap. One of the broker that was too short to blind anybody leaves no row."""
     until_ms = max(to_ms, gap.from_ms)
     if gap.row is not None:
         conn.execute("UPDATE platform_gap SET from_ms = ?, to_ms = ? WHERE id = ?", (gap.from_ms, until_ms, gap.row))
-    elif gap.cause == "broker" and until_ms - gap.from_ms < BLIND_MS:
+    elif gap.cause == "broker" and until_ms - gap.from_ms < blind_ms:
         return
     else:
         conn.execute("INSERT INTO platform_gap (from_ms, to_ms, cause) VALUES (?, ?, ?)", (gap.from_ms, until_ms, gap.cause))
     _hint_platform(conn, now_ms, gap.cause)
 
 
-def write_lasting(conn: sqlite3.Connection, gap: Gap, now_ms: int) -> bool:
-    """The beginning of a gap that lasts: at once if it concerns some, after BLIND_MS if everybody. True if its row is new."""
-    if gap.row is not None or (gap.is_whole and now_ms - gap.from_ms < BLIND_MS):
+def write_lasting(conn: sqlite3.Connection, gap: Gap, now_ms: int, *, blind_ms: int) -> bool:
+    """The beginning of a gap that lasts: at once if it concerns some, after `blind_ms` if everybody. True if its row is new."""
+    if gap.row is not None or (gap.is_whole and now_ms - gap.from_ms < blind_ms):
         return False
     gap.row = conn.execute("INSERT INTO platform_gap (from_ms, cause) VALUES (?, ?)", (gap.from_ms, gap.cause)).lastrowid
     _hint_platform(conn, now_ms, gap.cause)

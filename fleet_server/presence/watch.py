@@ -15,9 +15,8 @@ from typing import Protocol
 
 from fleet_server.faults.platform import clear_platform_fault, open_platform_fault
 from fleet_server.presence import store
+from fleet_server.presence.limits import DEFAULT_LIMITS, Limits, load_limits
 from fleet_server.presence.rules import (
-    BLIND_MS,
-    RECONNECT_MS,
     THRESHOLDS,
     WILL_AFTER_BIRTH_MS,
     Quiet,
@@ -80,14 +79,11 @@ class _Watched:
     hours: Hours = NEVER
     zone: str = DEFAULT_ZONE
     owner_class: str = ""
+    limits: Thresholds = THRESHOLDS["government"]
     maintenance_until_ms: int = 0
     stream: bytes | None = None
     """Of the agent that greeted last, and when."""
     born_ms: int | None = None
-
-    @property
-    def limits(self) -> Thresholds:
-        return THRESHOLDS.get(self.owner_class, THRESHOLDS["government"])
 
 
 class PresenceWatch:
@@ -95,6 +91,7 @@ class PresenceWatch:
 
     def __init__(self, calendar: Calendar, now_ms: int, births: BirthsWaiting | None = None) -> None:
         self._calendar, self._births = calendar, births
+        self._limits: Limits = DEFAULT_LIMITS
         self._watched: dict[str, _Watched] = {}
         self._site_sizes: Counter[str] = Counter()
         self._strangers: dict[str, int] = {}
@@ -122,7 +119,7 @@ class PresenceWatch:
             # Nobody has ever listened: silence begins now, after time to connect.
             for one in watch._watched.values():
                 silent_ms = max(0, now_ms - one.sight.seen_ms)
-                one.sight = replace(one.sight, excused_ms=silent_ms, held_until_ms=now_ms + RECONNECT_MS)
+                one.sight = replace(one.sight, excused_ms=silent_ms, held_until_ms=now_ms + watch._limits.crowd.reconnect_ms)
             return watch
         mark_ms = min(left.mark_ms, now_ms)
         whole = next((gap for gap in left.gaps if gap.is_whole), None)
@@ -135,8 +132,9 @@ class PresenceWatch:
         return watch
 
     def reload(self, conn: sqlite3.Connection, now_ms: int) -> None:
-        """Take over what people changed: terminals, sites, hours, maintenance, holidays."""
+        """Take over what people changed: terminals, sites, hours, maintenance, holidays, thresholds."""
         self._calendar = _same_or(self._calendar, load_calendar(conn))
+        self._limits = load_limits(conn)
         watched = {row.terminal: self._renewed(row) for row in store.read_terminals(conn)}
         for terminal in self._strangers.keys() & watched.keys():
             one = watched[terminal]
@@ -156,6 +154,7 @@ class PresenceWatch:
             sight = Sight(seen_ms=seen_ms, ever_seen=row.seen_ms is not None, stopped_ms=stopped_ms)
             one = _Watched(row.terminal, sight, row.verdict, row.alarmed)
         one.site, one.owner_class, one.zone = row.site, row.owner_class, row.zone or DEFAULT_ZONE
+        one.limits = self._limits.of(row.owner_class)
         one.maintenance_until_ms = row.maintenance_until_ms
         try:
             one.hours = parse_hours(row.hours)
@@ -242,7 +241,7 @@ class PresenceWatch:
             self._judge_everybody(now_ms)
         elif self._broker_up_ms is not None and now_ms - self._broker_up_ms >= NOBODY_MS:
             self._end_whole(now_ms)
-        elif now_ms - self._whole.from_ms >= BLIND_MS:
+        elif now_ms - self._whole.from_ms >= self._limits.crowd.blind_ms:
             for one in self._watched.values():
                 if one.sight.seen_ms <= self._whole.from_ms:
                     self._set_unknown(one, self._whole)
@@ -253,7 +252,7 @@ class PresenceWatch:
     def _judge_everybody(self, now_ms: int) -> None:
         quiet, heard = self._quiet(now_ms)
         self._follow_mass_silence(quiet, heard, now_ms)
-        together = silent_sites(quiet, self._site_sizes) if quiet else frozenset()
+        together = silent_sites(quiet, self._site_sizes, self._limits.crowd) if quiet else frozenset()
         for one in self._watched.values():
             self._move(one, now_ms, together)
             self._alarm(one, now_ms)
@@ -282,7 +281,7 @@ class PresenceWatch:
     def _follow_mass_silence(self, quiet: list[Quiet], heard: int, now_ms: int) -> None:
         if self._partial is None:
             lately = [one for one in quiet if self._is_newly_quiet(self._watched[one.terminal])]
-            since_ms = mass_silence(lately, heard)
+            since_ms = mass_silence(lately, heard, self._limits.crowd)
             if since_ms is None:
                 return
             self._partial = Gap(since_ms, "silence")
@@ -372,7 +371,7 @@ class PresenceWatch:
                 one.sight = replace(
                     sight,
                     excused_ms=sight.excused_ms + max(0, blind_ms),
-                    held_until_ms=now_ms + RECONNECT_MS,
+                    held_until_ms=now_ms + self._limits.crowd.reconnect_ms,
                     broken_ms=broken_ms,
                 )
 
@@ -422,10 +421,11 @@ class PresenceWatch:
         for terminal, moves in self._moves.items():
             one = self._watched.get(terminal)
             store.write_moves(conn, terminal, DEFAULT_ZONE if one is None else one.zone, moves, now_ms)
+        blind_ms = self._limits.crowd.blind_ms
         for gap, to_ms in self._ended:
-            store.write_ended(conn, gap, to_ms, now_ms)
+            store.write_ended(conn, gap, to_ms, now_ms, blind_ms=blind_ms)
         lasting = [gap for gap in (self._whole, self._partial) if gap is not None]
-        begun += [gap for gap in lasting if store.write_lasting(conn, gap, now_ms)]
+        begun += [gap for gap in lasting if store.write_lasting(conn, gap, now_ms, blind_ms=blind_ms)]
         self._write_alarms(conn, now_ms)
         for day in self._past_days:
             store.mark_day(conn, day, self._watched)

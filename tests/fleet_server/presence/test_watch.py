@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fleet_server.facts.births import PendingBirths
 from fleet_server.facts.projection import Projection
-from fleet_server.presence.watch import PresenceWatch
+from fleet_server.presence.watch import RELOAD_MS, PresenceWatch
+from fleet_server.thresholds.rules import put
 from protocols.contract.messages import Birth
 from protocols.contract.records import ClockQuality, Stop
 from tests.support.facts import T0, FactBench, Run
@@ -123,6 +124,26 @@ class TestOneTerminal:
         fleet.run(MINUTE)
         assert fleet.states()["a-0"] == "online"
         assert fleet.bench.rows("SELECT since_ms, cleared_by FROM fault") == [(seen, "platform")]
+
+    def test_thresholds_that_somebody_changes_hold_within_seconds_and_for_their_class_alone(self, fleet: Fleet) -> None:
+        fleet.add("partner", "A", klass="social")
+        fleet.run(2 * MINUTE)
+        put(fleet.conn, "presence.suspect_s", 45, by="operator", now_ms=fleet.now)
+        put(fleet.conn, "presence.offline_s", 120, by="operator", now_ms=fleet.now)
+        put(fleet.conn, "presence.alarm_s", 180, by="operator", now_ms=fleet.now)
+        fleet.run(RELOAD_MS)
+        (seen,) = fleet.bench.one("SELECT last_seen_ms FROM terminal_live WHERE terminal = 'a-0'")
+        assert isinstance(seen, int)
+        fleet.run(4 * MINUTE, silent=["a-0", "partner"])
+        rows = fleet.bench.rows("SELECT state, from_ms, to_ms FROM presence WHERE terminal = 'a-0' ORDER BY from_ms DESC LIMIT 2")
+        assert rows == [("offline", seen + 120 * SECOND, None), ("suspect", seen + 45 * SECOND, seen + 120 * SECOND)]
+        assert fleet.open_alarms() == {"a-0"}
+        assert fleet.states()["partner"] == "online"
+        put(fleet.conn, "presence.suspect_s", None, by="operator", now_ms=fleet.now)
+        put(fleet.conn, "presence.alarm_s", 200, by="operator", now_ms=fleet.now)
+        fleet.run(RELOAD_MS)
+        fleet.run(100 * SECOND, silent=["b-0"])
+        assert fleet.states()["b-0"] == "suspect"
 
     def test_a_second_episode_is_a_second_fault(self, fleet: Fleet) -> None:
         for _ in range(2):

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from fleet_server.errors import Refused
-from fleet_server.presence.rules import THRESHOLDS
+from fleet_server.presence.limits import DEFAULT_LIMITS, load_limits
 from fleet_server.thresholds.defaults import DEFAULTS, ORDERS, TERMINAL_CLASSES
 from fleet_server.thresholds.rules import OutOfOrder, all_effective, effective, history, put, values
 from tests.support.facts import T0, FactBench
@@ -137,14 +137,17 @@ def test_going_back_to_the_default_keeps_the_order_too(bench: FactBench) -> None
         put(bench.conn, "idle.withdraw_months", None, by="a", now_ms=T0)
 
 
-def test_presence_runs_on_the_same_defaults(bench: FactBench) -> None:
-    for terminal_class, limits in THRESHOLDS.items():
-        found = {one.name: one.value * 1000 for one in all_effective(bench.conn, terminal_class)}
-        assert (found["presence.suspect_s"], found["presence.offline_s"], found["presence.alarm_s"]) == (
-            limits.suspect_ms,
-            limits.offline_ms,
-            limits.alarm_ms,
-        )
+def test_presence_runs_on_what_holds(bench: FactBench) -> None:
+    assert load_limits(bench.conn) == DEFAULT_LIMITS
+    ours, partner = DEFAULT_LIMITS.of("government"), DEFAULT_LIMITS.of("social")
+    assert (ours.suspect_ms, ours.offline_ms, ours.alarm_ms) == (90_000, 300_000, 600_000)
+    assert partner.offline_ms == 4 * 3_600_000
+    assert DEFAULT_LIMITS.of("nobody knows this class") is ours
+    put(bench.conn, "presence.offline_s", 240, by="operator", now_ms=T0)
+    put(bench.conn, "platform.blind_s", 30, by="operator", now_ms=T0)
+    changed = load_limits(bench.conn)
+    assert (changed.of("government").offline_ms, changed.of("social").offline_ms) == (240_000, 4 * 3_600_000)
+    assert changed.crowd.blind_ms == 30_000
 
 
 def test_the_list_has_every_threshold_once(bench: FactBench) -> None:
