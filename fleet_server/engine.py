@@ -59,6 +59,7 @@ class FleetEngine(SQLiteEngine):
         super().__init__(path="")
         self.current_transaction = contextvars.ContextVar("fleet_transaction", default=None)
         self._readers: list[Channel] = []
+        self._thinker: Channel | None = None
         self._next_reader = itertools.cycle(range(READERS))
         self._writer: Channel | None = None
         self._turns: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
@@ -69,12 +70,13 @@ class FleetEngine(SQLiteEngine):
         self.connection_kwargs["database"] = str(path)
         self._writer = Channel(lambda: open_raw(path, detect_types=_TYPES), "db-write")
         self._readers = [Channel(lambda: open_reader(path, detect_types=_TYPES), f"db-read-{n}") for n in range(READERS)]
+        self._thinker = Channel(lambda: open_reader(path, detect_types=_TYPES), "db-think")
 
     def close(self) -> None:
         """Close all connections and end their threads."""
-        for channel in (*self._readers, *filter(None, (self._writer,))):
+        for channel in (*self._readers, *filter(None, (self._thinker, self._writer))):
             channel.close()
-        self._readers, self._writer = [], None
+        self._readers, self._thinker, self._writer = [], None, None
         self._turns.clear()
 
     async def read(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
@@ -89,6 +91,12 @@ class FleetEngine(SQLiteEngine):
         if not self._readers:
             raise DatabaseClosed("no database is in use")
         return await self._readers[next(self._next_reader)].run(lambda connection: _at_one_moment(connection, work))
+
+    async def ponder(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Like `look`, for work of seconds: on a connection of its own, one piece after the other, so that no page waits behind it."""
+        if self._thinker is None:
+            raise DatabaseClosed("no database is in use")
+        return await self._thinker.run(lambda connection: _at_one_moment(connection, work), rows=_as_tuple)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work(connection)` in one IMMEDIATE transaction of its own: committed when it returns, rolled back when it raises."""
@@ -136,6 +144,10 @@ class FleetEngine(SQLiteEngine):
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         await turn.acquire()
         return _Writer(channel, turn)
+
+
+def _as_tuple(_: sqlite3.Cursor, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return values
 
 
 def _at_one_moment(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +16,7 @@ from litestar.enums import MediaType
 from fleet_server.accounts.rules import Session
 from fleet_server.accounts.sessions import Sessions
 from fleet_server.console import format as fmt
+from fleet_server.console.figures_desk import FiguresDesk
 from fleet_server.console.fleet import Fleet, FleetView
 from fleet_server.console.i18n import Language, language_of
 from fleet_server.console.needs import needs
@@ -44,6 +45,10 @@ class Desk:
     cookie: str
     root: Ed25519PublicKey | None = None
     """The fleet's root where there is no authority folder (tests)."""
+    figures: FiguresDesk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.figures = FiguresDesk(self.db, self.now_ms)
 
     def voice(self, request: Asked) -> Voice:
         session: Session | None = request.scope.get("user")

@@ -15,9 +15,14 @@ from fleet_server.settings import Settings
 def add_to(command: AddCommand) -> None:
     """Add these commands to the parser of `fleet-server`."""
     figures = command("figures", "print the figures of a month or a span of days", _figures)
-    figures.add_argument("period", help="YYYY-MM, or YYYY-MM-DD..YYYY-MM-DD")
-    for name, what in (("area", "this area and everything below it"), ("site", "one site"), ("type", "one type of terminal")):
-        figures.add_argument(f"--{name}", metavar="CODE", help=f"only {what}")
+    figures.add_argument("period", help="YYYY-MM, YYYY-Qn, YYYY, or YYYY-MM-DD..YYYY-MM-DD")
+    for name, what in (
+        ("area", "this area and everything below it"),
+        ("site", "one site"),
+        ("type", "one type of terminal"),
+        ("class", "one class"),
+    ):
+        figures.add_argument(f"--{name}", dest=f"{name}_", metavar="CODE", help=f"only {what}")
     figures.add_argument("--publish", action="store_true", help="store them as published, so that they can be traced")
 
     trace = command("trace-figure", "show a published figure beside what the facts say now", _trace)
@@ -29,11 +34,10 @@ def add_to(command: AddCommand) -> None:
 
 
 def period_of(text: str) -> Any:
-    """`YYYY-MM` or `YYYY-MM-DD..YYYY-MM-DD`."""
+    """`YYYY-MM`, `YYYY-Qn`, `YYYY` or `YYYY-MM-DD..YYYY-MM-DD`."""
     from fleet_server.figures.question import Period
 
-    first, dots, last = text.partition("..")
-    return Period(first, last) if dots else Period.month(text)
+    return Period.read(text)
 
 
 def _figures(settings: Settings, options: argparse.Namespace) -> None:
@@ -42,7 +46,9 @@ def _figures(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.figures.question import Question, Scope
     from fleet_server.figures.snapshots import publish
 
-    question = Question(period_of(options.period), Scope(area=options.area, site=options.site, type=options.type))
+    question = Question(
+        period_of(options.period), Scope(area=options.area_, site=options.site_, type=options.type_, owner=options.class_)
+    )
     with reading(settings) as conn:
         figures = list(Board(conn, question, _now_ms()).headline().values())
     print(f"{question.period.first} to {question.period.last}, {figures[0].population} terminals in service")

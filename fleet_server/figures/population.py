@@ -66,19 +66,24 @@ class Group:
     name_en: str
     members: tuple[Member, ...]
 
-    def question(self, whole: Question) -> Question | None:
-        """The question that has exactly these members for its population; None if there is none."""
-        if self.kind == "area":
-            return replace(whole, scope=replace(whole.scope, area=self.code))
-        return replace(whole, scope=replace(whole.scope, site=self.code)) if self.kind == "site" else None
+    def question(self, whole: Question) -> Question:
+        """The question that has exactly these members for its population."""
+        if self.kind == "site":
+            return replace(whole, scope=replace(whole.scope, site=self.code))
+        is_direct = self.kind != "area"
+        return replace(whole, scope=replace(whole.scope, area=self.code or None, direct=is_direct))
 
 
 def load_population(conn: sqlite3.Connection, question: Question, now_ms: int) -> Population:
     period, scope = question.period, question.scope
     today = local_day(now_ms)
     rows = conn.execute(
-        _TERMINALS, {"area": scope.area, "site": scope.site, "type": scope.type, "terminal": scope.terminal}
-    ).fetchall()
+        _TERMINALS,
+        {
+            "area": scope.area, "site": scope.site, "type": scope.type, "terminal": scope.terminal, "owner": scope.owner,
+            "direct": int(scope.direct),
+        },
+    ).fetchall()  # fmt: skip
     members, outside = [], []
     for row in rows:
         zone = row[9] or DEFAULT_ZONE
@@ -171,7 +176,9 @@ _TERMINALS = """
 WITH RECURSIVE inside (code) AS (SELECT :area UNION SELECT a.code FROM area a JOIN inside ON a.parent = inside.code)
 SELECT t.id, t.code, t.type, t.name_zh, t.name_en, t.site, s.name_zh, s.name_en, s.area, s.timezone, t.enrolled_ms, t.revoked_ms
 FROM terminal t LEFT JOIN site s ON s.code = t.site
-WHERE (:area IS NULL OR s.area IN (SELECT code FROM inside)) AND (:site IS NULL OR t.site = :site) AND (:type IS NULL OR t.type = :type)
+WHERE (:area IS NULL OR s.area = :area OR (:direct = 0 AND s.area IN (SELECT code FROM inside)))
+  AND (:direct = 0 OR :area IS NOT NULL OR s.area IS NULL OR s.area NOT IN (SELECT code FROM area))
+  AND (:owner IS NULL OR t.class = :owner) AND (:site IS NULL OR t.site = :site) AND (:type IS NULL OR t.type = :type)
   AND (:terminal IS NULL OR t.id = :terminal)
 ORDER BY t.id
 """

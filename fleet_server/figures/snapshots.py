@@ -23,6 +23,20 @@ class Snapshot:
     figure: Figure
     published_in: str
     computed_ms: int
+    published_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """Figures that were published together; `question` is that of the first of them."""
+
+    id: int
+    last: int
+    count: int
+    question: Question
+    published_in: str
+    published_by: str
+    computed_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +56,15 @@ class Trace:
         )
 
 
-def publish(conn: sqlite3.Connection, figures: Iterable[Figure], *, published_in: str, now_ms: int) -> list[int]:
-    """Store each figure; returns the ids in order. `published_in` names where: `month-report`, `console`, … In the caller's transaction."""
-    ids = []
+def publish(
+    conn: sqlite3.Connection, figures: Iterable[Figure], *, published_in: str, now_ms: int, published_by: str = ""
+) -> list[int]:
+    """Store each figure; returns the ids in order. `published_in` names where: `month-report`, `month-close`, … In the caller's transaction."""
+    ids: list[int] = []
     for one in figures:
         done = conn.execute(
             "INSERT INTO figure_snapshot (name, key, scope, first_day, last_day, numerator, denominator, factor, unit, population, rule, shown,"
-            " published_in, computed_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " published_in, computed_ms, published_by, publication) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 one.name,
                 one.key,
@@ -64,11 +80,45 @@ def publish(conn: sqlite3.Connection, figures: Iterable[Figure], *, published_in
                 msgspec.json.encode(dict(one.shown), order="sorted").decode(),
                 published_in,
                 now_ms,
+                published_by,
+                ids[0] if ids else 0,
             ),
         )
         assert done.lastrowid is not None
         ids.append(done.lastrowid)
+    if ids:
+        conn.execute("UPDATE figure_snapshot SET publication = id WHERE id = ?", ids[:1])
     return ids
+
+
+def publications(conn: sqlite3.Connection, limit: int = 200) -> list[Publication]:
+    """Newest first."""
+    rows = conn.execute(_PUBLICATIONS.format(where=""), {"limit": limit})
+    return [_publication(row) for row in rows]
+
+
+def load_publication(conn: sqlite3.Connection, publication: int) -> Publication:
+    """NotFound if there is none."""
+    row = conn.execute(_PUBLICATIONS.format(where="WHERE publication = :id"), {"limit": 1, "id": publication}).fetchone()
+    if row is None:
+        raise NotFound(f"publication {publication}")
+    return _publication(row)
+
+
+def published_together(conn: sqlite3.Connection, publication: int) -> list[Snapshot]:
+    """All figures of a publication, in the order in which they were published."""
+    return [_snapshot(row) for row in conn.execute(f"{_SELECT} WHERE publication = ? ORDER BY id", (publication,))]
+
+
+def trace_all(conn: sqlite3.Connection, snapshots: Iterable[Snapshot], now_ms: int) -> list[Trace]:
+    """Each beside today's figure; one reading of the facts for each question among them."""
+    boards: dict[Question, Board] = {}
+    found = []
+    for one in snapshots:
+        question = one.figure.question
+        board = boards.get(question) or boards.setdefault(question, Board(conn, question, now_ms))
+        found.append(Trace(one, compute(board, one.figure.name, one.figure.key)))
+    return found
 
 
 def load_snapshot(conn: sqlite3.Connection, snapshot_id: int) -> Snapshot:
@@ -161,9 +211,41 @@ NAMES: Final = (*_SINGLE, *_BROKEN_DOWN)
 """Every figure there is."""
 
 _SELECT = (
-    "SELECT id, name, key, scope, first_day, last_day, numerator, denominator, factor, unit, population, rule, shown, published_in, computed_ms"
-    " FROM figure_snapshot"
+    "SELECT id, name, key, scope, first_day, last_day, numerator, denominator, factor, unit, population, rule, shown, published_in, computed_ms,"
+    " published_by FROM figure_snapshot"
 )
+
+
+_PUBLICATIONS = """
+SELECT p.id, p.last, p.count, s.scope, s.first_day, s.last_day, s.published_in, s.published_by, s.computed_ms
+FROM (SELECT publication AS id, max(id) AS last, count(*) AS count FROM figure_snapshot {where} GROUP BY publication) p
+JOIN figure_snapshot s ON s.id = p.id ORDER BY p.id DESC LIMIT :limit
+"""
+
+
+def _publication(row: Iterable[object]) -> Publication:
+    found = msgspec.convert(tuple(row), _PublicationRow)
+    return Publication(
+        id=found.id,
+        last=found.last,
+        count=found.count,
+        question=Question(Period(found.first_day, found.last_day), Scope.from_json(found.scope)),
+        published_in=found.published_in,
+        published_by=found.published_by,
+        computed_ms=found.computed_ms,
+    )
+
+
+class _PublicationRow(msgspec.Struct, frozen=True, array_like=True):
+    id: int
+    last: int
+    count: int
+    scope: str
+    first_day: str
+    last_day: str
+    published_in: str
+    published_by: str
+    computed_ms: int
 
 
 def _snapshot(row: Iterable[object]) -> Snapshot:
@@ -180,7 +262,7 @@ def _snapshot(row: Iterable[object]) -> Snapshot:
         rule=found.rule,
         shown=msgspec.json.decode(found.shown, type=dict[str, int]),
     )
-    return Snapshot(found.id, figure, found.published_in, found.computed_ms)
+    return Snapshot(found.id, figure, found.published_in, found.computed_ms, found.published_by)
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
@@ -199,3 +281,4 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     shown: str
     published_in: str
     computed_ms: int
+    published_by: str

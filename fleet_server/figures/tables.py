@@ -7,7 +7,10 @@ from piccolo.table import Table
 
 
 class FigureSnapshot(Table, tablename="figure_snapshot"):
-    """One published number with everything it was made of. `scope` and `shown` are JSON; rows are never changed."""
+    """One published number with everything it was made of. `scope` and `shown` are JSON; rows are never changed.
+
+    `publication` is the id of the first figure that was published together with it, `published_by` the person (empty: nobody signed in).
+    """
 
     id = Serial(primary_key=True)
     name = Text()
@@ -23,4 +26,6 @@ class FigureSnapshot(Table, tablename="figure_snapshot"):
     rule = Text()
     shown = Text(default="{}")
     published_in = Text()
+    published_by = Text()
+    publication = BigInt()
     computed_ms = BigInt()

@@ -83,9 +83,8 @@ class MonthReport:
         yield from self.total.by_class
         for line in self.areas:
             asked = line.group.question(self.question)
-            if asked is not None:
-                for figure in (*line.figures.values(), *line.by_class):
-                    yield replace(figure, question=asked)
+            for figure in (*line.figures.values(), *line.by_class):
+                yield replace(figure, question=asked)
 
 
 def month_report(conn: sqlite3.Connection, month: str, *, area: str | None = None, now_ms: int) -> MonthReport:

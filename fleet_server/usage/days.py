@@ -16,7 +16,6 @@ from itertools import pairwise
 
 from fleet_server.errors import place_of
 from fleet_server.facts.work import LONGEST_SPAN_MS, zone_of_terminal
-from fleet_server.presence.rules import THRESHOLDS
 from fleet_server.sites.calendar import Calendar, Span, day_span_ms, load_calendar, open_spans_ms
 from fleet_server.sites.hours import hours_of_terminal
 
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 
 CASE_MAX_MS = 86_400_000
 """A longer case is a clock error; it must not spoil the sum."""
-_CONFIRMED_LATER_MS = max(limits.offline_ms for limits in THRESHOLDS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +130,7 @@ def recompute_some(conn: sqlite3.Connection, limit: int, now_ms: int | None = No
         except Exception as err:  # noqa: BLE001 - one day that cannot be computed must not keep all others from it
             log.error("figures could not be computed", extra={"terminal": terminal, "day": day, "reason": place_of(err)})
     conn.executemany("DELETE FROM dirty_day WHERE id = ?", [(row[0],) for row in dirty])
+    conn.executemany(_CHANGED, [(day, at_ms) for day in {row[2] for row in dirty}])
     conn.executemany(
         "INSERT INTO change (at_ms, terminal, kind, ref) VALUES (?, ?, 'session', ?)",
         [(at_ms, terminal, day) for _, terminal, day in dirty if at_ms - day_span_ms(day)[1] < _NEWS_MS],
@@ -189,14 +188,19 @@ def _observed(conn: sqlite3.Connection, terminal: str, start: int, end: int) -> 
 
 
 def _presence(conn: sqlite3.Connection, terminal: str, start: int, end: int, now_ms: int) -> list[Interval]:
-    """Intervals that touch the day, and those shortly behind it, which say whether a suspicion was confirmed."""
+    """Intervals that touch the day, and the next behind it, which says whether a suspicion was confirmed."""
     rows = conn.execute(
-        "SELECT from_ms, coalesce(to_ms, ?), state FROM presence WHERE terminal = ? AND from_ms < ? AND from_ms >= coalesce("
-        " (SELECT max(from_ms) FROM presence WHERE terminal = ? AND from_ms < ?), ?) ORDER BY from_ms, id",
-        (now_ms, terminal, end + _CONFIRMED_LATER_MS, terminal, start, start),
+        "SELECT from_ms, coalesce(to_ms, ?1), state FROM presence WHERE terminal = ?2"
+        " AND from_ms <= coalesce((SELECT min(from_ms) FROM presence WHERE terminal = ?2 AND from_ms >= ?4), ?4)"
+        " AND from_ms >= coalesce((SELECT max(from_ms) FROM presence WHERE terminal = ?2 AND from_ms < ?3), ?3) ORDER BY from_ms, id",
+        (now_ms, terminal, start, end),
     )
     return [Interval(*row) for row in rows]
 
+
+_CHANGED = """
+INSERT INTO changed_day (day, at_ms) VALUES (?, ?) ON CONFLICT (day) DO UPDATE SET at_ms = max(excluded.at_ms, changed_day.at_ms + 1)
+"""
 
 _CASES = """
 SELECT count(*), coalesce(sum(outcome = 'success'), 0), coalesce(sum(outcome = 'failed'), 0), coalesce(sum(outcome = 'abandoned'), 0),

@@ -7,6 +7,7 @@ from pathlib import Path
 from piccolo.conf.apps import AppConfig
 
 from fleet_server.usage.tables import (
+    ChangedDay,
     Counters,
     DirtyDay,
     HostHealth,
@@ -35,6 +36,7 @@ APP_CONFIG = AppConfig(
         LinkEvent,
         DirtyDay,
         TerminalDay,
+        ChangedDay,
     ],
     migration_dependencies=[],
     commands=[],

@@ -174,6 +174,13 @@ class TerminalDay(Table, tablename="terminal_day"):
     computed_ms = BigInt()
 
 
+class ChangedDay(Table, tablename="changed_day"):
+    """When figures of a local day were last computed for any terminal: tells whether figures that somebody keeps are still those of the facts."""
+
+    day = Text(primary_key=True)
+    at_ms = BigInt()
+
+
 class SessionTelling(Table, tablename="session_telling"):
     """Where a case was told that was told more than once: if the telling that counts is taken back, another one takes its place."""
 

@@ -15,7 +15,7 @@ from tests.fleet_server.supervisor.test_cli import Data
 def test_the_report_is_written_and_its_figures_are_stored(data: Data, tmp_path: Path, lang: str, sheet: str) -> None:
     file = tmp_path / "report.xlsx"
     said = data("month-report", "2026-06", "--out", file, "--lang", lang)
-    assert "1 cases, 1 terminals in service; figures stored as 1 to 24" in said
+    assert "1 cases, 1 terminals in service; figures stored as 1 to 48" in said
     assert load_workbook(file)[sheet]["D6"].value == 1
     assert list(tmp_path.glob("*.part")) == []
     assert data.rows("SELECT DISTINCT published_in FROM figure_snapshot") == [("month-report",)]

@@ -283,7 +283,7 @@ class TestReader:
         report = month_report(busy_town.conn, "2026-06", now_ms=NOW)
         figures = list(report.figures())
         ids = publish(busy_town.conn, figures, published_in="month-report", now_ms=NOW)
-        assert len(ids) == 3 * (18 + 6)
+        assert len(ids) == 4 * (18 + 6)  # the fleet, two districts, and terminals that are in none
         assert all(trace(busy_town.conn, one, NOW).is_same for one in ids)
 
 
