@@ -6,12 +6,12 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
-from fleet_server.accounts.tables import ListColumns, Login, Staff
+from fleet_server.accounts.tables import AccountEvent, ListColumns, Login, Staff
 
 APP_CONFIG = AppConfig(
     app_name="accounts",
     migrations_folder_path=str(Path(__file__).resolve().parent / "piccolo_migrations"),
-    table_classes=[Staff, Login, ListColumns],
+    table_classes=[Staff, Login, ListColumns, AccountEvent],
     migration_dependencies=[],
     commands=[],
 )

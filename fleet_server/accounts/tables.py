@@ -18,6 +18,11 @@ class Staff(Table, tablename="staff"):
     must_change = BigInt()
     created_ms = BigInt()
     lang = Text(default="zh")
+    disabled_ms = BigInt(null=True, default=None)
+    letters = BigInt(default=1)
+    """Whether single letters of the keyboard do anything."""
+    password_ms = BigInt(null=True, default=None)
+    """When the password was last set by its owner."""
 
 
 class Login(Table, tablename="login"):
@@ -39,3 +44,14 @@ class ListColumns(Table, tablename="list_columns"):
     page = Text()
     columns = Text(default="[]")
     set_ms = BigInt()
+
+
+class AccountEvent(Table, tablename="account_event"):
+    """Somebody changed an account, or it was locked. Rows are never changed."""
+
+    id = Serial(primary_key=True)
+    at_ms = BigInt()
+    set_by = Text()
+    staff = Text()
+    kind = Text()
+    detail = Text(default="")

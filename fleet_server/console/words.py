@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from fleet_server.console.model import FaultNow, Place
 from fleet_server.console.render import Voice
 from fleet_server.sites.calendar import HoursError, builtin_calendar, local_day, local_time, open_spans_ms, parse_hours
@@ -32,9 +34,10 @@ def hours_words(voice: Voice, place: Place, now_ms: int) -> str:
         hours = parse_hours(place.hours)
     except HoursError:
         return ""
-    if hours.always:
+    today = local_day(now_ms, place.timezone)
+    if hours.always and hours.on_date(date.fromisoformat(today)) is None:
         return voice.t("head.always")
-    spans = open_spans_ms(hours, builtin_calendar(), place.timezone, local_day(now_ms, place.timezone))
+    spans = open_spans_ms(hours, builtin_calendar(), place.timezone, today)
     return " ".join(f"{local_time(start, place.timezone):%H:%M}–{local_time(end, place.timezone):%H:%M}" for start, end in spans)
 
 

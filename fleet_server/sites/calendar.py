@@ -61,6 +61,12 @@ class Hours:
     week: tuple[tuple[Span, ...], ...]
     holiday: tuple[Span, ...] = ()
     always: bool = False
+    dates: tuple[tuple[date, tuple[Span, ...]], ...] = ()
+    """Days with hours of their own, ordered, whatever else would hold; without periods the site is closed on that day."""
+
+    def on_date(self, day: date) -> tuple[Span, ...] | None:
+        """The periods of a day that has hours of its own, else None."""
+        return next((spans for own, spans in self.dates if own == day), None)
 
 
 NEVER = Hours(week=((),) * 7)
@@ -78,17 +84,33 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sun: _Periods = ()
     holiday: _Periods = ()
     always: bool = False
+    dates: dict[str, _Periods] = msgspec.field(default_factory=dict)
 
 
 @lru_cache(maxsize=4096)
 def parse_hours(text: str) -> Hours:
-    """Hours from a site's JSON, `{"mon": [["09:00", "12:00"], ["13:30", "17:00"]], …, "holiday": […], "always": false}`. Raises HoursError."""
+    """Hours from a site's JSON. Raises HoursError.
+
+    `{"mon": [["09:00", "12:00"], ["13:30", "17:00"]], …, "holiday": […], "always": false, "dates": {"2026-12-24": []}}`.
+    """
     try:
         stored = msgspec.json.decode(text, type=_Stored)
     except (msgspec.ValidationError, msgspec.DecodeError):
         raise HoursError("format") from None
     days = (stored.mon, stored.tue, stored.wed, stored.thu, stored.fri, stored.sat, stored.sun)
-    return Hours(week=tuple(_periods(day) for day in days), holiday=_periods(stored.holiday), always=stored.always)
+    return Hours(
+        week=tuple(_periods(day) for day in days),
+        holiday=_periods(stored.holiday),
+        always=stored.always,
+        dates=tuple(sorted((_date(day), _periods(spans)) for day, spans in stored.dates.items())),
+    )
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise HoursError("day") from None
 
 
 def _periods(pairs: Iterable[tuple[str, str]]) -> tuple[Span, ...]:
@@ -181,6 +203,9 @@ def load_calendar(conn: sqlite3.Connection) -> Calendar:
 
 def periods(hours: Hours, calendar: Calendar, day: date) -> tuple[Span, ...]:
     """Opening periods of `day`, in minutes after local midnight."""
+    own = hours.on_date(day) if hours.dates else None
+    if own is not None:
+        return own
     if hours.always:
         return ((0, _MINUTES_PER_DAY),)
     if calendar.kind(day) == "holiday":
@@ -218,9 +243,12 @@ def open_spans_ms(hours: Hours, calendar: Calendar, zone: str, day: str) -> tupl
 
 def open_since_ms(hours: Hours, calendar: Calendar, zone: str, at_ms: int) -> int | None:
     """Start of the opening period that `at_ms` lies in, 0 for a site that never closes; None if it is closed."""
-    if hours.always:
-        return 0
-    spans = open_spans_ms(hours, calendar, zone, local_day(at_ms, zone))
+    day = local_day(at_ms, zone)
+    if hours.always and hours.on_date(date.fromisoformat(day)) is None:
+        # Open without a break since the last day that had hours of its own.
+        before = [own.isoformat() for own, _ in hours.dates if own.isoformat() < day]
+        return day_span_ms(before[-1], zone)[1] if before else 0
+    spans = open_spans_ms(hours, calendar, zone, day)
     return next((start for start, end in spans if start <= at_ms < end), None)
 
 

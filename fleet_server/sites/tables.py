@@ -50,3 +50,14 @@ class SiteHours(Table, tablename="site_hours"):
     site = Text()
     until_day = Text()
     hours = Text()
+
+
+class SettingEvent(Table, tablename="setting_event"):
+    """Somebody changed an area, a site or the calendar; `subject` is `area:CODE`, `site:CODE` or `calendar:YEAR`, `detail` JSON. Never changed."""
+
+    id = Serial(primary_key=True)
+    at_ms = BigInt()
+    set_by = Text()
+    kind = Text()
+    subject = Text()
+    detail = Text(default="{}")

@@ -65,7 +65,7 @@ def opening(terminal: TerminalNow, calendar: Calendar, start_ms: int, end_ms: in
         hours = parse_hours(place.hours)
     except HoursError:
         return [(start_ms, end_ms)]
-    if hours.always:
+    if hours.always and not hours.dates:
         return [(start_ms, end_ms)]
     spans: list[tuple[int, int]] = []
     for day in local_days(start_ms, end_ms, place.timezone):

@@ -8,6 +8,8 @@ import pytest
 
 from fleet_server.sites.calendar import (
     ALWAYS,
+    DAY_MS,
+    DEFAULT_ZONE,
     NEVER,
     HoursError,
     TimeClass,
@@ -155,3 +157,43 @@ def test_a_day_with_a_clock_change_has_its_true_length() -> None:
 def test_an_unknown_zone_does_not_stop_figures() -> None:
     assert local_day(at("2026-11-21 00:00"), "Nowhere/Here") == "2026-11-21"
     assert local_time(at("2026-11-21 10:30")).strftime("%H:%M") == "10:30"
+
+
+class TestDates:
+    """Days that have hours of their own."""
+
+    HOURS = parse_hours('{"mon": [["09:00", "17:00"]], "dates": {"2026-11-23": [], "2026-11-22": [["10:00", "12:00"]]}}')
+
+    @pytest.mark.parametrize(
+        ("day", "expected"),
+        [("2026-11-16", ((540, 1020),)), ("2026-11-23", ()), ("2026-11-22", ((600, 720),)), ("2026-11-30", ((540, 1020),))],
+    )
+    def test_they_hold_on_their_day_alone(self, day: str, expected: tuple[tuple[int, int], ...]) -> None:
+        assert periods(self.HOURS, builtin_calendar(), date.fromisoformat(day)) == expected
+
+    def test_they_go_before_a_holiday_and_before_always_open(self) -> None:
+        holiday = parse_hours('{"holiday": [["09:00", "10:00"]], "dates": {"2026-10-01": [["08:00", "09:00"]]}}')
+        assert periods(holiday, builtin_calendar(), date(2026, 10, 1)) == ((480, 540),)
+        assert periods(holiday, builtin_calendar(), date(2026, 10, 2)) == ((540, 600),)
+        always = parse_hours('{"always": true, "dates": {"2026-10-01": []}}')
+        assert periods(always, builtin_calendar(), date(2026, 10, 1)) == ()
+
+    def test_a_site_that_never_closes_opens_again_after_such_a_day(self) -> None:
+        always = parse_hours('{"always": true, "dates": {"2026-11-10": []}}')
+        noon = day_span_ms("2026-11-10")[0] + DAY_MS // 2
+        opened = day_span_ms("2026-11-10")[1]
+        assert open_since_ms(always, builtin_calendar(), DEFAULT_ZONE, noon - DAY_MS) == 0
+        assert open_since_ms(always, builtin_calendar(), DEFAULT_ZONE, noon) is None
+        assert open_since_ms(always, builtin_calendar(), DEFAULT_ZONE, noon + DAY_MS) == opened
+        assert open_since_ms(always, builtin_calendar(), DEFAULT_ZONE, noon + 9 * DAY_MS) == opened
+
+    def test_the_class_of_a_case_follows_them(self) -> None:
+        calendar = builtin_calendar()
+        assert classify(self.HOURS, calendar, datetime.fromisoformat("2026-11-23 10:00")) is TimeClass.AFTER_HOURS
+        assert classify(self.HOURS, calendar, datetime.fromisoformat("2026-11-22 11:00")) is TimeClass.WEEKEND
+
+    @pytest.mark.parametrize("text", ['{"dates": {"tomorrow": []}}', '{"dates": {"2026-02-30": []}}'])
+    def test_a_day_that_does_not_exist_is_refused(self, text: str) -> None:
+        with pytest.raises(HoursError) as refused:
+            parse_hours(text)
+        assert refused.value.reason == "day"

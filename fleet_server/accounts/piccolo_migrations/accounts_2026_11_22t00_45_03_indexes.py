@@ -1,0 +1,29 @@
+"""Indexes and uniqueness, which Piccolo cannot say for SQLite."""
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.engine import engine_finder
+
+ID = "2026-11-22T00:45:03:000000"
+VERSION = "1.38.0"
+DESCRIPTION = "Indexes"
+
+STATEMENTS = ("CREATE INDEX account_event_staff ON account_event (staff, id)",)
+
+
+async def forwards():
+    manager = MigrationManager(migration_id=ID, app_name="accounts", description=DESCRIPTION)
+
+    async def run():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            await engine.run_ddl(statement)
+
+    async def run_backwards():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            name = statement.split(" INDEX ")[1].split(" ")[0]
+            await engine.run_ddl(f"DROP INDEX {name}")
+
+    manager.add_raw(run)
+    manager.add_raw_backwards(run_backwards)
+    return manager
