@@ -1,15 +1,21 @@
-"""A console, and browsers that look at it. The browser is Debian's Chromium, driven through Playwright."""
+"""A console, and browsers that look at it. The browser is Debian's Chromium, driven through Playwright.
+
+One browser and one console that nobody changes serve all tests of a worker; a test that changes something gets a console of its own.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from fleet_server.db import open_raw
@@ -28,11 +34,35 @@ FLAGS = [
     # Whatever a page might ask for by mistake, it does not leave this machine.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+HERE = Path(__file__).parent
+WAIT_MS = 15_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All coroutine tests of this folder run on the loop that the one browser belongs to."""
+    for item in items:
+        if HERE in item.path.parents and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
     return seed(tmp_path_factory.mktemp("seed") / "fleet.sqlite", count=210)
+
+
+@pytest.fixture(scope="session")
+def steady_console(template: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """A console that tests only look at."""
+    folder = tmp_path_factory.mktemp("steady")
+    shutil.copyfile(template.path, folder / "fleet.sqlite")
+    with closing(open_raw(folder / "fleet.sqlite")) as connection:
+        # The language belongs to the account, so each language has one.
+        connection.execute(
+            "INSERT INTO staff (name, display, password_hash, role, failed, must_change, created_ms, lang)"
+            " SELECT name || '-en', display, password_hash, role, 0, 0, created_ms, 'en' FROM staff"
+        )
+    with console_server(folder, Seeded(folder / "fleet.sqlite", template.machines, template.now_ms)) as running:
+        yield running
 
 
 @pytest.fixture
@@ -77,11 +107,11 @@ class Window:
     async def page(self) -> Page:
         return await self._context.new_page()
 
-    async def signed_in(self, path: str = "/", *, lang: str = "zh", name: str = OPERATOR) -> Page:
+    async def signed_in(self, path: str = "/", *, lang: str = "zh", name: str = OPERATOR, password: str = PASSWORD) -> Page:
         page = await self.page()
         await page.goto(f"{self.url}/login?next={path}")
         await page.fill("input[name=name]", name)
-        await page.fill("input[name=password]", PASSWORD)
+        await page.fill("input[name=password]", password)
         await page.select_option("select[name=lang]", lang)
         await page.click("button.primary")
         await page.wait_for_url(f"{self.url}{path}")
@@ -99,6 +129,13 @@ class Window:
         """Requests that were meant for anybody but the console."""
         return [url for url in self.asked if not url.startswith((self.url, "data:", "blob:"))]
 
+    def take(self) -> list[str]:
+        """What was wrong since the last call: complaints, and requests to others."""
+        wrong = [*self.complaints, *(f"request to {url}" for url in self.foreign())]
+        self.complaints.clear()
+        self.asked.clear()
+        return wrong
+
 
 async def live(page: Page) -> None:
     """Wait until the page's event stream runs."""
@@ -108,7 +145,7 @@ async def live(page: Page) -> None:
 Browse = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -116,26 +153,74 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+async def new_window(
+    chromium: Browser, url: str, *, width: int = 1366, height: int = 768, dark: bool = False, phone: bool = False
+) -> tuple[BrowserContext, Window]:
+    context = await chromium.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        has_touch=phone,
+        is_mobile=phone,
+        locale="zh-CN",
+        timezone_id="Asia/Shanghai",
+    )
+    context.set_default_timeout(WAIT_MS)
+    return context, Window(context, url)
+
+
 @pytest.fixture
 def browse(chromium: Browser, console: Console) -> Browse:
     """A function that opens a browser of its own: `async with browse(width=390) as window`."""
 
     @asynccontextmanager
-    async def open_window(
-        *, width: int = 1366, height: int = 768, dark: bool = False, phone: bool = False
-    ) -> AsyncIterator[Window]:
-        context = await chromium.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            has_touch=phone,
-            is_mobile=phone,
-            locale="zh-CN",
-            timezone_id="Asia/Shanghai",
-        )
-        context.set_default_timeout(15_000)
+    async def open_window(**choices: Any) -> AsyncIterator[Window]:
+        context, window = await new_window(chromium, console.url, **choices)
         try:
-            yield Window(context, console.url)
+            yield window
         finally:
             await context.close()
 
     return open_window
+
+
+@dataclass
+class Looks:
+    """Windows onto the steady console, one for each (language, device, person); they stay signed in from test to test."""
+
+    chromium: Browser
+    url: str
+    contexts: list[BrowserContext] = field(default_factory=list)
+    pages: dict[tuple[str, bool, str], tuple[Window, Page]] = field(default_factory=dict)
+
+    async def at(self, lang: str, *, phone: bool, name: str | None = OPERATOR) -> tuple[Window, Page]:
+        """A tab of that person's browser, free of what earlier tests left; `name` None: nobody signed in."""
+        key = lang, phone, name or ""
+        if key not in self.pages:
+            width, height = (390, 844) if phone else (1366, 768)
+            context, window = await new_window(self.chromium, self.url, phone=phone, width=width, height=height)
+            self.contexts.append(context)
+            if name is None:
+                page = await window.page()
+                await context.add_cookies([{"name": "kf_lang", "value": lang, "url": self.url}])
+            else:
+                page = await window.signed_in("/system", lang=lang, name=name if lang == "zh" else f"{name}-{lang}")
+            self.pages[key] = window, page
+        window, page = self.pages[key]
+        window.take()
+        return window, page
+
+    async def close(self) -> None:
+        for context in self.contexts:
+            await context.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def looks(chromium: Browser, steady_console: Console) -> AsyncIterator[Looks]:
+    made = Looks(chromium, steady_console.url)
+    yield made
+    await made.close()
+
+
+def numbers(text: str) -> list[int]:
+    """The whole numbers of a text, thousands commas taken out."""
+    return [int(found.replace(",", "")) for found in re.findall(r"\d[\d,]*", text)]

@@ -1,0 +1,54 @@
+"""Every page of the console, by its route: what to open so that the page shows something.
+
+`test_no_page_is_forgotten` compares this list with the routes of the application: a page that is new must be added here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+STEADY_PAGES: Final[dict[str, tuple[str, ...]]] = {
+    "/": ("/", "/?evidence=1/0"),
+    "/terminals": ("/terminals", "/terminals?state=abnormal&sort=-cases", "/terminals?q=nothing-is-called-so"),
+    "/terminals/{terminal_id:str}": (
+        "/terminals/kf-0037",
+        "/terminals/kf-0037?tab=usage",
+        "/terminals/kf-0016?tab=faults&range=7d",
+        "/terminals/kf-0152?tab=diagnostics&range=30d",
+        "/terminals/kf-0201",
+    ),
+    "/faults": ("/faults", "/faults?tab=today", "/faults?tab=all&site=yiwu-hall"),
+    "/evidence/{batch_id:int}/{idx:int}": ("/evidence/1/0",),
+    "/evidence/fault/{fault_id:str}": ("/evidence/fault/kf-0151:ffffffffffffffff",),
+    "/system": ("/system",),
+    "/password": ("/password",),
+}
+"""For somebody who is signed in."""
+
+PUBLIC_PAGES: Final[dict[str, tuple[str, ...]]] = {
+    "/login": ("/login", "/login?next=/faults"),
+}
+"""For everybody."""
+
+WALL_PAGES: Final[dict[str, tuple[str, ...]]] = {}
+"""Need a token of their own and are looked at by their own tests."""
+
+EXAMPLES: Final[dict[str, str]] = {
+    "terminal_id": "kf-0037",
+    "fault_id": "kf-0151:ffffffffffffffff",
+    "batch_id": "1",
+    "idx": "0",
+    "file_path": "console.css",
+}
+"""Values for the parameters of routes, so that each can be asked."""
+
+STREAMS: Final = frozenset({"/live"})
+"""Answers that never end."""
+
+
+def addresses() -> list[tuple[str, bool]]:
+    """(address, whether somebody must be signed in)."""
+    return [
+        *((address, True) for shown in STEADY_PAGES.values() for address in shown),
+        *((address, False) for shown in PUBLIC_PAGES.values() for address in shown),
+    ]
