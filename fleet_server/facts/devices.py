@@ -1,4 +1,4 @@
-"""Owns the current state of devices, sightings and consumables, and the history of device changes.
+"""Owns the current state of devices, sightings and consumables, and the history of device changes and levels.
 
 The newest capture wins, in any order of arrival.
 """
@@ -257,6 +257,14 @@ def write_consumables(work: Work, items: Sequence[Item[Consumable]]) -> None:
         [
             (terminal, body.slot, body.item, body.remaining, body.capacity, body.unit, body.source, at_ms)
             for _, at_ms, _, body in items
+        ],
+    )
+    work.conn.executemany(
+        "INSERT OR IGNORE INTO consumable_level (terminal, slot, item, at_ms, event, remaining, capacity, unit, batch, idx)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (terminal, body.slot, body.item, at_ms, body.event, body.remaining, body.capacity, body.unit, work.batch.id, idx)
+            for idx, at_ms, _, body in items
         ],
     )
     refills = [(item.at_ms, terminal, item.body.slot, item.body.item) for item in items if item.body.event == "refill"]

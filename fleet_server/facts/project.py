@@ -391,6 +391,7 @@ _BY_BATCH = (
     "reading",
     "link_event",
     "device_change",
+    "consumable_level",
 )
 
 

@@ -9,6 +9,7 @@ from piccolo.conf.apps import AppConfig
 from fleet_server.terminals.tables import (
     Boot,
     Consumable,
+    ConsumableLevel,
     Device,
     DeviceChange,
     EnrolmentCode,
@@ -34,6 +35,7 @@ APP_CONFIG = AppConfig(
         DeviceChange,
         Sighting,
         Consumable,
+        ConsumableLevel,
         Boot,
     ],
     migration_dependencies=[],

@@ -175,6 +175,22 @@ class Consumable(Table, tablename="consumable"):
     refilled_ms = BigInt(null=True, default=None)
 
 
+class ConsumableLevel(Table, tablename="consumable_level"):
+    """History of `consumable`: every level that was told, from which the daily use follows. Levels of disputed streams are not in it."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    slot = Text()
+    item = Text()
+    at_ms = BigInt()
+    event = Text()
+    remaining = BigInt()
+    capacity = BigInt()
+    unit = Text()
+    batch = BigInt()
+    idx = BigInt()
+
+
 class Boot(Table, tablename="boot"):
     """A start of the agent."""
 

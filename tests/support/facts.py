@@ -216,6 +216,7 @@ FACT_TABLES: Sequence[str] = (
     "device_change",
     "sighting",
     "consumable",
+    "consumable_level",
     "fault",
     "fault_event",
     "boot",

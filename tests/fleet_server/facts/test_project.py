@@ -276,6 +276,20 @@ class TestOtherKinds:
         send(bench, agent, (level("level", 480), T0 + 2000))
         send(bench, agent, (level("level", 3), T0 + 500))
         assert bench.one("SELECT remaining, at_ms, refilled_ms FROM consumable") == (480, T0 + 2000, T0 + 1000)
+        told = bench.rows("SELECT event, remaining FROM consumable_level ORDER BY at_ms")
+        assert told == [("level", 3), ("refill", 500), ("level", 480)]
+
+    def test_levels_of_a_stream_in_dispute_leave_the_history_and_come_back_with_its_verdict(self, bench: FactBench) -> None:
+        agent = run()
+        level = Consumable(
+            slot="laser-printer", item="paper", event="level", remaining=9, capacity=500, unit="sheet", source="counter"
+        )
+        send(bench, agent, (level, T0 + 1000))
+        (batch,) = bench.one("SELECT id FROM batch")
+        for disputed, left in ((1, 0), (0, 1)):
+            bench.conn.execute("UPDATE batch SET disputed = ?", (disputed,))
+            reproject(bench.conn, [batch])
+            assert bench.one("SELECT count(*) FROM consumable_level") == (left,)
 
     def test_hardware_without_a_profile(self, bench: FactBench) -> None:
         agent = run()

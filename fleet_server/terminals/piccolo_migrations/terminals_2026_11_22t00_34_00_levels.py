@@ -1,0 +1,32 @@
+"""Levels are found by the place they belong to, told once each."""
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.engine import engine_finder
+
+ID = "2026-11-22T00:34:00:000000"
+VERSION = "1.38.0"
+DESCRIPTION = "Indexes of consumable levels"
+
+STATEMENTS = (
+    "CREATE UNIQUE INDEX consumable_level_key ON consumable_level (batch, idx)",
+    "CREATE INDEX consumable_level_history ON consumable_level (terminal, slot, item, at_ms)",
+)
+
+
+async def forwards():
+    manager = MigrationManager(migration_id=ID, app_name="terminals", description=DESCRIPTION)
+
+    async def run():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            await engine.run_ddl(statement)
+
+    async def run_backwards():
+        engine = engine_finder()
+        for statement in STATEMENTS:
+            name = statement.split(" INDEX ")[1].split(" ")[0]
+            await engine.run_ddl(f"DROP INDEX {name}")
+
+    manager.add_raw(run)
+    manager.add_raw_backwards(run_backwards)
+    return manager
