@@ -25,6 +25,10 @@ LOG = ROOT / "node_modules.log"
 USED: dict[str, dict[str, str]] = {
     "htmx.org": {"dist/htmx.min.js": "htmx.min.js"},
     "htmx-ext-sse": {"dist/sse.min.js": "sse.min.js"},
+    # The only build that holds maps; loaded by the map and the wallboard alone. It contains the two below, whose licences come along.
+    "echarts": {"dist/echarts.min.js": "echarts.min.js"},
+    "zrender": {},
+    "tslib": {},
 }
 
 OLDEST_NPM = 7  # reads lock files of version 3
@@ -54,6 +58,10 @@ def ensure() -> None:
         for source, name in files.items():
             shutil.copyfile(folder / source, VENDOR / name)
         shutil.copyfile(_licence_of(folder), VENDOR / f"{package}.LICENSE.txt")
+        if (folder / "NOTICE").is_file():  # the Apache licence wants it handed on, section 4 (d)
+            shutil.copyfile(folder / "NOTICE", VENDOR / f"{package}.NOTICE.txt")
+        for further in (folder / "licenses").glob("LICENSE*"):
+            shutil.copyfile(further, VENDOR / f"{package}.{further.name}.txt")
     STAMP.write_text(wanted + "\n", encoding="ascii")
 
 

