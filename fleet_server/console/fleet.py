@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-from fleet_server.console.model import NOWHERE, DeviceNow, FaultNow, Place, Slot, TerminalNow, lamp
+from fleet_server.console.limits import USUAL_CLASS, load_limits
+from fleet_server.console.model import NOWHERE, USUAL, DeviceNow, FaultNow, Limits, Place, Slot, SupplyNow, TerminalNow, lamp
 from fleet_server.engine import FleetEngine
 from fleet_server.presence.rules import platform_blind_since
 from fleet_server.sites.calendar import (
@@ -23,11 +26,12 @@ from fleet_server.sites.calendar import (
     HoursError,
     builtin_calendar,
     day_span_ms,
+    load_calendar,
     local_day,
     open_since_ms,
     parse_hours,
-    with_imported,
 )
+from fleet_server.terminals.consumption import WINDOW_MS, Level, outlook
 from fleet_server.terminals.state import Contact, OpenFault, Registered, State, terminal_state
 
 T = TypeVar("T")
@@ -35,7 +39,7 @@ JUDGE_EVERY_MS: Final = 1_000
 RELOAD_EVERY_MS: Final = 300_000
 """Against lost hints only; 4,000 terminals take most of a second."""
 SEEN_EVERY_MS: Final = 5_000
-"""Last-seen times are written without hints; read in one small query."""
+"""Last-seen times and settings are written without hints; read in small queries."""
 FIGURES_EVERY_MS: Final = 30_000
 FIGURES_DAYS: Final = 60
 """How far back the last day with a case is looked for."""
@@ -66,6 +70,13 @@ class Fleet:
     platform: Platform
     calendar: Calendar
     today: str
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By class of terminals."""
+
+    @property
+    def usual(self) -> Limits:
+        """What holds for the government's own terminals."""
+        return self.limits.get(USUAL_CLASS, USUAL)
 
 
 EMPTY: Final = Fleet(0, 0, (), {}, Platform(), builtin_calendar(), "")
@@ -87,6 +98,9 @@ class _Raw:
     last_case_ms: int | None = None
     month: int = 0
     last_day_ms: int | None = None
+    supplies: tuple[SupplyNow, ...] = ()
+    disputed_ms: int | None = None
+    limits: Limits = USUAL
     shown: TerminalNow | None = None
     """What pages see of it, until something about it changes."""
 
@@ -105,6 +119,7 @@ class FleetView:
         self._loaded_ms = self._seen_ms = self._figures_ms = -RELOAD_EVERY_MS
         self._platform = Platform()
         self._calendar = builtin_calendar()
+        self._limits: Mapping[str, Limits] = {}
         self.zone = zone
 
     async def current(self) -> Fleet:
@@ -130,11 +145,14 @@ class FleetView:
         today = local_day(now_ms, self._zone)
         # Ingest that died writes nothing, not even a hint: its mark is looked at every time.
         self._platform = await self._load_platform(now_ms)
+        due = now_ms - self._seen_ms >= SEEN_EVERY_MS or now_ms < self._seen_ms
+        if due:
+            await self._load_settings()
         if now_ms - self._loaded_ms >= RELOAD_EVERY_MS or now_ms < self._loaded_ms or high < self._fleet.change_id:
             await self._load_all(now_ms)
         elif high != self._fleet.change_id:
             await self._load_changed(now_ms)
-        if now_ms - self._seen_ms >= SEEN_EVERY_MS or now_ms < self._seen_ms:
+        if due:
             await self._load_seen()
             self._seen_ms = now_ms
         if now_ms - self._figures_ms >= FIGURES_EVERY_MS or today != self._fleet.today:
@@ -154,17 +172,35 @@ class FleetView:
             if old := self._raw.get(terminal):
                 raw.month, raw.last_day_ms = old.month, old.last_day_ms
         self._raw = fresh
-        self._calendar = with_imported(
-            builtin_calendar(), [(row["day"], row["kind"]) for row in await self._db.read("SELECT day, kind FROM holiday")]
-        )
+        await self._load_outlook(now_ms, None)
         self._loaded_ms = now_ms
+
+    async def _load_settings(self) -> None:
+        """Holidays and thresholds: people change them, and a page that is open must follow."""
+        calendar, limits = await self._db.look(lambda conn: (load_calendar(conn), load_limits(conn)))
+        known = self._calendar
+        if (known.off, known.work, known.years) != (calendar.off, calendar.work, calendar.years):
+            self._calendar = calendar  # else the old value stays: opening hours are cached by it
+        if limits != self._limits:
+            self._limits = limits
+            for raw in self._raw.values():
+                raw.limits = self._limits_of(raw.row)
+                raw.shown = None
+
+    def _limits_of(self, row: Mapping[str, Any]) -> Limits:
+        return self._limits.get(row["owner_class"]) or self._limits.get(USUAL_CLASS, USUAL)
 
     async def _load_changed(self, now_ms: int) -> None:
         rows = await self._db.read(
-            "SELECT DISTINCT terminal FROM change WHERE id > ? AND kind <> 'live'", (self._fleet.change_id,)
+            "SELECT DISTINCT terminal, kind = 'setting' AS setting FROM change WHERE id > ? AND kind <> 'live'",
+            (self._fleet.change_id,),
         )
-        changed = [row["terminal"] for row in rows if row["terminal"]]
-        if len(changed) > max(50, MANY * len(self._raw)):
+        changed = list(dict.fromkeys(row["terminal"] for row in rows if row["terminal"]))
+        # Sites, areas, the calendar and thresholds touch many terminals at once.
+        is_setting = any(row["setting"] for row in rows)
+        if is_setting:
+            await self._load_settings()
+        if is_setting or len(changed) > max(50, MANY * len(self._raw)):
             await self._load_all(now_ms)
             return
         if not changed:
@@ -187,6 +223,24 @@ class FleetView:
                 if old:
                     raw.month, raw.last_day_ms = old.month, old.last_day_ms
                 self._raw[terminal] = raw
+        await self._load_outlook(now_ms, ids)
+
+    async def _load_outlook(self, now_ms: int, ids: str | None) -> None:
+        """When consumables will be used up, and which streams wait for a verdict."""
+        which = "" if ids is None else "AND {column} IN (SELECT value FROM json_each(:ids))"
+        params: dict[str, Any] = {"since": now_ms - WINDOW_MS} | ({} if ids is None else {"ids": ids})
+        supplies: dict[str, list[SupplyNow]] = {}
+        rows = await self._db.read(_LEVELS.format(which=which.format(column="c.terminal")), params)
+        for (terminal, slot, item), told in groupby(rows, key=itemgetter("terminal", "slot", "item")):
+            supply = _supply(slot, item, list(told), now_ms)
+            if supply is not None:
+                supplies.setdefault(terminal, []).append(supply)
+        for terminal, found in supplies.items():
+            if raw := self._raw.get(terminal):
+                raw.supplies = tuple(found)
+        for row in await self._db.read(_UNDECIDED.format(which=which.format(column="terminal")), params):
+            if raw := self._raw.get(row["terminal"]):
+                raw.disputed_ms = row["since_ms"]
 
     async def _load_seen(self) -> None:
         for row in await self._db.read(_SEEN):
@@ -228,7 +282,8 @@ class FleetView:
         )
         marks = [row["at_ms"] for row in rows if row["mark"]]
         gaps = [(row["at_ms"], row["cause"]) for row in rows if not row["mark"]]
-        blind = platform_blind_since(marks[0] if marks else None, gaps, now_ms)
+        blind_ms = self._limits.get(USUAL_CLASS, USUAL).blind_ms
+        blind = platform_blind_since(marks[0] if marks else None, gaps, now_ms, blind_ms=blind_ms)
         silent = min((at_ms for at_ms, cause in gaps if cause == "silence"), default=None)
         return Platform(*blind, silent) if blind else Platform(silence_since_ms=silent)
 
@@ -269,6 +324,7 @@ class FleetView:
             devices={device.slot: device for device in devices.get(terminal, ())},
             today=cases,
             last_case_ms=last_ms,
+            limits=self._limits_of(row),
         )
 
     # ---- judging ---------------------------------------------------------------------------------------------------------------------
@@ -292,6 +348,7 @@ class FleetView:
             platform=self._platform,
             calendar=self._calendar,
             today=local_day(now_ms, self._zone),
+            limits=self._limits,
         )
 
     def _state(self, raw: _Raw, now_ms: int) -> State:
@@ -341,6 +398,26 @@ def _terminal(raw: _Raw, state: State) -> TerminalNow:
         cases_30d=raw.month + raw.today,
         last_case_ms=raw.last_case_ms or raw.last_day_ms,
         haystack=_haystack(raw),
+        supplies=raw.supplies,
+        disputed_ms=raw.disputed_ms,
+        limits=raw.limits,
+    )
+
+
+def _supply(slot: str, item: str, told: Sequence[Mapping[str, Any]], now_ms: int) -> SupplyNow | None:
+    levels = [Level(row["at_ms"], row["remaining"], row["event"] == "refill") for row in told]
+    found = outlook(levels, now_ms)
+    if found is None:
+        return None
+    return SupplyNow(
+        slot=slot,
+        item=item,
+        remaining=told[-1]["remaining"],
+        unit=told[-1]["unit"],
+        per_day=found.per_day,
+        empty_ms=found.empty_ms,
+        levels=found.levels,
+        since_ms=found.since_ms,
     )
 
 
@@ -389,7 +466,7 @@ LEFT JOIN presence p ON p.terminal = t.id AND p.to_ms IS NULL
 WHERE t.revoked_ms IS NULL {which}"""
 FAULT_COLUMNS: Final = (
     "id, terminal, slot, code, severity, mandatory, since_ms, opened_ms, cleared_ms, source, claimed_by, muted_until_ms, muted_reason,"
-    " open_batch, open_idx, late, false_alarm"
+    " muted_by, open_batch, open_idx, late, false_alarm, profile"
 )
 _OPEN_FAULTS: Final = f"SELECT {FAULT_COLUMNS} FROM fault WHERE cleared_ms IS NULL AND disputed = 0 {{which}}"  # noqa: S608 - constants
 _DEVICES: Final = (
@@ -403,6 +480,13 @@ _CASES_TODAY: Final = (
 _MONTH: Final = (
     "SELECT terminal, sum(CASE WHEN day >= :month THEN sessions ELSE 0 END) AS cases, max(CASE WHEN sessions > 0 THEN day END) AS last_day"
     " FROM terminal_day WHERE day >= :oldest AND day < :today GROUP BY terminal"
+)
+_LEVELS: Final = """
+SELECT l.terminal, l.slot, l.item, l.at_ms, l.remaining, l.event, l.unit FROM consumable c CROSS JOIN consumable_level l
+WHERE l.terminal = c.terminal AND l.slot = c.slot AND l.item = c.item AND l.at_ms >= :since {which}
+ORDER BY l.terminal, l.slot, l.item, l.at_ms, l.batch, l.idx"""
+_UNDECIDED: Final = (
+    "SELECT terminal, min(first_ms) AS since_ms FROM stream WHERE disputed = 1 AND verdict IS NULL {which} GROUP BY terminal"
 )
 
 
@@ -421,10 +505,12 @@ def fault_of(row: Mapping[str, Any]) -> FaultNow:
         claimed_by=row["claimed_by"],
         muted_until_ms=row["muted_until_ms"],
         muted_reason=row["muted_reason"],
+        muted_by=row["muted_by"],
         open_batch=row["open_batch"],
         open_idx=row["open_idx"],
         late=bool(row["late"]),
         false_alarm=bool(row["false_alarm"]),
+        profile=row["profile"],
     )
 
 

@@ -6,11 +6,21 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet_server.faults.severity import impact
+from fleet_server.presence.rules import BLIND_MS, CROWD, THRESHOLDS, Thresholds
 from fleet_server.terminals.state import StateCode
+from fleet_server.thresholds.defaults import DEFAULTS
 from protocols.canon.faults import FAULTS
 
 SEVERITY_RANK: Final = {"P1": 0, "P2": 1, "P3": 2, "P4": 3}
 OFFLINE_CODE: Final = "NET.OFFLINE"
+SUPPLY_CODE: Final = "SUPPLY.DAYS_LEFT"
+DISPUTE_CODE: Final = "SEC.DISPUTE"
+NOTICES: Final = {
+    SUPPLY_CODE: ("耗材即将用尽", "Consumable nearly used up"),
+    DISPUTE_CODE: ("记录流有争议，待判定", "Stream of records in dispute"),
+}
+"""What pages conclude themselves: no fault of anybody's, so it cannot be claimed; (zh, en)."""
+NOTICE: Final = "notice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +49,12 @@ class FaultNow:
     claimed_by: str | None = None
     muted_until_ms: int | None = None
     muted_reason: str | None = None
+    muted_by: str | None = None
     open_batch: int | None = None
     open_idx: int | None = None
     late: bool = False
     false_alarm: bool = False
+    profile: str | None = None
 
     @property
     def proof(self) -> str:
@@ -51,7 +63,7 @@ class FaultNow:
 
     @property
     def claimable(self) -> bool:
-        return self.cleared_ms is None
+        return self.cleared_ms is None and self.source != NOTICE
 
     @property
     def impact(self) -> str:
@@ -64,6 +76,8 @@ class FaultNow:
         return ({"noService": 0, "some": 1, "none": 2}[self.impact], SEVERITY_RANK.get(self.severity, 9), self.since_ms)
 
     def sentence(self, lang: str) -> str:
+        if self.code in NOTICES:
+            return NOTICES[self.code][0 if lang == "zh" else 1]
         kind = FAULTS.get(self.code)
         return self.code if kind is None else (kind.zh if lang == "zh" else kind.en)
 
@@ -118,6 +132,40 @@ class Place:
         return frozenset(code for code, _, _ in self.areas)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What somebody set, or the defaults, for one class of terminals."""
+
+    presence: Thresholds
+    warn_days: float
+    """A consumable that lasts no longer is worth a visit."""
+    site_many: int
+    """So many terminals of one site with one fault are one cause."""
+    blind_ms: int
+
+
+USUAL: Final = Limits(
+    presence=THRESHOLDS["government"],
+    warn_days=DEFAULTS["consumable.warn_days"].value,
+    site_many=CROWD.site_many,
+    blind_ms=BLIND_MS,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplyNow:
+    """A consumable whose end can be foreseen."""
+
+    slot: str
+    item: str
+    remaining: int
+    unit: str
+    per_day: float
+    empty_ms: int
+    levels: int
+    since_ms: int
+
+
 NOWHERE: Final = Place(code="", name_zh="", name_en="", kind="", timezone="Asia/Shanghai", network="", hours="{}")
 
 
@@ -155,6 +203,10 @@ class TerminalNow:
     cases_30d: int
     last_case_ms: int | None
     haystack: str = field(compare=False)
+    supplies: tuple[SupplyNow, ...] = ()
+    disputed_ms: int | None = None
+    """Since when a stream of it waits for somebody to say whether it was copied."""
+    limits: Limits = USUAL
 
     def name(self, lang: str) -> str:
         return (self.name_zh if lang == "zh" else self.name_en) or self.name_zh or self.name_en or self.code

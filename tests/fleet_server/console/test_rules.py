@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from fleet_server.console import listing
 from fleet_server.console.history import CELL_MS, CELLS, RANK, Span, cell_edges, cells, closed_outside, device_look, lane
 from fleet_server.console.listing import View, parse_view, select
-from fleet_server.console.model import NOWHERE, DeviceNow, FaultNow, Place, TerminalNow, lamp
-from fleet_server.console.needs import GROUP_FROM, OFFLINE_WAIT_MS, needs
+from fleet_server.console.model import NOWHERE, USUAL, DeviceNow, FaultNow, Place, SupplyNow, TerminalNow, lamp
+from fleet_server.console.needs import needs
 from fleet_server.terminals.state import StateCode
 
 NOW = 1_795_000_000_000
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+ALARM_MS, GROUP_FROM = 10 * MINUTE, 5
 SITE = replace(NOWHERE, code="hall", name_zh="大厅", name_en="Hall")
 
 
@@ -85,8 +86,8 @@ def terminal(name: str = "a", *faults: FaultNow, **changes: Any) -> TerminalNow:
         ({}, StateCode.MAINTENANCE, False),
         ({}, StateCode.UNKNOWN, True),
         ({}, StateCode.CLOSED, True),
-        ({"code": "NET.OFFLINE", "slot": None, "since_ms": NOW - OFFLINE_WAIT_MS}, StateCode.OFFLINE, True),
-        ({"code": "NET.OFFLINE", "slot": None, "since_ms": NOW - OFFLINE_WAIT_MS + 1}, StateCode.OFFLINE, False),
+        ({"code": "NET.OFFLINE", "slot": None, "since_ms": NOW - ALARM_MS}, StateCode.OFFLINE, True),
+        ({"code": "NET.OFFLINE", "slot": None, "since_ms": NOW - ALARM_MS + 1}, StateCode.OFFLINE, False),
         ({"code": "NET.OFFLINE", "slot": None}, StateCode.CLOSED, False),
         ({"code": "NET.OFFLINE", "slot": None, "source": "platform"}, StateCode.UNKNOWN, False),
         ({"code": "SEC.CLONE", "slot": None, "severity": "P1", "source": "platform"}, StateCode.NORMAL, True),
@@ -94,6 +95,70 @@ def terminal(name: str = "a", *faults: FaultNow, **changes: Any) -> TerminalNow:
 )
 def test_what_needs_a_person(changes: dict[str, Any], state: StateCode, wanted: bool) -> None:
     assert bool(needs([terminal("a", fault(**changes), state=state)], NOW)) is wanted
+
+
+def test_how_long_silence_may_last_is_a_threshold_of_the_class() -> None:
+    partner = replace(USUAL, presence=replace(USUAL.presence, alarm_ms=4 * HOUR))
+    silent = fault(code="NET.OFFLINE", slot=None, since_ms=NOW - 3 * HOUR)
+    assert needs([terminal("a", silent, state=StateCode.OFFLINE)], NOW)
+    assert not needs([terminal("a", silent, state=StateCode.OFFLINE, limits=partner)], NOW)
+    assert needs([terminal("a", silent, state=StateCode.OFFLINE, limits=partner)], NOW + HOUR)
+
+
+@pytest.mark.parametrize("state", [StateCode.MAINTENANCE, StateCode.UNKNOWN, StateCode.CLOSED, StateCode.OFFLINE])
+def test_alarms_about_identity_and_signature_are_never_put_aside(state: StateCode) -> None:
+    for code in ("SEC.CLONE", "SEC.SIGNATURE"):
+        (row,) = needs(
+            [terminal("a", fault(code=code, slot=None, severity="P1", source="platform"), state=state, disputed_ms=NOW)], NOW
+        )[:1]
+        assert (row.fault.code, row.fault.claimable) == (code, True)
+
+
+def test_a_stream_in_dispute_needs_a_verdict_also_when_its_alarm_is_gone() -> None:
+    (row,) = needs([terminal("a", disputed_ms=NOW - HOUR)], NOW)
+    assert (row.kind, row.fault.severity, row.fault.claimable, row.since_ms) == ("dispute", "P1", False, NOW - HOUR)
+    clone = fault(code="SEC.CLONE", slot=None, severity="P1", source="platform")
+    assert [row.kind for row in needs([terminal("a", clone, disputed_ms=NOW)], NOW)] == ["fault"]
+    assert not needs([terminal("a", replace(clone, muted_until_ms=NOW + 1), disputed_ms=NOW)], NOW)
+
+
+def supply(days: float, **changes: Any) -> SupplyNow:
+    values = {
+        "slot": "laser-printer",
+        "item": "paper",
+        "remaining": 90,
+        "unit": "sheet",
+        "per_day": 30.0,
+        "levels": 4,
+        "since_ms": 0,
+    }
+    return SupplyNow(**{**values, "empty_ms": NOW + round(days * DAY), **changes})
+
+
+def test_a_consumable_that_lasts_three_days_comes_last_and_cannot_be_claimed() -> None:
+    rows = needs(
+        [
+            terminal("low", supplies=(supply(3),)),
+            terminal("fine", supplies=(supply(3.01),)),
+            terminal("p3", fault(severity="P3")),
+        ],
+        NOW,
+    )
+    assert [(row.terminal.id, row.kind) for row in rows] == [("p3", "fault"), ("low", "supply")]
+    notice = rows[1].fault
+    assert (notice.impact, notice.claimable, rows[1].since_ms) == ("none", False, NOW)
+    assert notice.sentence("zh") == "耗材即将用尽"
+
+
+def test_how_many_days_are_few_is_a_threshold_and_a_fault_of_the_slot_says_more() -> None:
+    week = replace(USUAL, warn_days=7.0)
+    assert needs([terminal("a", supplies=(supply(6),), limits=week)], NOW)
+    assert not needs([terminal("a", supplies=(supply(6),))], NOW)
+    empty = fault(code="LSR.PAPER_OUT")
+    assert [row.kind for row in needs([terminal("a", empty, supplies=(supply(0),))], NOW)] == ["fault"]
+    near_end = fault(code="LSR.PAPER_NEAR_END", severity="P4")
+    assert [row.kind for row in needs([terminal("a", near_end, supplies=(supply(1),))], NOW)] == ["supply"]
+    assert not needs([terminal("a", supplies=(supply(1),), state=StateCode.MAINTENANCE)], NOW)
 
 
 def test_severity_first_then_unclaimed_then_longest() -> None:
@@ -119,6 +184,8 @@ def test_many_of_one_site_are_one_row() -> None:
     (row,) = needs(rows(GROUP_FROM + 1), NOW)
     assert row.size == GROUP_FROM + 1
     assert row.since_ms == NOW - (GROUP_FROM + 11) * MINUTE
+    few = replace(USUAL, site_many=3)
+    assert [need.size for need in needs([replace(one, limits=few) for one in rows(3)], NOW)] == [3]
     assert len(needs(rows(GROUP_FROM, site=""), NOW)) == GROUP_FROM  # no site: nothing in common
 
 
