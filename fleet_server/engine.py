@@ -96,7 +96,7 @@ class FleetEngine(SQLiteEngine):
         """Like `look`, for work of seconds: on a connection of its own, one piece after the other, so that no page waits behind it."""
         if self._thinker is None:
             raise DatabaseClosed("no database is in use")
-        return await self._thinker.run(lambda connection: _at_one_moment(connection, work), rows=_as_tuple)
+        return await self._thinker.run(lambda connection: _at_one_moment(connection, work))
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work(connection)` in one IMMEDIATE transaction of its own: committed when it returns, rolled back when it raises."""
@@ -144,10 +144,6 @@ class FleetEngine(SQLiteEngine):
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         await turn.acquire()
         return _Writer(channel, turn)
-
-
-def _as_tuple(_: sqlite3.Cursor, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return values
 
 
 def _at_one_moment(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -14,19 +14,46 @@ from fleet_server.figures.opening import minute_of_day
 from fleet_server.figures.population import Member, ids_json
 
 Rows = Iterator[Behind]
+WEIGHED: Final = frozenset(
+    {
+        ("online_rate", "numerator"), ("online_rate", "denominator"), ("availability", "numerator"), ("availability", "denominator"),
+        ("mttr", "numerator"), ("mttr_by_code", "numerator"), ("cases_per_terminal", "denominator"),
+        ("cases_per_terminal_day", "denominator"), ("cases_per_terminal_year", "denominator"),
+    }
+)  # fmt: skip
+"""(figure, part) whose rows weigh seconds or machine-days; so do all parts of WEIGHED_PARTS. Everywhere else the number is the number of rows."""
+WEIGHED_PARTS: Final = frozenset({"offline", "blind", "unwatched", "silent", "partial", "unusable"})
 _Keep = Callable[[Case], bool]
 
 
 def behind(conn: sqlite3.Connection, board: Board, figure: Figure, part: Part = "numerator") -> Rows:
     """The rows of one part of `figure`, which `board` computed for its whole population. NotFound for a part that the figure does not have.
 
-    Besides numerator and denominator: `outside` of cases, `offline` and `blind` of the online rate, `blind` of availability, `unknown` of the intact
-    rate, `unanswered` of the good-review rate.
+    Besides numerator and denominator: `outside` of cases, `offline`, `blind` and `unwatched` of the online rate, `partial`, `unusable`, `silent` and
+    `blind` of availability, `unknown` of the intact rate, `unanswered` of the good-review rate.
     """
     maker = _MAKERS.get((figure.name, part))
     if maker is None:
         raise NotFound(f"part {part} of figure {figure.name[:40]!r}")
     return maker(conn, board, figure.key)
+
+
+def is_weighed(name: str, part: str) -> bool:
+    return (name, part) in WEIGHED or part in WEIGHED_PARTS or (name, part) in _MAINTENANCE_SECONDS
+
+
+_MAINTENANCE_SECONDS: Final = frozenset({("online_rate", "maintenance"), ("availability", "maintenance")})
+
+
+def number_of(figure: Figure, part: str) -> int:
+    """What the rows of one part add up to. NotFound for a part that the figure does not have."""
+    if part == "numerator":
+        return figure.numerator
+    if part == "denominator" and figure.denominator is not None:
+        return figure.denominator
+    if (figure.name, part) not in _MAKERS or part == "denominator":
+        raise NotFound(f"part {part} of figure {figure.name[:40]!r}")
+    return figure.shown.get(f"{part}_s", figure.shown.get(part, 0))
 
 
 # Cases ----------------------------------------------------------------------------------------------------------------------------------
@@ -68,6 +95,21 @@ def _of_terminal(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
 def _of_hour(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
     zones = {one.id: one.zone for one in board.members}
     return _cases(conn, board, lambda case: f"{minute_of_day(case.began_ms, zones[case.terminal]) // 60:02}" == key)
+
+
+def _of_hour_and(*, rest: bool) -> Callable[[sqlite3.Connection, Board, str], Rows]:
+    def make(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
+        zones = {one.id: one.zone for one in board.members}
+        openings = board.openings
+        return _cases(
+            conn,
+            board,
+            lambda case: (
+                f"{minute_of_day(case.began_ms, zones[case.terminal]) // 60:02}" == key and openings.is_rest_day(case.day) == rest
+            ),
+        )
+
+    return make
 
 
 def _of_class(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
@@ -141,6 +183,10 @@ def _blind_spans(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
     return (_span(one.id, outage) for one in board.members for outage in board.contact_read[one.id].blind if outage.open_s)
 
 
+def _unwatched(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
+    return (_terminal(one, weight=s) for one in board.members if (s := board.contact_read[one.id].unwatched_s))
+
+
 def _span(terminal: str, outage: Outage) -> Behind:
     return Behind(
         kind="presence", id=str(outage.id), terminal=terminal, at_ms=outage.from_ms, weight=outage.open_s, note=outage.state
@@ -162,8 +208,11 @@ def _known_days(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
     return _days(conn, board, "d.usable_s + d.partial_s + d.unusable_s + d.silent_s")
 
 
-def _blind_days(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
-    return _days(conn, board, "d.blind_s")
+def _days_of(column: str) -> Callable[[sqlite3.Connection, Board, str], Rows]:
+    def make(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
+        return _days(conn, board, column)
+
+    return make
 
 
 def _checks(*, known: bool, intact_only: bool = False) -> Callable[[sqlite3.Connection, Board, str], Rows]:
@@ -196,6 +245,14 @@ def _ended(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
 
 def _repair_time(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
     return (_fault(one, weight=one.lasted_s) for one in board.ended_faults())
+
+
+def _ended_of_code(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
+    return (_fault(one) for one in board.ended_faults() if one.code == key)
+
+
+def _repair_time_of_code(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
+    return (_fault(one, weight=one.lasted_s) for one in board.ended_faults() if one.code == key)
 
 
 def _fault(one: Episode, *, weight: int = 1) -> Behind:
@@ -250,13 +307,19 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[sqlite3.Connection, Board, str], 
     ("success_by_item", "numerator"): _successful_of_item,
     ("success_by_item", "denominator"): _of_item,
     ("cases_by_hour", "numerator"): _of_hour,
+    ("cases_by_hour_work", "numerator"): _of_hour_and(rest=False),
+    ("cases_by_hour_rest", "numerator"): _of_hour_and(rest=True),
     ("online_rate", "numerator"): _online,
     ("online_rate", "denominator"): _watched,
     ("online_rate", "offline"): _offline_spans,
     ("online_rate", "blind"): _blind_spans,
+    ("online_rate", "unwatched"): _unwatched,
     ("availability", "numerator"): _serving_days,
     ("availability", "denominator"): _known_days,
-    ("availability", "blind"): _blind_days,
+    ("availability", "blind"): _days_of("d.blind_s"),
+    ("availability", "silent"): _days_of("d.silent_s"),
+    ("availability", "partial"): _days_of("d.partial_s"),
+    ("availability", "unusable"): _days_of("d.unusable_s"),
     ("intact_rate", "numerator"): _checks(known=True, intact_only=True),
     ("intact_rate", "denominator"): _checks(known=True),
     ("intact_rate", "unknown"): _checks(known=False),
@@ -266,6 +329,8 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[sqlite3.Connection, Board, str], 
     ("fault_rate", "denominator"): _population,
     ("mttr", "numerator"): _repair_time,
     ("mttr", "denominator"): _ended,
+    ("mttr_by_code", "numerator"): _repair_time_of_code,
+    ("mttr_by_code", "denominator"): _ended_of_code,
     ("good_rate", "numerator"): _ratings(GOOD_LEVELS),
     ("good_rate", "denominator"): _ratings(ALL_LEVELS),
     ("good_rate", "unanswered"): _ratings((NOT_ANSWERED,)),

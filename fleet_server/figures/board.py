@@ -9,7 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
@@ -18,6 +18,7 @@ from fleet_server.faults.severity import Impact
 from fleet_server.figures import facts
 from fleet_server.figures.facts import NO_DAYS, Cases, Check, Contact, DaySums, Episode
 from fleet_server.figures.figure import Figure, Unit
+from fleet_server.figures.idle import months_without
 from fleet_server.figures.opening import Openings
 from fleet_server.figures.population import (
     Group,
@@ -61,6 +62,8 @@ class ZeroCase:
     days_since: int | None
     mark: RepairMark
     """What is known now that explains it: in maintenance, cannot serve, offline, taken out of service."""
+    months: int
+    """Whole months without one, up to the period's end or yesterday."""
 
 
 class Board:
@@ -211,18 +214,34 @@ class Board:
         hours = self.cases_read.by_hour
         return [self._figure("cases_by_hour", "case", hours[hour], key=f"{hour:02}") for hour in range(24)]
 
+    def by_hour_work(self) -> list[Figure]:
+        """The same of working days alone."""
+        read = self.cases_read
+        return [
+            self._figure("cases_by_hour_work", "case", read.by_hour[hour] - read.by_hour_rest[hour], key=f"{hour:02}")
+            for hour in range(24)
+        ]
+
+    def by_hour_rest(self) -> list[Figure]:
+        """The same of weekends and holidays."""
+        hours = self.cases_read.by_hour_rest
+        return [self._figure("cases_by_hour_rest", "case", hours[hour], key=f"{hour:02}") for hour in range(24)]
+
     def zero_list(self, members: Sequence[Member] | None = None) -> list[ZeroCase]:
         """Terminals without a successful case: never one first, then the longest ago first."""
         idle = [one for one in self._chosen(members) if not self._is_active(one)]
         period = self.question.period
         last = min(period.last, self.population.today)
+        ended = min(period.last, _day_before(self.population.today))
         last_ms = facts.last_success_ms(self._conn, [one.id for one in idle], period.last)
         marks = self._repair_marks(idle)
         rows = []
         for member in idle:
             at_ms = last_ms.get(member.id)
             since = None if at_ms is None else max(0, _days_between(local_day(at_ms, member.zone), last))
-            rows.append(ZeroCase(member=member, last_ms=at_ms, days_since=since, mark=marks[member.id]))
+            last_day = None if at_ms is None else local_day(at_ms, member.zone)
+            months = months_without(last_day, local_day(member.enrolled_ms, member.zone), ended)
+            rows.append(ZeroCase(member=member, last_ms=at_ms, days_since=since, mark=marks[member.id], months=months))
         return sorted(rows, key=lambda row: (row.days_since is not None, -(row.days_since or 0), row.member.id))
 
     # Time -----------------------------------------------------------------------------------------------------------------------------
@@ -274,6 +293,16 @@ class Board:
         """平均修复时长, hours: from the first observation to the end, over faults that ended in the period."""
         ended = self.ended_faults(members)
         return self._figure("mttr", "hour", sum(one.lasted_s for one in ended), len(ended), 1 / _HOUR_S, members=members)
+
+    def mttr_by_code(self) -> list[Figure]:
+        """The same of each code, in the order of codes; only codes of which a fault has ended."""
+        ended: dict[str, list[int]] = {}
+        for one in self.ended_faults():
+            ended.setdefault(one.code, []).append(one.lasted_s)
+        return [
+            self._figure("mttr_by_code", "hour", sum(lasted), len(lasted), 1 / _HOUR_S, key=code)
+            for code, lasted in sorted(ended.items())
+        ]
 
     def ended_faults(self, members: Sequence[Member] | None = None) -> list[Episode]:
         period = self.question.period
@@ -421,6 +450,10 @@ def _added(counters: Iterable[Counter[K]]) -> Counter[K]:
 def _known(**parts: int) -> dict[str, int]:
     """Only what there is."""
     return {name: value for name, value in parts.items() if value}
+
+
+def _day_before(day: str) -> str:
+    return (date.fromisoformat(day) - timedelta(days=1)).isoformat()
 
 
 def _days_between(first: str, last: str) -> int:

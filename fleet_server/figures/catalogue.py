@@ -88,6 +88,18 @@ _ALL: Final = (
     Definition("cases_by_item", "按事项", "Cases by item", "各事项的办件数", "cases of each item"),
     Definition("success_by_item", "事项成功率", "Success rate by item", "该事项成功办件 ÷ 该事项办件", "successful cases ÷ cases of the item"),
     Definition("cases_by_hour", "按小时", "Cases by hour", "按开始时刻（当地时间）的办件数", "cases by the local hour they began in"),
+    Definition(
+        "cases_by_hour_work", "工作日按小时", "Working days by hour", "工作日（含调休上班）按开始时刻的办件数",
+        "cases of working days, make-up days included, by the local hour they began in",
+    ),
+    Definition(
+        "cases_by_hour_rest", "休息日按小时", "Days off by hour", "周末与节假日按开始时刻的办件数",
+        "cases of weekends and holidays by the local hour they began in",
+    ),
+    Definition(
+        "mttr_by_code", "各故障码平均修复时长（小时）", "Mean time to repair by code (h)", "该故障码已恢复故障的总时长 ÷ 恢复的故障数",
+        "time from first observation to recovery ÷ faults of the code that ended in the period",
+    ),
     Definition("faults_by_code", "按故障码", "Faults by code", "各故障码的故障数", "faults of each code"),
     Definition("ratings_by_level", "评价等级", "Reviews by level", "各等级的评价数", "reviews of each level"),
     Definition("queue_by_action", "叫号按键", "Call-pad keys", "各按键的次数", "presses of each key"),

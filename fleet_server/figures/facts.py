@@ -39,6 +39,8 @@ class Cases:
     by_item: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(item, outcome)."""
     by_hour: Counter[int] = field(default_factory=Counter)
+    by_hour_rest: Counter[int] = field(default_factory=Counter)
+    """Those of weekends and holidays alone."""
 
 
 class Case(NamedTuple):
@@ -64,7 +66,10 @@ def count_cases(conn: sqlite3.Connection, members: Sequence[Member], period: Per
         cases.by_terminal[terminal][outcome] += 1
         cases.by_class[terminal][openings.class_of(member.site, member.zone, day, began_ms)] += 1
         cases.by_item[item, outcome] += 1
-        cases.by_hour[minute_of_day(began_ms, member.zone) // 60] += 1
+        hour = minute_of_day(began_ms, member.zone) // 60
+        cases.by_hour[hour] += 1
+        if openings.is_rest_day(day):
+            cases.by_hour_rest[hour] += 1
     return cases
 
 

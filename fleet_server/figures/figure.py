@@ -12,7 +12,9 @@ from fleet_server.figures.question import Question
 RULE: Final = "inServiceOneDay"
 """Population of every figure: terminals in service on at least one day of the period, enrolled before its end and not revoked before its start."""
 Unit = Literal["case", "terminal", "share", "perTerminal", "fault", "hour", "rating", "key"]
-Part = Literal["numerator", "denominator", "blind", "unknown", "unanswered", "outside", "offline"]
+Part = Literal[
+    "numerator", "denominator", "blind", "unknown", "unanswered", "outside", "offline", "unwatched", "silent", "partial", "unusable", "maintenance"
+]  # fmt: skip
 Kind = Literal["session", "terminal", "terminalDay", "rating", "queueEvent", "fault", "presence", "check"]
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 

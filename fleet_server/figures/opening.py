@@ -65,6 +65,7 @@ class Openings:
         self._open: dict[tuple[str, str], OpenTime] = {}
         self._moments: dict[tuple[str, str, tuple[int, ...]], list[tuple[str, int]]] = {}
         self._known: dict[tuple[str, str], _Day] = {}
+        self._rest: dict[str, bool] = {}
 
     def of_site(self, site: str, zone: str) -> OpenTime:
         """Opening time over all days; a site that nobody knows is never open."""
@@ -92,6 +93,12 @@ class Openings:
             known = _Day(self._calendar.kind(local), periods(self._dated(site).on(day), self._calendar, local))
             self._known[site, day] = known
         return time_class(known.kind, known.periods, minute_of_day(began_ms, zone))
+
+    def is_rest_day(self, day: str) -> bool:
+        """Weekend or holiday by the calendar; a make-up working day is none."""
+        if day not in self._rest:
+            self._rest[day] = self._calendar.kind(date.fromisoformat(day)) != "work"
+        return self._rest[day]
 
     def _dated(self, site: str) -> DatedHours:
         return self._hours.get(site) or DatedHours(NEVER)

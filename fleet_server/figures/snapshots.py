@@ -97,6 +97,14 @@ def publications(conn: sqlite3.Connection, limit: int = 200) -> list[Publication
     return [_publication(row) for row in rows]
 
 
+def publications_of(conn: sqlite3.Connection, question: Question) -> list[Publication]:
+    """Those that hold figures of exactly this scope and period, newest first; a whole month's holds its areas too."""
+    where = "WHERE publication IN (SELECT publication FROM figure_snapshot WHERE scope = :scope AND first_day = :first AND last_day = :last)"
+    period = question.period
+    parameters = {"limit": 200, "scope": question.scope.to_json(), "first": period.first, "last": period.last}
+    return [_publication(row) for row in conn.execute(_PUBLICATIONS.format(where=where), parameters)]
+
+
 def load_publication(conn: sqlite3.Connection, publication: int) -> Publication:
     """NotFound if there is none."""
     row = conn.execute(_PUBLICATIONS.format(where="WHERE publication = :id"), {"limit": 1, "id": publication}).fetchone()
@@ -159,7 +167,7 @@ def compute(board: Board, name: str, key: str = "") -> Figure:
         question=board.question,
         unit=nothing,
         numerator=0,
-        denominator=0 if nothing == "share" else None,
+        denominator=0 if nothing in {"share", "hour"} else None,
         population=board.population.size,
         key=key,
     )
@@ -192,6 +200,9 @@ _BROKEN_DOWN: Final[dict[str, Callable[[Board], Iterable[Figure]]]] = {
     "cases_by_item": Board.by_item,
     "success_by_item": lambda board: board.success_by_item().values(),
     "cases_by_hour": Board.by_hour,
+    "cases_by_hour_work": Board.by_hour_work,
+    "cases_by_hour_rest": Board.by_hour_rest,
+    "mttr_by_code": Board.mttr_by_code,
     "faults_by_code": Board.faults_by_code,
     "ratings_by_level": Board.by_level,
     "queue_by_action": Board.by_queue_action,
@@ -203,6 +214,9 @@ _BROKEN_DOWN_UNITS: Final[dict[str, Unit]] = {
     "cases_by_item": "case",
     "success_by_item": "share",
     "cases_by_hour": "case",
+    "cases_by_hour_work": "case",
+    "cases_by_hour_rest": "case",
+    "mttr_by_code": "hour",
     "faults_by_code": "fault",
     "ratings_by_level": "rating",
     "queue_by_action": "key",

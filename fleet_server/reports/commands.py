@@ -19,6 +19,25 @@ def add_to(command: AddCommand) -> None:
     month.add_argument("--lang", choices=["zh", "en"], default="zh")
     month.add_argument("--area", metavar="CODE", help="only this area and everything below it")
 
+    closing = command("close-month", "publish every figure of a month, so that it can be traced", _close)
+    closing.add_argument("month", nargs="?", help="YYYY-MM; default: the last one that is over")
+
+
+def _close(settings: Settings, options: argparse.Namespace) -> None:
+    import getpass
+
+    from fleet_server.figures.question import Period
+    from fleet_server.reports.closing import close, figures_to_close
+    from fleet_server.sites.calendar import local_day
+
+    now_ms = time.time_ns() // 1_000_000
+    month = options.month or Period.month(local_day(now_ms)[:7]).before().text
+    with reading(settings) as conn:
+        figures = figures_to_close(conn, month, now_ms)
+    who = f"cli:{getpass.getuser()}"
+    ids = in_database(settings, lambda conn: close(conn, figures, by=who, now_ms=now_ms))
+    print(f"{month} is closed: {len(ids)} figures published as {ids[0]} to {ids[-1]}")
+
 
 def _month(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.figures.snapshots import publish

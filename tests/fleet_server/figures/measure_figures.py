@@ -20,11 +20,13 @@ from fleet_server.figures.board import Board
 from fleet_server.figures.question import Period, Question
 from fleet_server.reports.month import month_report
 from fleet_server.reports.month_book import write_month
-from tests.fleet_server.figures.conftest import DAY, HOUR, MINUTE, at
+from tests.fleet_server.figures.conftest import DAY, HOUR, at
 from tests.support.facts import WORK_HOURS
 
 FIRST = date(2025, 11, 1)
 DAYS = 365
+SUMMARIES = 4
+"""A day and terminal; in the field one each quarter of an hour, which only makes the file larger: figures look for one of them by index."""
 NOW = at("2026-11-01 08:00")
 Rows = list[tuple[object, ...]]
 
@@ -69,9 +71,10 @@ def add_terminal(conn: sqlite3.Connection, name: str, site: str, start_ms: int, 
             item, outcome = f"item.{'abcdefgh'[rng.randrange(8)] * 3}", "success" if rng.random() < 0.97 else "failed"
             cases.append((name, rng.randbytes(16), item, "touch", outcome, "none", began, 90_000, day, batch, 0, 0))
             ratings.append((name, rng.randrange(6), "evaluator", began + 100_000, day, batch, 1, 0))
-        for half in range(16):
-            from_ms = midnight + 9 * HOUR + half * 30 * MINUTE
-            summaries.append((name, from_ms, from_ms + 30 * MINUTE, 1800, 1700, 50, 50, 0, rng.getrandbits(60), 0, 0))
+        for part in range(SUMMARIES):
+            from_ms, seconds = midnight + 9 * HOUR + part * 8 * HOUR // SUMMARIES, 8 * 3600 // SUMMARIES
+            told = (seconds, seconds - 100, 50, 50, 0)
+            summaries.append((name, from_ms, from_ms + seconds * 1000, *told, rng.getrandbits(60), 0, 0))
         days.append((name, day, count, count, 27_000, 300, 100, 27_400, 28_000, 600, 0, NOW))
         presence.append((name, midnight, midnight + 8 * HOUR, "offline", "silence"))
         presence.append((name, midnight + 8 * HOUR, midnight + DAY, "online", "birth"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet_server.errors import NotFound
-from fleet_server.figures.behind import behind
+from fleet_server.figures.behind import behind, is_weighed, number_of
 from fleet_server.figures.board import Board
 from fleet_server.figures.catalogue import CATALOGUE
 from fleet_server.figures.figure import Behind, Figure, Part
@@ -17,16 +17,14 @@ from fleet_server.figures.snapshots import NAMES, compute
 from tests.fleet_server.figures.conftest import JUNE, NOW, Town, fill
 from tests.support.facts import FactBench
 
-SECONDS = {
-    ("online_rate", "numerator"), ("online_rate", "denominator"), ("availability", "numerator"), ("availability", "denominator"),
-    ("mttr", "numerator"), ("cases_per_terminal", "denominator"), ("cases_per_terminal_day", "denominator"),
-    ("cases_per_terminal_year", "denominator"),
-}  # fmt: skip
-"""Where rows weigh seconds or machine-days; everywhere else the number is the number of rows."""
 SHOWN_PARTS: dict[tuple[str, str], Part] = {
     ("cases", "outside"): "outside",
     ("online_rate", "offline_s"): "offline",
     ("online_rate", "blind_s"): "blind",
+    ("online_rate", "unwatched_s"): "unwatched",
+    ("availability", "silent_s"): "silent",
+    ("availability", "partial_s"): "partial",
+    ("availability", "unusable_s"): "unusable",
     ("availability", "blind_s"): "blind",
     ("intact_rate", "unknown"): "unknown",
     ("good_rate", "unanswered"): "unanswered",
@@ -36,7 +34,8 @@ SHOWN_PARTS: dict[tuple[str, str], Part] = {
 def every_figure(board: Board) -> list[Figure]:
     lists = (
         board.by_outcome(), board.by_class(), board.by_terminal(), board.by_item(), list(board.success_by_item().values()),
-        board.by_hour(), board.faults_by_code(), board.by_level(), board.by_queue_action(),
+        board.by_hour(), board.by_hour_work(), board.by_hour_rest(), board.faults_by_code(), board.mttr_by_code(), board.by_level(),
+        board.by_queue_action(),
     )  # fmt: skip
     return [*board.headline().values(), *(figure for figures in lists for figure in figures)]
 
@@ -53,14 +52,17 @@ def check(board: Board, figure: Figure) -> None:
         rows = rows_of(board, figure, part)
         place = f"{figure.name} {figure.key} {part}"
         assert sum(row.weight for row in rows) == number, place
-        if (figure.name, part) not in SECONDS:
+        assert number_of(figure, part) == number, place
+        if not is_weighed(figure.name, part):
             assert len(rows) == number, place
         ids = [(row.kind, row.id) for row in rows]
         assert len(set(ids)) == len(ids), place
     for name, number in figure.shown.items():
         shown = SHOWN_PARTS.get((figure.name, name))
         if shown is not None:
-            assert sum(row.weight for row in rows_of(board, figure, shown)) == number, f"{figure.name} {name}"
+            assert sum(row.weight for row in rows_of(board, figure, shown)) == number == number_of(figure, shown), (
+                f"{figure.name} {name}"
+            )
 
 
 @pytest.mark.parametrize(
