@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Final, Literal
 
 Language = Literal["zh", "en"]
@@ -54,9 +55,14 @@ class TextTwice(ValueError):
 
 
 def load(language: Language) -> Catalogue:
-    """Read a catalogue from the package's data: one file for each part of the console. Raises TextTwice."""
+    """The console's catalogue of a language. Raises TextTwice."""
+    return read(resources.files(__package__).joinpath(language), language)
+
+
+def read(folder: Traversable, language: Language) -> Catalogue:
+    """A catalogue from a folder of files, one for each part of what it is for. Raises TextTwice."""
     texts: dict[str, str] = {}
-    for file in sorted(resources.files(__package__).joinpath(language).iterdir(), key=lambda file: file.name):
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".toml"):
             continue
         for key, text in _flat(tomllib.loads(file.read_text(encoding="utf-8")), ""):
