@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,6 +13,7 @@ from fleet_server.errors import FleetServerError
 from fleet_server.sites.calendar import local_time
 
 Severity = Literal["P1", "P2", "P3", "P4"]
+Kind = Annotated[str, Meta(pattern=r"^[A-Z]{2,8}$")]
 Minutes = Annotated[int, Meta(ge=1, le=24 * 60)]
 Time = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
@@ -37,6 +39,10 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Severity → from, to, in the fleet's time zone; over midnight if `from` is later. What happens then is told afterwards if it still lasts."""
     escalate_min: Mapping[Severity, Minutes] = msgspec.field(default_factory=lambda: {"P1": 10, "P2": 30})
     recoveries: bool = True
+    kinds: tuple[Kind, ...] = ()
+    """Families of fault codes (`NET`, `PRN`); none: all. News about the platform goes to every channel."""
+    every_min: Minutes = 1
+    """At most one message in so many minutes; a P1 and the platform's blindness wait only for the first of them."""
 
 
 def read_filters(text: str) -> Filters:
@@ -55,6 +61,18 @@ def is_quiet(filters: Filters, severity: str, at_ms: int, zone: str) -> bool:
     start, end = span
     now = local_time(at_ms, zone).strftime("%H:%M")
     return start <= now < end if start <= end else now >= start or now < end
+
+
+def quiet_until_ms(filters: Filters, severity: str, at_ms: int, zone: str) -> int | None:
+    """When the quiet hours that hold at `at_ms` end; None if there are none then."""
+    if not is_quiet(filters, severity, at_ms, zone):
+        return None
+    hour, minute = next(span[1] for name, span in filters.quiet.items() if name == severity).split(":")
+    now = local_time(at_ms, zone)
+    end = now.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
+    if end <= now:
+        end += timedelta(days=1)
+    return round(end.timestamp() * 1000)
 
 
 def next_escalation_ms(filters: Filters, severity: str, told_ms: int, level: int) -> int | None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
-from fleet_server.notifications.tables import Notification, NotificationChannel, Standing
+from fleet_server.notifications.tables import ChannelChange, Notification, NotificationChannel, Standing
 
 APP_CONFIG = AppConfig(
     app_name="notifications",
     migrations_folder_path=str(Path(__file__).resolve().parent / "piccolo_migrations"),
-    table_classes=[NotificationChannel, Notification, Standing],
+    table_classes=[NotificationChannel, ChannelChange, Notification, Standing],
     migration_dependencies=[],
     commands=[],
 )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fleet_server.notifications.digest import PLATFORM, Digest, Event, EventKind, PlatformEvent, subject_of
-from fleet_server.notifications.filters import Filters, is_quiet, next_escalation_ms
+from fleet_server.notifications.filters import MINUTE_MS, Filters, is_quiet, next_escalation_ms, quiet_until_ms
 from fleet_server.presence.rules import BLIND_MS
 
 DIGEST_EVERY_MS = 60_000
@@ -27,6 +28,8 @@ LATE_BEHIND_MS = 600_000
 EVENTS_MAX = 500
 """In one digest; more wait for the next minute (4,000 terminals in trouble at once are told in 8)."""
 NET_OFFLINE = "NET.OFFLINE"
+URGENT = "P1"
+"""What is so bad does not wait for a channel's longer rhythm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,14 +155,55 @@ def plan(now_ms: int, seen: Seen, listeners: Iterable[Listener], sent: Mapping[i
         if before.waiting or now_ms < before.paused_until_ms:
             continue
         # A clock that was set back must not silence a channel.
-        if before.last_ms is not None and 0 <= now_ms - before.last_ms < DIGEST_EVERY_MS:
+        passed_ms = None if before.last_ms is None or now_ms < before.last_ms else now_ms - before.last_ms
+        if passed_ms is not None and passed_ms < DIGEST_EVERY_MS:
             continue
         desk = _Desk(now_ms, seen, listener, before, subjects)
         digest = desk.digest(new_id)
         done.forget.extend((listener.id, subject) for subject in desk.forget)
-        if digest is not None:
+        is_early = passed_ms is not None and passed_ms < listener.filters.every_min * MINUTE_MS
+        if digest is not None and not (is_early and digest.worst != URGENT):
             done.messages.append(Message(listener.id, f"digest/{now_ms // DIGEST_EVERY_MS}", digest))
     return done
+
+
+Word = Literal[
+    "told", "blind", "maintenance", "falseAlarm", "muted", "severity", "kind", "area", "quiet", "silence", "late", "waiting", "resting",
+    "gathering", "digest", "next",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a channel is not told of an open fault now, or that it was. `at_ms`: until when; since when for `told` and `blind`; None if open."""
+
+    word: Word
+    at_ms: int | None = None
+
+
+def why(now_ms: int, seen: Seen, listener: Listener, before: Sent, rows: Sequence[Fault]) -> Hold:
+    """What `plan` makes of the open faults `rows` of one subject, for people. It asks the same questions in the same order."""
+    desk = _Desk(now_ms, seen, listener, before, {})
+    told = before.standing.get(rows[0].subject)
+    if told is not None:
+        return Hold("told", told.told_ms)
+    if seen.platform.blind_since_ms is not None:
+        return Hold("blind", seen.platform.blind_since_ms)
+    hold = desk.hold(rows) or desk.hearsay(desk.speaking(rows))
+    if hold is not None:
+        return hold
+    if before.waiting:
+        return Hold("waiting")
+    if now_ms < before.paused_until_ms:
+        return Hold("resting", before.paused_until_ms)
+    ripe_ms = max(row.known_ms for row in desk.speaking(rows)) + GATHER_MS
+    if now_ms < ripe_ms <= now_ms + GATHER_MS:
+        return Hold("gathering", ripe_ms)
+    is_urgent = min(row.severity for row in desk.speaking(rows)) == URGENT
+    every_ms = DIGEST_EVERY_MS if is_urgent else listener.filters.every_min * MINUTE_MS
+    if before.last_ms is not None and 0 <= now_ms - before.last_ms < every_ms:
+        return Hold("digest", before.last_ms + every_ms)
+    return Hold("next")
 
 
 def standing_after(digest: Digest, standing: Mapping[str, Told]) -> dict[str, Told]:
@@ -241,43 +285,63 @@ class _Desk:
         rows = self.subjects[subject]
         told = self.sent.standing.get(subject)
         terminal = rows[0].terminal
-        if self.now_ms < self.seen.maintenance.get(terminal, 0):
-            return
         still = [row for row in rows if row.cleared_ms is None]
         if still:
-            speaking = [row for row in still if not row.false_alarm and not self._muted(row)]
-            if speaking:
-                yield from self._lasting(speaking, told)
-        elif told is not None:
+            if self.hold(still) is None:
+                yield from self._lasting(self.speaking(still), told)
+        elif told is not None and self.now_ms >= self.seen.maintenance.get(terminal, 0):
             yield from self._over(rows, told)
+
+    def speaking(self, rows: Sequence[Fault]) -> list[Fault]:
+        """Without those that somebody told to be quiet."""
+        return [row for row in rows if not row.false_alarm and not self._muted(row)]
+
+    def hold(self, rows: Sequence[Fault]) -> Hold | None:
+        """What keeps the open faults of one subject from this channel, whether or not it was told before."""
+        terminal, filters = rows[0].terminal, self.listener.filters
+        until_ms = self.seen.maintenance.get(terminal, 0)
+        if self.now_ms < until_ms:
+            return Hold("maintenance", until_ms)
+        speaking = self.speaking(rows)
+        if not speaking:
+            mutes = [self.seen.mutes.get(row.id, 0) for row in rows if not row.false_alarm]
+            return Hold("muted", min(mutes)) if mutes else Hold("falseAlarm")
+        severity = min(row.severity for row in speaking)
+        if severity not in filters.severities:
+            return Hold("severity")
+        if filters.kinds and rows[0].code.partition(".")[0] not in filters.kinds:
+            return Hold("kind")
+        if not self._is_here(terminal):
+            return Hold("area")
+        quiet_ms = quiet_until_ms(filters, severity, self.now_ms, self.listener.zone)
+        return None if quiet_ms is None else Hold("quiet", quiet_ms)
 
     def _muted(self, row: Fault) -> bool:
         return self.now_ms < self.seen.mutes.get(row.id, 0)
 
     def _lasting(self, rows: list[Fault], told: Told | None) -> Iterable[_News]:
         severity = min(row.severity for row in rows)
-        filters = self.listener.filters
-        if severity not in filters.severities or self._is_quiet(severity) or not self._is_here(rows[0].terminal):
-            return
         if told is None:
-            if self._is_hearsay(rows):
+            if self.hearsay(rows) is not None:
                 return
             ripe = all(not 0 <= self.now_ms - row.known_ms < GATHER_MS for row in rows)
             yield _News(self._event("opened", rows), ripe)
         elif severity < told.severity:
             yield _News(self._event("worsened", rows), ripe=True)
         elif any(not row.claimed for row in rows):
-            due_ms = next_escalation_ms(filters, severity, told.told_ms, told.level)
+            due_ms = next_escalation_ms(self.listener.filters, severity, told.told_ms, told.level)
             if due_ms is not None and self.now_ms >= due_ms:
                 yield _News(self._event("unclaimed", rows, level=told.level + 1), ripe=True)
 
-    def _is_hearsay(self, rows: list[Fault]) -> bool:
+    def hearsay(self, rows: Sequence[Fault]) -> Hold | None:
         """Nothing that is known for sure yet: silence while many are silent, faults out of a backlog whose end may be in it too."""
         if rows[0].code == NET_OFFLINE and self.seen.platform.silence_since_ms is not None:
-            return True
+            return Hold("silence")
         place = self.seen.places.get(rows[0].terminal)
         wait_ms = LATE_BEHIND_MS if place is not None and place.behind else LATE_MS
-        return all(row.late and 0 <= self.now_ms - row.known_ms < wait_ms for row in rows)
+        if all(row.late and 0 <= self.now_ms - row.known_ms < wait_ms for row in rows):
+            return Hold("late", min(row.known_ms for row in rows) + wait_ms)
+        return None
 
     def _over(self, rows: list[Fault], told: Told) -> Iterable[_News]:
         last = max(rows, key=lambda row: row.cleared_ms or 0)

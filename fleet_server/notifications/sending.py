@@ -5,6 +5,7 @@ What a peer answered is never copied into an error, only its code: answers can e
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import httpx
 import msgspec
 
 from fleet_server.errors import FleetServerError
+from fleet_server.notifications.addresses import AddressRefused, Guard, check_all
 from fleet_server.notifications.bucket import Limits
 from fleet_server.notifications.digest import Digest
 
@@ -64,18 +66,23 @@ class Reply:
 class Poster:
     """Posts to one peer. The system's authorities are trusted, and those in `ca_file`; a proxy is taken from the environment (HTTPS_PROXY)."""
 
-    def __init__(self, ca_file: Path | None = None) -> None:
+    def __init__(self, ca_file: Path | None = None, *, own_machine: bool = False) -> None:
+        self._own_machine = own_machine
         self._client = httpx.AsyncClient(verify=tls_context(ca_file), timeout=TIMEOUT_S, follow_redirects=False, headers=HEADERS)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Raises SendFailed if there was no answer. How long an answer may go on is the caller's limit."""
         try:
-            async with self._client.stream("POST", url, content=body, headers=dict(headers)) as response:
+            guard = Guard(self._literal_checked(url), own_machine=self._own_machine)
+            extensions = {"trace": guard.trace}
+            async with self._client.stream("POST", url, content=body, headers=dict(headers), extensions=extensions) as response:
                 answer = b""
                 async for chunk in response.aiter_raw():
                     # The rest is read and let go: a stream that is left halfway leaves the library's generators behind.
                     answer += chunk[: ANSWER_BYTES_MAX - len(answer)]
                 return Reply(response.status_code, answer, _retry_after_ms(response.headers.get("Retry-After")))
+        except AddressRefused as err:
+            raise SendFailed(str(err), permanent=True) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise SendFailed("the address cannot be used", permanent=True) from None
         except httpx.TimeoutException:
@@ -83,6 +90,13 @@ class Poster:
         except httpx.HTTPError as err:
             # The library's texts can name the address, which holds a token: neither text nor chain goes on.
             raise SendFailed(f"no connection ({type(err).__name__})") from None
+
+    def _literal_checked(self, url: str) -> str:
+        """The host of `url`; a numeric one is checked here too, because behind a proxy nobody else would."""
+        host = httpx.URL(url).raw_host.decode("ascii").strip("[]")
+        with contextlib.suppress(ValueError):
+            check_all([host], own_machine=self._own_machine)
+        return host
 
     async def close(self) -> None:
         await self._client.aclose()

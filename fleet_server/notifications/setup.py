@@ -25,6 +25,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where it goes, without anything that opens it."""
     ca_file: str | None = None
     """Further certificate authorities, for services inside a closed network."""
+    own_machine: bool = False
+    """It may reach the server's own machine. Only `fleet-server channel` says so: who uses it has a shell there."""
 
     @property
     def ca_path(self) -> Path | None:

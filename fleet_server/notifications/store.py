@@ -6,6 +6,7 @@ again. What a channel stands at changes only with a delivery.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ STALE_MS = 900_000
 """A message to people that waited so long is dropped, and what still holds is told anew. Longer than DingTalk's block of 10 minutes."""
 PAUSE_MS = 3_600_000
 """After a refusal for good, so long until the channel is tried with something new, unless it is set anew before."""
+TEST_EVERY_MS = 10_000
+"""Chosen: with a digest a minute still far below what the narrowest platform allows (20 a minute)."""
 KEEP_MS = 90 * 86_400_000
 """How long messages are kept to look at (chosen)."""
 
@@ -67,6 +70,35 @@ class Newest:
     error: str | None
     created_ms: int
     sent_ms: int | None
+    next_ms: int
+    """Queued: when it is tried. Failed: until when the channel rests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A message as the delivery log shows it. `name` is the channel's, also when the channel is gone."""
+
+    id: int
+    channel: int
+    name: str
+    state: str
+    attempts: int
+    error: str | None
+    created_ms: int
+    sent_ms: int | None
+    next_ms: int
+    test: bool
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What somebody did to a channel: add, set, enable, disable, remove, test."""
+
+    name: str
+    what: str
+    by: str
+    at_ms: int
 
 
 def seal_name(kind: str, name: str) -> str:
@@ -113,13 +145,40 @@ def add_channel(
 ) -> int:
     """Raises Conflict if the name is taken."""
     if conn.execute("SELECT 1 FROM channel WHERE name = ?", (name,)).fetchone():
-        raise Conflict("name", "taken")
+        raise Conflict("name", "channelTaken")
     done = conn.execute(
         "INSERT INTO channel (kind, name, config, filters, secret, enabled, set_by, set_ms) VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
         (kind, name, config, filters, secret, by, now_ms),
     )
     assert done.lastrowid is not None
+    _note(conn, done.lastrowid, name, "add", by, now_ms)
     return done.lastrowid
+
+
+def set_channel(
+    conn: sqlite3.Connection,
+    number: int,
+    *,
+    name: str,
+    config: str,
+    filters: str,
+    secret: bytes,
+    new_audience: bool,
+    by: str,
+    now_ms: int,
+) -> None:
+    """Set a channel anew. `secret` is sealed for its name. A new audience was told nothing: it hears what holds. Raises NotFound, Conflict."""
+    if conn.execute("SELECT 1 FROM channel WHERE name = ? AND id <> ?", (name, number)).fetchone():
+        raise Conflict("name", "channelTaken")
+    done = conn.execute(
+        "UPDATE channel SET name = ?, config = ?, filters = ?, secret = ?, set_by = ?, set_ms = ? WHERE id = ?",
+        (name, config, filters, secret, by, now_ms, number),
+    )
+    if done.rowcount != 1:
+        raise NotFound(f"channel {number}")
+    if new_audience:
+        _forget_channel(conn, number, "the channel was given another address")
+    _note(conn, number, name, "set", by, now_ms)
 
 
 def enable_channel(conn: sqlite3.Connection, name: str, *, enabled: bool, by: str, now_ms: int) -> None:
@@ -128,13 +187,27 @@ def enable_channel(conn: sqlite3.Connection, name: str, *, enabled: bool, by: st
     conn.execute("UPDATE channel SET enabled = ?, set_by = ?, set_ms = ? WHERE id = ?", (int(enabled), by, now_ms, found.id))
     if not enabled:
         _forget_channel(conn, found.id, "the channel was switched off")
+    _note(conn, found.id, name, "enable" if enabled else "disable", by, now_ms)
 
 
-def remove_channel(conn: sqlite3.Connection, name: str) -> None:
+def remove_channel(conn: sqlite3.Connection, name: str, *, by: str, now_ms: int) -> None:
     """Its messages stay to be looked at."""
     found = channel(conn, name)
     conn.execute("DELETE FROM channel WHERE id = ?", (found.id,))
     _forget_channel(conn, found.id, "the channel was removed")
+    _note(conn, found.id, name, "remove", by, now_ms)
+
+
+def changes(conn: sqlite3.Connection, limit: int) -> list[Change]:
+    """Newest first."""
+    rows = conn.execute("SELECT name, what, by, at_ms FROM channel_change ORDER BY id DESC LIMIT ?", (limit,))
+    return [Change(name=row[0], what=row[1], by=row[2], at_ms=row[3]) for row in rows]
+
+
+def _note(conn: sqlite3.Connection, number: int, name: str, what: str, by: str, now_ms: int) -> None:
+    conn.execute(
+        "INSERT INTO channel_change (channel, name, what, by, at_ms) VALUES (?, ?, ?, ?, ?)", (number, name, what, by, now_ms)
+    )
 
 
 def _forget_channel(conn: sqlite3.Connection, number: int, why: str) -> None:
@@ -154,7 +227,8 @@ def sent_so_far(conn: sqlite3.Connection) -> Mapping[int, Sent]:
         standing.setdefault(number, {})[subject] = Told(severity=severity, level=level, told_ms=told_ms)
     rows = conn.execute(
         "SELECT c.id, c.set_ms, n.state, n.created_ms, n.next_ms FROM channel c"
-        " LEFT JOIN notification n ON n.id = (SELECT max(id) FROM notification WHERE channel = c.id) WHERE c.enabled = 1"
+        " LEFT JOIN notification n ON n.id = (SELECT max(id) FROM notification WHERE channel = c.id AND test = 0)"
+        " WHERE c.enabled = 1"
     )
     return {
         number: Sent(
@@ -170,10 +244,13 @@ def sent_so_far(conn: sqlite3.Connection) -> Mapping[int, Sent]:
 def newest(conn: sqlite3.Connection) -> Mapping[int, Newest]:
     """Of each channel that ever had a message."""
     rows = conn.execute(
-        "SELECT channel, state, attempts, error, created_ms, sent_ms FROM notification"
-        " WHERE id IN (SELECT max(id) FROM notification GROUP BY channel)"
+        "SELECT channel, state, attempts, error, created_ms, sent_ms, next_ms FROM notification"
+        " WHERE id IN (SELECT max(id) FROM notification WHERE test = 0 GROUP BY channel)"
     )
-    return {row[0]: Newest(state=row[1], attempts=row[2], error=row[3], created_ms=row[4], sent_ms=row[5]) for row in rows}
+    return {
+        row[0]: Newest(state=row[1], attempts=row[2], error=row[3], created_ms=row[4], sent_ms=row[5], next_ms=row[6])
+        for row in rows
+    }
 
 
 # Messages -------------------------------------------------------------------------------------------------------------------------------
@@ -184,12 +261,58 @@ def queue(conn: sqlite3.Connection, plan: Plan, now_ms: int) -> int:
     added = 0
     for message in plan.messages:
         added += conn.execute(
-            "INSERT OR IGNORE INTO notification (channel, dedupe_key, state, attempts, next_ms, payload, created_ms)"
-            " SELECT id, ?, 'queued', 0, ?, ?, ? FROM channel WHERE id = ? AND enabled = 1",
+            "INSERT OR IGNORE INTO notification (channel, channel_name, dedupe_key, state, attempts, next_ms, payload, created_ms, test)"
+            " SELECT id, name, ?, 'queued', 0, ?, ?, ?, 0 FROM channel WHERE id = ? AND enabled = 1",
             (message.key, now_ms, encode(message.digest), now_ms, message.channel),
         ).rowcount
     conn.executemany("DELETE FROM standing WHERE channel = ? AND subject = ?", plan.forget)
     return added
+
+
+def begin_test(conn: sqlite3.Connection, found: Stored, digest: Digest, *, by: str, now_ms: int) -> int:
+    """Note that a test message is being sent, before it is: the log shows it whatever comes of it. Conflict within TEST_EVERY_MS of the last."""
+    last = conn.execute("SELECT max(created_ms) FROM notification WHERE channel = ? AND test = 1", (found.id,)).fetchone()[0]
+    if last is not None and 0 <= now_ms - last < TEST_EVERY_MS:
+        raise Conflict("test", "testTooSoon")
+    done = conn.execute(
+        "INSERT INTO notification (channel, channel_name, dedupe_key, state, attempts, next_ms, payload, error, created_ms, test)"
+        " VALUES (?, ?, ?, 'failed', 1, 0, ?, ?, ?, 1)",
+        (found.id, found.name, f"test/{now_ms}/{secrets.token_hex(4)}", encode(digest), "the test was cut off", now_ms),
+    )
+    _note(conn, found.id, found.name, "test", by, now_ms)
+    assert done.lastrowid is not None
+    return done.lastrowid
+
+
+def end_test(conn: sqlite3.Connection, number: int, *, error: str | None, now_ms: int) -> None:
+    """What came of it; `error` None: delivered."""
+    state, sent_ms = ("failed", None) if error is not None else ("sent", now_ms)
+    conn.execute("UPDATE notification SET state = ?, error = ?, sent_ms = ? WHERE id = ?", (state, error, sent_ms, number))
+
+
+def messages(conn: sqlite3.Connection, limit: int, *, channel: int | None = None, before: int | None = None) -> list[Line]:
+    """The delivery log, newest first: of one channel or all, older than message `before`."""
+    rows = conn.execute(
+        "SELECT id, channel, channel_name, state, attempts, error, created_ms, sent_ms, next_ms, test, payload FROM notification"
+        " WHERE (:channel IS NULL OR channel = :channel) AND (:before IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit",
+        {"channel": channel, "before": before, "limit": limit},
+    )
+    return [
+        Line(
+            id=row[0],
+            channel=row[1],
+            name=row[2],
+            state=row[3],
+            attempts=row[4],
+            error=row[5],
+            created_ms=row[6],
+            sent_ms=row[7],
+            next_ms=row[8],
+            test=bool(row[9]),
+            digest=decode(row[10]),
+        )
+        for row in rows
+    ]
 
 
 def due(conn: sqlite3.Connection, now_ms: int) -> list[Due]:
@@ -272,7 +395,7 @@ def trim(conn: sqlite3.Connection, now_ms: int) -> int:
     """Forget old messages, but never the newest of a channel: the planner goes by it."""
     return conn.execute(
         "DELETE FROM notification WHERE state <> 'queued' AND created_ms < ?"
-        " AND id NOT IN (SELECT max(id) FROM notification GROUP BY channel)",
+        " AND id NOT IN (SELECT max(id) FROM notification WHERE test = 0 GROUP BY channel)",
         (now_ms - KEEP_MS,),
     ).rowcount
 

@@ -20,6 +20,17 @@ class NotificationChannel(Table, tablename="channel"):
     set_ms = BigInt()
 
 
+class ChannelChange(Table, tablename="channel_change"):
+    """Who did what to a channel, and when."""
+
+    id = Serial(primary_key=True)
+    channel = BigInt()
+    name = Text()
+    what = Text()
+    by = Text()
+    at_ms = BigInt()
+
+
 class Notification(Table, tablename="notification"):
     """One message to one channel; `state` is queued, sent, failed or dropped. While queued, `next_ms` is also the lease of whoever sends it."""
 
@@ -33,6 +44,8 @@ class Notification(Table, tablename="notification"):
     error = Text(null=True, default=None)
     created_ms = BigInt()
     sent_ms = BigInt(null=True, default=None)
+    channel_name = Text()
+    test = BigInt()
 
 
 class Standing(Table, tablename="standing"):

@@ -51,7 +51,7 @@ class FeishuSender:
         self._secret = msgspec.json.decode(setup.secret, type=UrlSecret)
         check_url(self._secret.url, plain_allowed=False)
         self._words = Words(self._config.lang, setup.zone, setup.name)
-        self._poster = Poster(self._config.ca_path)
+        self._poster = Poster(self._config.ca_path, own_machine=self._config.own_machine)
         self.destination = self._secret.url
 
     @staticmethod

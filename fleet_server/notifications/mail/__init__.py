@@ -15,6 +15,7 @@ import aiosmtplib
 import msgspec
 from msgspec import Meta
 
+from fleet_server.notifications.addresses import AddressRefused, check_all, resolve
 from fleet_server.notifications.bucket import Limits
 from fleet_server.notifications.digest import Digest
 from fleet_server.notifications.sending import TIMEOUT_S, SendFailed, tls_context
@@ -24,6 +25,8 @@ from fleet_server.notifications.words import Words
 LIMITS = Limits(per_minute=10, burst=3)
 """Chosen: mail servers count by the hour, a digest a minute is 60."""
 LINES_MAX = 300
+RELAY_PORTS = frozenset({25, 465, 587})
+"""A mail relay on the server's own machine is usual; at other ports of it something else listens."""
 
 Security = Literal["starttls", "tls", "none"]
 MailAddress = Annotated[str, Meta(pattern=r"^[^@\s<>,;\"]+@[A-Za-z0-9.-]+$", max_length=254)]
@@ -62,6 +65,7 @@ class MailSender:
     async def send(self, digest: Digest, *, now_ms: int) -> None:
         del now_ms
         config = self._config
+        own_machine = config.own_machine or config.port in RELAY_PORTS
         client = aiosmtplib.SMTP(
             hostname=config.host,
             port=config.port,
@@ -71,7 +75,10 @@ class MailSender:
             tls_context=self._tls,
         )
         try:
+            check_all(await resolve(config.host, config.port), own_machine=own_machine)
             async with client:
+                # Who is at the other end counts, not what the name said a moment ago. Nothing has been said yet.
+                check_all([str((client.get_transport_info("peername") or ("0.0.0.0",))[0])], own_machine=own_machine)  # noqa: S104 - refused
                 if config.security == "starttls":
                     await client.ehlo()
                     if not client.supports_extension("starttls"):
@@ -80,6 +87,8 @@ class MailSender:
                 if config.user is not None:
                     await client.login(config.user, self._secret.password or "")
                 await client.send_message(compose(digest, self._words, config, self._fleet))
+        except AddressRefused as err:
+            raise SendFailed(str(err), permanent=True) from None
         except aiosmtplib.SMTPRecipientsRefused as err:
             codes = {refused.code for refused in err.recipients}
             raise SendFailed(f"SMTP {min(codes)}: no recipient was taken", permanent=min(codes) >= 500) from None

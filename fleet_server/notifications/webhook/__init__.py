@@ -39,7 +39,7 @@ class WebhookSender:
         check_url(self._secret.url, plain_allowed=True)
         self._key = signing_key(self._secret.secret or "")
         self._name, self._fleet = setup.name, setup.fleet
-        self._poster = Poster(config.ca_path)
+        self._poster = Poster(config.ca_path, own_machine=config.own_machine)
         self.destination = self._secret.url
 
     not_before_ms = staticmethod(at_once)

@@ -42,7 +42,7 @@ class WeComSender:
         self._secret = msgspec.json.decode(setup.secret, type=UrlSecret)
         check_url(self._secret.url, plain_allowed=False)
         self._words = Words(config.lang, setup.zone, setup.name)
-        self._poster = Poster(config.ca_path)
+        self._poster = Poster(config.ca_path, own_machine=config.own_machine)
         self.destination = self._secret.url
 
     not_before_ms = staticmethod(at_once)

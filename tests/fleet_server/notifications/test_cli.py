@@ -186,7 +186,7 @@ def test_what_cannot_work_is_refused_at_once(run: Run, words: tuple[str, ...], t
 
 def test_a_name_is_taken_once(run: Run) -> None:
     run("add", "wecom", "duty", typed="https://example.org/?key=x\n")
-    assert "taken" in run("add", "wecom", "duty", typed="https://example.org/?key=y\n", status=1)
+    assert "channelTaken" in run("add", "wecom", "duty", typed="https://example.org/?key=y\n", status=1)
 
 
 def test_without_a_server_there_is_nothing_to_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

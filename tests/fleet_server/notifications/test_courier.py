@@ -181,7 +181,7 @@ async def test_what_is_refused_for_good_is_not_tried_again_until_the_channel_is_
         ((state, attempts, why),) = city.notifications()
         assert (state, attempts) == ("failed", 1)
         assert why is not None and "93000" in why and "wrong" not in why
-        store.remove_channel(city.conn, "duty")
+        store.remove_channel(city.conn, "duty", by="test", now_ms=city.now_ms)
         city.add_channel("wecom", served.url(robot.url_path()))
         await look(courier)
     assert robot.codes == [93000, 0]

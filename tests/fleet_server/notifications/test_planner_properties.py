@@ -11,9 +11,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fleet_server.notifications.digest import PLATFORM, SiteGroup, decode, encode, group
 from fleet_server.notifications.filters import Filters
-from fleet_server.notifications.planner import DIGEST_EVERY_MS, GATHER_MS, LATE_BEHIND_MS, SETTLE_MS, Message, PlatformState
+from fleet_server.notifications.planner import (
+    DIGEST_EVERY_MS,
+    GATHER_MS,
+    LATE_BEHIND_MS,
+    SETTLE_MS,
+    Fault,
+    Listener,
+    Message,
+    PlatformState,
+    why,
+)
 from fleet_server.notifications.store import STALE_MS
-from tests.fleet_server.notifications.bench import HOUR_MS, MINUTE_MS, SITES, Desk
+from tests.fleet_server.notifications.bench import HOUR_MS, MINUTE_MS, SITES, ZONE, Desk
 
 CODES = ("NET.OFFLINE", "PRN.JAM", "LSR.PAPER_OUT", "IDR.OPEN_FAIL")
 TERMINALS = st.integers(0, 39).map("kf-{}".format)
@@ -113,9 +123,22 @@ class Life(RuleBasedStateMachine):
     def wait(self, length_ms: int) -> None:
         self.desk.pass_ms(length_ms)
 
+    def words(self) -> dict[str, str]:
+        """What people would be told about each open fault: the reason why it is not told now."""
+        seen, listener = self.desk.seen(), Listener(id=1, filters=self.desk.filters, zone=ZONE)
+        subjects: dict[str, list[Fault]] = {}
+        for fault in seen.faults:
+            if fault.cleared_ms is None:
+                subjects.setdefault(fault.subject, []).append(fault)
+        return {subject: why(self.desk.now_ms, seen, listener, self.desk.sent, rows).word for subject, rows in subjects.items()}
+
     @rule()
     def plan(self) -> None:
+        words = self.words()
         messages = self.desk.messages()
+        opened = {event.subject for message in messages for event in message.digest.events if event.kind == "opened"}
+        assert {words[subject] for subject in opened} <= {"next", "gathering"}, "what is told had no reason not to be"
+        assert {subject for subject, word in words.items() if word == "next"} <= opened, "what nothing holds up is told"
         assert len(messages) <= 1
         if messages:
             assert self.queued is None, "one message waits at a time"

@@ -139,7 +139,7 @@ def test_a_channel_that_ends_drops_what_waits_and_forgets_where_it_stood(city: C
     if end == "off":
         store.enable_channel(city.conn, "duty", enabled=False, by="x", now_ms=city.now_ms)
     else:
-        store.remove_channel(city.conn, "duty")
+        store.remove_channel(city.conn, "duty", by="test", now_ms=city.now_ms)
     assert city.subjects() == set()
     assert not store.delivered(city.conn, waiting, city.now_ms)
     assert [state for state, _, _ in city.notifications()] == ["sent", "dropped"]
@@ -153,7 +153,7 @@ def test_names_are_taken_once_and_missing_ones_are_said(city: City) -> None:
     with pytest.raises(NotFound, match="other"):
         store.channel(city.conn, "other")
     with pytest.raises(NotFound):
-        store.remove_channel(city.conn, "other")
+        store.remove_channel(city.conn, "other", by="test", now_ms=city.now_ms)
 
 
 def test_old_messages_go_but_never_the_newest_of_a_channel(city: City) -> None:

@@ -28,7 +28,7 @@ def add_channel(server: RunningServer, url: str) -> None:
             connection,
             kind="webhook",
             name="duty",
-            config="{}",
+            config='{"own_machine": true}',
             filters='{"quiet": {}}',
             secret=sealed,
             by="test",
