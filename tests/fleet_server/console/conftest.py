@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import html
-import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,8 @@ from fleet_server.app import create_app
 from fleet_server.engine import FleetEngine
 from tests.support.console import settings_for
 from tests.support.contract import ROOT
-from tests.support.seed import NOW_MS, OPERATOR, PASSWORD, VIEWER, Seeded, quick_passwords, seed
+from tests.support.person import Person as Person
+from tests.support.seed import NOW_MS, OPERATOR, VIEWER, Seeded, quick_passwords, seed
 
 COUNT = 210
 BASE = "http://console.test"
@@ -66,34 +64,6 @@ async def app(seeded: Seeded, engine: FleetEngine, clock: Clock, tmp_path: Path)
     made = create_app(settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=clock)
     async with AsyncTestClient(made, base_url=BASE):
         yield made
-
-
-@dataclass
-class Person:
-    """Somebody's browser: its own cookies, and the token of its pages."""
-
-    client: httpx.AsyncClient
-    csrf: str = ""
-
-    async def get(self, path: str, *, part: bool = False) -> str:
-        answer = await self.client.get(path, headers={"HX-Request": "true"} if part else {})
-        assert answer.status_code == 200, (path, answer.status_code, answer.text[:300])
-        return answer.text
-
-    async def seen(self, path: str) -> str:
-        """The page as a person reads it: no tags, entities resolved, one space between words."""
-        text = re.sub(r"<(style|script|svg)\b.*?</\1>", " ", await self.get(path), flags=re.DOTALL)
-        return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
-
-    async def post(self, path: str, **fields: str) -> httpx.Response:
-        return await self.client.post(path, data=fields, headers={"X-CSRF-Token": self.csrf, "HX-Request": "true"})
-
-    async def sign_in(self, name: str, password: str = PASSWORD, lang: str = "zh") -> None:
-        answer = await self.client.post("/login", data={"name": name, "password": password, "lang": lang})
-        assert answer.status_code == 303, answer.text[:200]
-        found = re.search(r'hx-headers=\'\{"X-CSRF-Token": "([^"]+)"\}', await self.get("/"))
-        assert found
-        self.csrf = found.group(1)
 
 
 @pytest.fixture
