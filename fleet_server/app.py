@@ -21,6 +21,7 @@ from fleet_server.accounts.sessions import Sessions
 from fleet_server.console import i18n
 from fleet_server.console.desk import Desk
 from fleet_server.console.fleet import FleetView
+from fleet_server.console.outline import load_outline
 from fleet_server.console.pages import HANDLERS
 from fleet_server.console.problems import answer_for
 from fleet_server.console.render import STATIC, Renderer
@@ -80,6 +81,7 @@ def create_app(
         render=Renderer(i18n.load_all()),
         now_ms=now_ms,
         cookie=cookie,
+        outline=load_outline(settings.outline),
         root=root,
     )
 

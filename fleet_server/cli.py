@@ -146,8 +146,11 @@ def _init(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server import db
     from fleet_server.authority.authority import Authority
     from fleet_server.channel import transact
+    from fleet_server.console.outline import load_outline
     from fleet_server.enrolment import registry
 
+    if settings.outline is not None:
+        load_outline(settings.outline)  # a file that is no outline is said here, not by a console that does not start
     layout = settings.layout
     layout.make()
     if layout.authority.exists():

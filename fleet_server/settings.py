@@ -58,6 +58,26 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """For an external broker with a certificate authority of its own; by default the fleet's."""
 
 
+class Public(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The citizens' pages and API, a process that only reads. Browsers tell a position to HTTPS pages only: put a proxy before it."""
+
+    enabled: bool = False
+    host: Name = "127.0.0.1"
+    port: Port = 8090
+    max_connections: Annotated[int, Meta(ge=16, le=65536)] = 1024
+    title_zh: Annotated[str, Meta(max_length=40)] = ""
+    title_en: Annotated[str, Meta(max_length=60)] = ""
+    map_link: Annotated[str, Meta(pattern=r"""^((https://|geo:)[^\s"'<>]{1,300})?$""")] = ""
+    """Address of a map application with {lat}, {lon} (WGS-84) and {name} in it; empty: no link leads outside."""
+
+
+class Map(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The map of the city."""
+
+    outline: Path | None = None
+    """GeoJSON of the counties (WGS 84; `name`, and `adcode` where known), from the data directory on; none: the one that comes along."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Path = DEFAULT_DATA_DIR
     fleet: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}$")] = "fleet"
@@ -69,10 +89,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     web: Web = Web()
     enrolment: Enrolment = Enrolment()
     broker: Broker = Broker()
+    map: Map = Map()
+    public: Public = Public()
 
     @property
     def layout(self) -> Layout:
         return Layout(self.data_dir)
+
+    @property
+    def outline(self) -> Path | None:
+        """Where the map's own outline lies, if there is one."""
+        return self.data_dir / self.map.outline if self.map.outline is not None else None
 
     @property
     def public_name(self) -> str:
@@ -170,7 +197,7 @@ def _from_file(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file}: not TOML: {err}") from err
 
 
-_SECTIONS: dict[str, type[msgspec.Struct]] = {"web": Web, "enrolment": Enrolment, "broker": Broker}
+_SECTIONS: dict[str, type[msgspec.Struct]] = {"web": Web, "enrolment": Enrolment, "broker": Broker, "map": Map, "public": Public}
 _OTHER_VARIABLES = frozenset({"KF_CONFIG", "KF_DATABASE"})
 
 

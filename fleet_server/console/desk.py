@@ -20,6 +20,7 @@ from fleet_server.console.figures_desk import FiguresDesk
 from fleet_server.console.fleet import Fleet, FleetView
 from fleet_server.console.i18n import Language, language_of
 from fleet_server.console.needs import needs
+from fleet_server.console.outline import Outline
 from fleet_server.console.render import Renderer, Voice
 from fleet_server.engine import FleetEngine
 from fleet_server.live.hub import Hub
@@ -43,9 +44,12 @@ class Desk:
     render: Renderer
     now_ms: Callable[[], int]
     cookie: str
+    outline: Outline
     root: Ed25519PublicKey | None = None
     """The fleet's root where there is no authority folder (tests)."""
     figures: FiguresDesk = field(init=False)
+    glance: Any = None
+    """What the start page keeps between requests; it makes it itself."""
 
     def __post_init__(self) -> None:
         self.figures = FiguresDesk(self.db, self.now_ms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import sqlite3
 from collections.abc import Sequence
@@ -38,6 +39,18 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 OPERATOR, VIEWER = "operator", "viewer"
 PASSWORD = "river-stone-4711"
 
+# Positions of the county seats, roughly; the last site of Pan'an has none, to be listed beside the map.
+SEATS = {
+    "wucheng": ("330702", 119.5716, 29.0863),
+    "jindong": ("330703", 119.72, 29.11),
+    "lanxi": ("330781", 119.4605, 29.2089),
+    "dongyang": ("330783", 120.242, 29.2896),
+    "yiwu": ("330782", 120.0751, 29.3063),
+    "yongkang": ("330784", 120.0473, 28.8883),
+    "pujiang": ("330726", 119.8923, 29.4525),
+    "wuyi": ("330723", 119.8164, 28.8926),
+    "panan": ("330727", 120.4803, 29.0539),
+}
 DISTRICTS = (
     ("wucheng", "婺城区", "Wucheng"),
     ("jindong", "金东区", "Jindong"),
@@ -230,12 +243,16 @@ def seed(path: Path, *, count: int = 400, now_ms: int = NOW_MS, days: int = 30, 
 def _sites(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO area (code, parent, name_zh, name_en, sort) VALUES ('jinhua', NULL, '金华市', 'Jinhua', 0)")
     for n, (code, zh, en) in enumerate(DISTRICTS):
+        adcode, lon, lat = SEATS[code]
         connection.execute(
-            "INSERT INTO area (code, parent, name_zh, name_en, sort) VALUES (?, 'jinhua', ?, ?, ?)", (code, zh, en, n)
+            "INSERT INTO area (code, parent, name_zh, name_en, sort, adcode) VALUES (?, 'jinhua', ?, ?, ?, ?)",
+            (code, zh, en, n, adcode),
         )
-        for site, site_zh, site_en, kind in SITES:
+        for m, (site, site_zh, site_en, kind) in enumerate(SITES):
+            nowhere = (code, site) == ("panan", "mall")
             connection.execute(
-                "INSERT INTO site (code, area, name_zh, name_en, kind, hours, timezone, network) VALUES (?, ?, ?, ?, ?, ?, 'Asia/Shanghai', ?)",
+                "INSERT INTO site (code, area, name_zh, name_en, kind, hours, timezone, network, lon, lat)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'Asia/Shanghai', ?, ?, ?)",
                 (
                     f"{code}-{site}",
                     code,
@@ -244,6 +261,8 @@ def _sites(connection: sqlite3.Connection) -> None:
                     kind,
                     OPEN_HOURS[kind],
                     "govExtranet" if kind == "hall" else "internet",
+                    None if nowhere else round(lon + math.cos(m) * 0.006 * m, 5),
+                    None if nowhere else round(lat + math.sin(m) * 0.006 * m, 5),
                 ),
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_server.console.pages import account, enrol, evidence, faults, overview, system, terminal, terminals
+from fleet_server.console.pages import account, enrol, evidence, faults, map, overview, system, terminal, terminals
 
 HANDLERS = [
     *account.HANDLERS,
@@ -13,4 +13,5 @@ HANDLERS = [
     *faults.HANDLERS,
     *evidence.HANDLERS,
     *system.HANDLERS,
+    *map.HANDLERS,
 ]
