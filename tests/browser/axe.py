@@ -37,7 +37,8 @@ async def sideways(page: Page) -> str:
             """() => {
               const wide = document.documentElement.scrollWidth, room = document.documentElement.clientWidth;
               if (wide <= room) return '';
-              const out = [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > room + 1);
+              const over = (one) => one.getBoundingClientRect().right > wide - 2 && !one.closest('.bottom, header.top');
+              const out = [...document.querySelectorAll('body *')].filter(over);
               return `${wide} px in ${room} px: ` + out.slice(-3).map((one) => one.outerHTML.slice(0, 120)).join(' | ');
             }"""
         )
