@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from fleet_server.console.pages import account, enrol, evidence, faults, map, overview, system, terminal, terminals
+from fleet_server.console.pages import (
+    account,
+    enrol,
+    evidence,
+    fault_actions,
+    faults,
+    map,
+    notifications,
+    overview,
+    sites,
+    system,
+    terminal,
+    terminals,
+)
 
 HANDLERS = [
     *account.HANDLERS,
@@ -11,7 +24,10 @@ HANDLERS = [
     *enrol.HANDLERS,
     *terminal.HANDLERS,
     *faults.HANDLERS,
+    *fault_actions.HANDLERS,
     *evidence.HANDLERS,
     *system.HANDLERS,
+    *notifications.HANDLERS,
+    *sites.HANDLERS,
     *map.HANDLERS,
 ]
