@@ -112,7 +112,7 @@ def _signing(kind: str, form: Mapping[str, str], old: str | None) -> tuple[str |
 def _mail(name: str, form: Mapping[str, str], filters: Filters, lang: Any, before: Before | None) -> Draft:
     old = msgspec.json.decode(before.config, type=MailConfig) if before is not None else None
     stored = None if before is None or before.secret is None else msgspec.json.decode(before.secret, type=MailSecret).password
-    security = form.get("security", "starttls")
+    security = form.get("security") or "starttls"
     values = {
         "lang": lang,
         "host": form.get("host", "").strip(),
@@ -211,7 +211,7 @@ def _minutes(text: str, field: str) -> int:
 
 def form_of_channel(kind: str, before: Before | None) -> dict[str, str]:
     """Fields of a form for a channel as it is, or for a new one: never an address, a secret or a password."""
-    config = msgspec.json.decode(before.config if before is not None else "{}")
+    config = _shown_config(kind, before)
     filters = msgspec.json.decode(before.filters if before is not None else "{}", type=Filters)
     form = {"kind": kind, "name": before.name if before is not None else "", "lang": config.get("lang", "zh")}
     for field in ("host", "port", "security", "sender", "user", "keyword"):
@@ -227,6 +227,14 @@ def form_of_channel(kind: str, before: Before | None) -> dict[str, str]:
     if filters.recoveries:
         form["recoveries"] = "on"
     return form
+
+
+def _shown_config(kind: str, before: Before | None) -> dict[str, Any]:
+    """Defaults included: what is stored leaves them out."""
+    if before is None:
+        return {}
+    found: dict[str, Any] = msgspec.structs.asdict(msgspec.json.decode(before.config, type=KINDS[kind].config))
+    return found
 
 
 SECRET_FIELDS: Final = frozenset({"url", "secret", "password"})

@@ -69,6 +69,10 @@ def is_own_machine(host: str) -> bool:
 async def resolve(host: str, port: int) -> list[str]:
     """Numeric addresses of `host`, none if it is not known (here, now). Spellings like 0x7f.1 are resolved as connecting would."""
     try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass
+    try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []

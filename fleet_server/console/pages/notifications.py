@@ -43,7 +43,7 @@ async def notifications(
     q: FromQuery[str] = "",
 ) -> Response[str]:
     voice = desk.voice(request)
-    values = await _values(desk, voice, channel, before, q.strip()[:40])
+    values = await _values(desk, voice, _row_number(channel), _row_number(before), q.strip()[:40])
     if is_fragment(request):
         return await desk.part(request, "_notifications.html", voice=voice, **values)
     return await desk.page(request, "notifications.html", nav="system", voice=voice, **values)
@@ -123,6 +123,11 @@ async def remove(request: Asked, desk: TheDesk, number: FromPath[int]) -> Respon
 
 
 HANDLERS = [notifications, add_form, add, edit_form, edit, test, remove_form, remove, switch_]
+
+
+def _row_number(wanted: int | None) -> int | None:
+    """What SQLite can hold; another one names no row."""
+    return wanted if wanted is not None and 0 < wanted < 2**63 else None
 
 
 # Writing --------------------------------------------------------------------------------------------------------------------------------
