@@ -18,6 +18,7 @@ _STATE_RANK: Final = {state: rank for rank, state in enumerate(WORST_FIRST)}
 GROUPS: Final = {
     "online": frozenset({StateCode.NORMAL, StateCode.PARTIAL, StateCode.UNUSABLE, StateCode.SUSPECT}),
     "abnormal": frozenset({StateCode.PARTIAL, StateCode.UNUSABLE}),
+    "expected": frozenset({StateCode.NORMAL, StateCode.PARTIAL, StateCode.UNUSABLE, StateCode.SUSPECT, StateCode.OFFLINE}),
 }
 """Tiles that are sums of states."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fleet_server.channel import as_dict
 from fleet_server.console.fleet import FAULT_COLUMNS, fault_of
 from fleet_server.console.history import FAULT_LOOK, PRESENCE_LOOK, Cell, Span, cell_edges, cells, closed_outside
 from fleet_server.console.model import FaultNow, TerminalNow
@@ -44,16 +46,26 @@ class Past:
 
 async def load_past(db: FleetEngine, terminals: Sequence[str], start_ms: int, end_ms: int) -> Past:
     """Three queries, however many terminals."""
+    return await db.look(lambda conn: read_past(conn, terminals, start_ms, end_ms))
+
+
+def read_past(conn: sqlite3.Connection, terminals: Sequence[str], start_ms: int, end_ms: int) -> Past:
+    """The same on a connection that only reads, for work off the event loop."""
+
+    def read(sql: str) -> Iterable[dict[str, Any]]:
+        cursor = conn.execute(sql, params)
+        return (as_dict(cursor, row) for row in cursor)
+
     params = {"ids": json.dumps(list(terminals)), "start": start_ms, "end": end_ms}
     presence: defaultdict[str, list[Span]] = defaultdict(list)
-    for row in await db.read(_PRESENCE, params):
+    for row in read(_PRESENCE):
         look = PRESENCE_LOOK.get(row["state"], "unknown")
         presence[row["terminal"]].append(Span(row["from_ms"], row["to_ms"] or end_ms, look, title=row["state"]))
     observed: defaultdict[str, list[Span]] = defaultdict(list)
-    for row in await db.read(_OBSERVED, params):
+    for row in read(_OBSERVED):
         observed[row["terminal"]].append(Span(row["from_ms"], row["to_ms"], "normal", title="online"))
     faults: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in await db.read(_FAULTS, params):
+    for row in read(_FAULTS):
         faults[row["terminal"]].append(row)
     return Past(presence, observed, faults)
 
