@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fleet_server.console import channels as forms
@@ -419,7 +420,7 @@ def test_a_form_that_is_sent_back_as_it_was_shown_changes_nothing(kind: str) -> 
         "escalate_P2": "30",
     }
     made = read_channel(kind, {"name": "duty", **ALL, **more, **fields}, {"A1", "A2"})
-    encode = forms.msgspec.json.encode
+    encode = msgspec.json.encode
     before = Before(made.name, encode(made.config).decode(), encode(made.filters).decode(), encode(made.secret))
     shown = form_of_channel(kind, before)
     assert PLANTED not in str(shown)
