@@ -33,6 +33,8 @@ class Opening:
     """End of the opening time it is in; None while closed or always open."""
     next_ms: int | None = None
     """Start of the next opening time, while closed."""
+    again_ms: int | None = None
+    """While open: when it opens again on the same day, after a break."""
     today: tuple[Span, ...] = ()
     """Minutes after midnight."""
     week: tuple[WeekLine, ...] = ()
@@ -62,11 +64,13 @@ def opening(hours: Hours | None, calendar: Calendar, zone: str, now_ms: int) -> 
     current = next((span for span in spans if span[0] <= now_ms < span[1]), None)
     following = next((span for span in spans if span[0] > now_ms), None)
     start_ms = _midnight_ms(calendar, zone, today)
+    again = current is not None and following is not None and local_day(following[0], zone) == today
     return Opening(
         known=True,
         is_open=current is not None,
         until_ms=current[1] if current else None,
         next_ms=following[0] if current is None and following else None,
+        again_ms=following[0] if again and following else None,
         today=tuple(
             ((start - start_ms) // 60_000, (end - start_ms) // 60_000)
             for start, end in open_spans_ms(hours, calendar, zone, today)

@@ -119,7 +119,7 @@ def judge(live: Live, places: Places, items: Items, now_ms: int) -> View:
         for row in places.sites
         if row.code in at_site
     )
-    ordered = tuple(sorted(sites, key=lambda site: (*(area.sort for area in site.areas), site.name_zh, site.code)))
+    ordered = tuple(sorted(sites, key=lambda site: ([area.sort for area in site.areas], site.name_zh, site.code)))
     minute_ms = min(now_ms, live.read_ms) // MINUTE_MS * MINUTE_MS
     return View(
         minute_ms=minute_ms,

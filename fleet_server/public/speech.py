@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from fleet_server.console.i18n import Catalogue
 from fleet_server.public.api import clock
 from fleet_server.public.opening import Opening, WeekLine
-from fleet_server.public.rules import SiteNow
+from fleet_server.public.rules import SiteNow, Word
 from fleet_server.sites.calendar import Span, local_time
 
 
@@ -34,6 +34,9 @@ class Speech:
         if opening.is_open and opening.until_ms is not None:
             at = local_time(opening.until_ms, site.zone)
             parts = _parts(self.t, at)
+            if opening.again_ms is not None:
+                again = local_time(opening.again_ms, site.zone).strftime("%H:%M")
+                return self.t("hours.untilBreak", time=parts["time"], again=again)
             if (at.hour, at.minute) == (0, 0):
                 # People say that a day ends at 24:00, not that the next one begins.
                 at -= timedelta(minutes=1)
@@ -43,6 +46,10 @@ class Speech:
             return self.t("hours.nextNone")
         at = local_time(opening.next_ms, site.zone)
         return self.t(f"hours.next{self._day(at, site.zone)}", **_parts(self.t, at))
+
+    def missing(self, site: SiteNow) -> str:
+        """What cannot be done there now, as a list."""
+        return self.t("list.and").join(one.service.name(self.lang) for one in site.services if one.word is not Word.AVAILABLE)
 
     def today(self, opening: Opening) -> str:
         """`今天 09:00–12:00 13:30–17:00`; empty where it adds nothing."""

@@ -133,7 +133,10 @@
           const first = await renew();
           button.disabled = false;
           back.hidden = false;
+          body.classList.add("located");
           if (first !== undefined) announce(first);
+          const top = id("results").getBoundingClientRect().top;
+          if (top > window.innerHeight * 0.6) id("said").scrollIntoView({ block: "start" });
         },
         (error) => {
           button.disabled = false;
@@ -145,6 +148,7 @@
     back.addEventListener("click", () => {
       here = null;
       back.hidden = true;
+      body.classList.remove("located");
       id("said").textContent = "";
       renew();
     });
