@@ -107,8 +107,10 @@ class Window:
     async def page(self) -> Page:
         return await self._context.new_page()
 
-    async def signed_in(self, path: str = "/", *, lang: str = "zh", name: str = OPERATOR, password: str = PASSWORD) -> Page:
-        page = await self.page()
+    async def signed_in(
+        self, path: str = "/", *, lang: str = "zh", name: str = OPERATOR, password: str = PASSWORD, page: Page | None = None
+    ) -> Page:
+        page = page or await self.page()
         await page.goto(f"{self.url}/login?next={path}")
         await page.fill("input[name=name]", name)
         await page.fill("input[name=password]", password)

@@ -41,7 +41,7 @@
     const bar = document.getElementById("lost");
     if (!box || !bar) return;
     const silent = heard ? Date.now() - heard : Date.now() - started;
-    const now = silent > LOST_AFTER_MS;
+    const now = silent > LOST_AFTER_MS || (lost && catching);
     if (now !== lost) {
       lost = now;
       box.classList.toggle("lost", lost);
@@ -55,6 +55,16 @@
     if (text.textContent !== said) text.textContent = said;
   }
   const started = Date.now();
+
+  let catching = false;
+  const awaited = new Set();
+  function caughtUp() {
+    if (!catching || awaited.size) return;
+    catching = false;
+    showLive();
+  }
+  document.addEventListener("htmx:beforeRequest", (event) => { if (catching) awaited.add(event.detail.xhr); });
+  document.addEventListener("htmx:afterRequest", (event) => { if (awaited.delete(event.detail.xhr)) caughtUp(); });
 
   // ---- the stream -----------------------------------------------------------------------------------------------------------------
 
@@ -99,13 +109,15 @@
       if (name === "open") {
         heard = Date.now();
         this.readyState = 1;
-        if (this.opened) this.pass("resync", ""); // what changed meanwhile is asked of the database, not guessed
+        if (this.opened) this.catchUp(); // what changed meanwhile is asked of the database, not guessed
         this.opened = true;
         return;
       }
       if (name === "error") { this.readyState = 0; return; }
-      if (lost && name !== "resync") this.pass("resync", "");
+      showLive(); // a laptop that slept notices here how long nothing was heard, before it believes the next word
+      const missed = lost && !catching;
       heard = Date.now();
+      if (missed) this.catchUp();
       if (name === "tick") { skew = Number(data) - Date.now(); showLive(); return; }
       if (document.hidden) { stale = true; if (name !== "ages") return; }
       if (name === "ages") return ages(JSON.parse(data));
@@ -115,7 +127,16 @@
         return;
       }
       if (name === "rows") return rowsChanged(JSON.parse(data));
+      if (name === "resync") return missed ? undefined : this.catchUp();
       this.pass(name, data);
+    }
+
+    // After a loss the bar stays until everything that was asked for again has arrived: old data is never shown as new.
+    catchUp() {
+      if (!catching) awaited.clear(); // the server repeats itself after a reconnect: the first answers still count
+      catching = true;
+      this.pass("resync", "");
+      caughtUp();
     }
 
     pass(name, data) {
