@@ -22,6 +22,7 @@ from fleet_server.console.i18n import Language, language_of
 from fleet_server.console.needs import needs
 from fleet_server.console.outline import Outline
 from fleet_server.console.render import Renderer, Voice
+from fleet_server.console.words import state_help
 from fleet_server.engine import FleetEngine
 from fleet_server.live.hub import Hub
 from fleet_server.settings import Settings
@@ -89,6 +90,8 @@ class Desk:
             "needs": {"n": len(rows), "open_faults": open_fault_count(fleet)},
             "need_list": rows,
             "calendar": calendar_word(fleet.calendar, fleet.today),
+            "calendar_missing": calendar_warning(fleet.calendar, fleet.today),
+            "state_help": lambda look, limits=None: state_help(voice, look, limits or fleet.usual),
             "platform": fleet.platform,
             "backlog": self.hub.backlog,
             "demo": self.demo_banner(voice, fleet),
@@ -163,6 +166,12 @@ def calendar_word(calendar: Calendar, today: str) -> str:
     if calendar.is_make_up(day):
         return "makeUp"
     return calendar.kind(day)
+
+
+def calendar_warning(calendar: Calendar, today: str) -> int | None:
+    """The first year whose holidays should be known by now and are not: the notice for the next year is out before 1 December."""
+    missing = calendar.missing_years(date.fromisoformat(today)) if today else ()
+    return missing[0] if missing else None
 
 
 async def form_of(request: Asked) -> dict[str, str]:

@@ -16,7 +16,7 @@ from fleet_server.console.pages.terminal_devices import devices_of
 from fleet_server.console.pages.terminal_tabs import tab_of
 from fleet_server.console.pages.terminal_timeline import RANGES, timeline_of
 from fleet_server.console.render import Voice
-from fleet_server.console.words import hours_words, slot_name, type_name
+from fleet_server.console.words import hours_words, limit_words, slot_name, type_name
 from fleet_server.errors import NotFound
 from fleet_server.terminals.state import StateCode
 
@@ -29,7 +29,7 @@ async def terminal_page(
     now = found(fleet, terminal_id)
     chosen = _range(request)
     values = {
-        **_head(now, voice),
+        **_head(fleet, now, voice),
         **await devices_of(desk, now, voice),
         **await timeline_of(desk, fleet, now, voice, chosen, back),
         **await tab_of(desk, fleet, now, voice, tab),
@@ -40,7 +40,7 @@ async def terminal_page(
 @get("/terminals/{terminal_id:str}/head")
 async def head_part(request: Asked, desk: TheDesk, terminal_id: FromPath[str]) -> Response[str]:
     fleet, voice = await desk.fleet(request), desk.voice(request)
-    return await desk.part(request, "_terminal_head.html", voice=voice, **_head(found(fleet, terminal_id), voice))
+    return await desk.part(request, "_terminal_head.html", voice=voice, **_head(fleet, found(fleet, terminal_id), voice))
 
 
 @get("/terminals/{terminal_id:str}/devices")
@@ -81,13 +81,13 @@ def _range(request: Asked) -> str:
 # The sentence ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _head(now: TerminalNow, voice: Voice) -> dict[str, Any]:
+def _head(fleet: Fleet, now: TerminalNow, voice: Voice) -> dict[str, Any]:
     return {
         "now": now,
         "look": LOOK[now.state],
         "sentence": head_sentence(now, voice),
         "type_name": type_name(voice, now.type),
-        "hours": hours_words(voice, now.place, voice.now_ms),
+        "hours": hours_words(voice, now.place, voice.now_ms, fleet.calendar),
     }
 
 
@@ -111,7 +111,8 @@ def head_sentence(now: TerminalNow, voice: Voice) -> Markup:
             else:
                 first = say("head.offline", time=voice.clock(since_ms, zone), duration=voice.since(since_ms))
         case StateCode.SUSPECT:
-            first = say("head.suspect", duration=voice.since(heard_ms or voice.now_ms))
+            limit = limit_words(voice, now.limits.presence.offline_ms)
+            first = say("head.suspect", duration=voice.since(heard_ms or voice.now_ms), limit=limit)
         case StateCode.UNUSABLE | StateCode.PARTIAL:
             return _fault_sentence(now, voice) + _rest_sentence(now, voice)
         case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 
@@ -12,7 +13,10 @@ from fleet_server.console import format as fmt
 from fleet_server.console import i18n
 from fleet_server.console.format import Ratio
 from fleet_server.console.i18n import Catalogue, MissingText
+from fleet_server.console.looks import LOOK
+from fleet_server.console.model import USUAL
 from fleet_server.console.render import CLIENT_WORDS, TEMPLATES, Voice
+from fleet_server.console.words import limit_words, state_help
 from protocols.canon.words import CoverState, DeviceState, Ownership, Severity, TerminalType
 
 CONSOLE = TEMPLATES.parent
@@ -126,6 +130,31 @@ def test_one_is_not_many_in_english() -> None:
 def test_durations(length_ms: int, zh: str, en: str) -> None:
     assert fmt.duration(CATALOGUES["zh"], length_ms) == zh
     assert fmt.duration(CATALOGUES["en"], length_ms) == en
+
+
+@pytest.mark.parametrize(
+    ("length_ms", "zh", "en"),
+    [
+        (90_000, "90 秒", "90 s"),
+        (150_000, "150 秒", "150 s"),
+        (300_000, "5 分钟", "5 min"),
+        (5_400_000, "90 分钟", "90 min"),
+        (4 * 3_600_000, "4 小时", "4 h"),
+        (4 * 3_600_000 + 600_000, "250 分钟", "250 min"),
+    ],
+)
+def test_a_threshold_is_told_as_it_was_set(length_ms: int, zh: str, en: str) -> None:
+    for language, words in (("zh", zh), ("en", en)):
+        assert limit_words(Voice(CATALOGUES[language], 0, "UTC"), length_ms) == words  # type: ignore[index]
+
+
+def test_what_a_state_means_names_the_thresholds_that_hold() -> None:
+    voice = Voice(CATALOGUES["zh"], 0, "UTC")
+    partner = replace(USUAL, presence=replace(USUAL.presence, suspect_ms=7_200_000, offline_ms=14_400_000))
+    assert state_help(voice, "suspect", USUAL) == "连接中断或 90 秒没有消息，5 分钟内待确认。"
+    assert state_help(voice, "offline", partner) == "服务时段内 4 小时没有消息，或已预告停机。"
+    for look in LOOK.values():
+        assert "{" not in state_help(voice, look, USUAL)
 
 
 def test_times_are_the_sites_own() -> None:
