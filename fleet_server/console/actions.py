@@ -1,26 +1,43 @@
-"""What an operator may do here: claim, note, maintenance, a new terminal. Each is one transaction that also tells open pages.
+"""What an operator may do here: claim, note, mute, false alarm, maintenance, tags, a new terminal, a terminal's end. Each tells open pages.
 
-Nobody closes a fault: recovery comes from the machine.
+Nobody closes a fault: recovery comes from the machine. A mute is over when its time is, when the episode ends (the next one is a fault of its own),
+or when the fault becomes worse than what was muted (`facts/episodes.py`). A false alarm keeps its row and its state; it leaves figures, the list of
+what needs a person, and notifications, and counts against the profile that raised it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, get_args
 
 from fleet_server.enrolment import codes
-from fleet_server.enrolment.registry import NewTerminal, add_terminal, new_code
+from fleet_server.enrolment.registry import NewTerminal, add_terminal, new_code, revoke
 from fleet_server.errors import Conflict, NotFound, Refused
-from fleet_server.sites.calendar import day_span_ms, local_day
+from fleet_server.sites.calendar import day_span_ms, local_day, zone_of
+from fleet_server.terminals import maintenance
 from protocols.canon.words import TerminalType
 from protocols.contract.records import Slot
 
 NOTE_MAX: Final = 500
 REASON_MAX: Final = 200
-LONGEST_MAINTENANCE_MS: Final = 7 * 86_400_000
-_UNTIL_MS: Final = {"30m": 30 * 60_000, "2h": 2 * 3_600_000, "1d": 86_400_000, "7d": LONGEST_MAINTENANCE_MS}
+LONGEST_MAINTENANCE_MS: Final = maintenance.LONGEST_MS
+LONGEST_MUTE_MS: Final = 7 * 86_400_000
+"""Chosen, as for maintenance: what nobody looks at for a week is not muted but forgotten."""
+MAX_AT_ONCE: Final = 500
+"""Rows of one bulk action: a few pages of a list, and a transaction far shorter than what ingest waits for."""
+TAG_MAX: Final = 20
+TAGS_MAX: Final = 10
+_HOUR_MS: Final = 3_600_000
+_UNTIL_MS: Final = {
+    "30m": _HOUR_MS // 2, "1h": _HOUR_MS, "2h": 2 * _HOUR_MS, "4h": 4 * _HOUR_MS, "1d": 24 * _HOUR_MS, "7d": LONGEST_MAINTENANCE_MS,
+}  # fmt: skip
+MAINTENANCE_UNTIL: Final = ("30m", "2h", "today", "1d", "7d", "at")
+MUTE_UNTIL: Final = ("1h", "4h", "today", "at")
 # What a resident number (GB 11643: 17 digits and a check character, or 15 digits) or a mobile number looks like, also with spaces in it.
 _PERSONAL: Final = re.compile(
     r"(?<!\d)(?:\d[ -]?){17}[\dXx](?!\d)|(?<!\d)(?:\d[ -]?){14}\d(?!\d)|(?<!\d)1[3-9]\d(?:[ -]?\d{4}){2}(?!\d)"
@@ -71,38 +88,163 @@ def note(connection: sqlite3.Connection, fault: str, by: str, text: str, now_ms:
     _remember(connection, row, "note", by, person_text("text", text, NOTE_MAX), now_ms)
 
 
-def start_maintenance(connection: sqlite3.Connection, terminal: str, by: str, reason: str, until_ms: int, now_ms: int) -> None:
-    """Take a terminal out of play until `until_ms`; Refused beyond seven days."""
-    if not now_ms < until_ms <= now_ms + LONGEST_MAINTENANCE_MS:
+def mute(connection: sqlite3.Connection, fault: str, by: str, reason: str, until_ms: int, now_ms: int) -> None:
+    """Keep an open fault quiet until `until_ms`, or until it recovers or becomes worse; again for another end. Refused beyond seven days."""
+    row = _fault(connection, fault)
+    if row["cleared_ms"] is not None:
+        raise Conflict("fault", "cleared")
+    if not now_ms < until_ms <= now_ms + LONGEST_MUTE_MS:
         raise Refused("until", "until")
     words = person_text("reason", reason, REASON_MAX)
+    connection.execute(
+        "UPDATE fault SET muted_until_ms = ?, muted_reason = ?, muted_by = ?, muted_severity = severity WHERE id = ?",
+        (until_ms, words, by, fault),
+    )
+    _remember(connection, row, "mute", by, words, now_ms, until_ms)
+
+
+def unmute(connection: sqlite3.Connection, fault: str, by: str, now_ms: int) -> None:
+    """End a mute before its time; Conflict if there is none."""
+    row = _fault(connection, fault)
     done = connection.execute(
-        "UPDATE terminal SET maintenance_until_ms = ?, maintenance_reason = ?, maintenance_by = ? WHERE id = ? AND revoked_ms IS NULL",
-        (until_ms, words, by, terminal),
+        "UPDATE fault SET muted_until_ms = NULL, muted_reason = NULL, muted_by = NULL, muted_severity = NULL"
+        " WHERE id = ? AND muted_until_ms > ? AND cleared_ms IS NULL",
+        (fault, now_ms),
     )
     if done.rowcount != 1:
-        raise NotFound(f"terminal {terminal[:32]!r}")
+        raise Conflict("fault", "notMuted")
+    _remember(connection, row, "unmute", by, None, now_ms)
+
+
+def mark_false_alarm(connection: sqlite3.Connection, fault: str, by: str, now_ms: int, *, is_false: bool = True) -> None:
+    """Say that the machine was wrong, or take that back; also of a fault that is over. Conflict if it is marked so already."""
+    row = _fault(connection, fault)
+    done = connection.execute(
+        "UPDATE fault SET false_alarm = ? WHERE id = ? AND false_alarm <> ?", (int(is_false), fault, int(is_false))
+    )
+    if done.rowcount != 1:
+        raise Conflict("fault", "marked" if is_false else "notMarked")
+    _remember(connection, row, "falseAlarm" if is_false else "realAlarm", by, None, now_ms)
+
+
+# Terminals ------------------------------------------------------------------------------------------------------------------------------
+
+
+def start_maintenance(connection: sqlite3.Connection, terminal: str, by: str, reason: str, until_ms: int, now_ms: int) -> None:
+    """Take a terminal out of play until `until_ms`; Refused beyond seven days."""
+    words = person_text("reason", reason, REASON_MAX)
+    maintenance.start(connection, terminal, by=by, reason=words, until_ms=until_ms, now_ms=now_ms)
     _tell(connection, terminal, "enrolment", None, now_ms)
 
 
-def end_maintenance(connection: sqlite3.Connection, terminal: str, now_ms: int) -> None:
-    done = connection.execute(
-        "UPDATE terminal SET maintenance_until_ms = NULL, maintenance_reason = NULL, maintenance_by = NULL"
-        " WHERE id = ? AND maintenance_until_ms IS NOT NULL AND revoked_ms IS NULL",
-        (terminal,),
-    )
-    if done.rowcount != 1:
-        raise NotFound(f"terminal in maintenance {terminal[:32]!r}")
+def end_maintenance(connection: sqlite3.Connection, terminal: str, by: str, now_ms: int) -> None:
+    maintenance.end(connection, terminal, by=by, now_ms=now_ms)
     _tell(connection, terminal, "enrolment", None, now_ms)
 
 
-def until_of(word: str, now_ms: int, zone: str) -> int:
-    """When a chosen maintenance ends: after a while, or with the local day."""
+def until_of(word: str, now_ms: int, zone: str, at: str = "") -> int:
+    """When something ends: after a while, with the local day, or (`at`) at a local time such as `2026-11-22T18:30`. Refused for nonsense."""
     if word == "today":
         return day_span_ms(local_day(now_ms, zone), zone)[1]
+    if word == "at":
+        try:
+            local = datetime.strptime(at[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=zone_of(zone))
+        except ValueError:
+            raise Refused("until", "until") from None
+        return int(local.timestamp() * 1000)
     if word not in _UNTIL_MS:
         raise Refused("until", "until")
     return now_ms + _UNTIL_MS[word]
+
+
+def tag_text(text: str) -> str:
+    """A tag, tidied; Refused if empty, long, personal, or with a comma, which separates tags in an export."""
+    tidy = person_text("tag", text, TAG_MAX)
+    if any(mark in tidy for mark in ",，;；"):
+        raise Refused("tag", "tagMarks")
+    return tidy
+
+
+def add_tag(connection: sqlite3.Connection, terminal: str, tag: str, now_ms: int) -> None:
+    """Conflict if it has this tag, in whatever case, or as many as one may have."""
+    tags, words = _tags(connection, terminal), tag_text(tag)
+    if any(words.casefold() == one.casefold() for one in tags):
+        raise Conflict("tag", "hasTag")
+    if len(tags) >= TAGS_MAX:
+        raise Conflict("tag", "manyTags")
+    _put_tags(connection, terminal, [*tags, words], now_ms)
+
+
+def remove_tag(connection: sqlite3.Connection, terminal: str, tag: str, now_ms: int) -> None:
+    tags, words = _tags(connection, terminal), tag_text(tag).casefold()
+    left = [one for one in tags if one.casefold() != words]
+    if len(left) == len(tags):
+        raise Conflict("tag", "noTag")
+    _put_tags(connection, terminal, left, now_ms)
+
+
+def retire(connection: sqlite3.Connection, terminal: str, by: str, reason: str, confirmed: str, now_ms: int) -> None:
+    """Take a terminal out of the fleet for good: its keys and certificates end, its open faults close as retired, its history stays.
+
+    `confirmed` is the machine's code, typed again. Conflict if it was retired before.
+    """
+    row = connection.execute("SELECT id, code FROM terminal WHERE id = ?", (terminal,)).fetchone()
+    if row is None:
+        raise NotFound(f"terminal {terminal[:32]!r}")
+    words = person_text("reason", reason, REASON_MAX)
+    if confirmed.strip().casefold() != (row["code"] or row["id"]).casefold():
+        raise Refused("confirm", "codeConfirm")
+    if not revoke(connection, terminal, now_ms=now_ms, by=by, reason=words):
+        raise Conflict("terminal", "revoked")
+
+
+def _tags(connection: sqlite3.Connection, terminal: str) -> list[str]:
+    row = connection.execute("SELECT tags FROM terminal WHERE id = ? AND revoked_ms IS NULL", (terminal,)).fetchone()
+    if row is None:
+        raise NotFound(f"terminal {terminal[:32]!r}")
+    try:
+        tags = json.loads(row["tags"])
+    except json.JSONDecodeError:
+        return []
+    return [str(one) for one in tags] if isinstance(tags, list) else []
+
+
+def _put_tags(connection: sqlite3.Connection, terminal: str, tags: list[str], now_ms: int) -> None:
+    connection.execute("UPDATE terminal SET tags = ? WHERE id = ?", (json.dumps(tags, ensure_ascii=False), terminal))
+    _tell(connection, terminal, "enrolment", None, now_ms)
+
+
+# Many at once ---------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of a bulk action: what was done, and what was not, each with the key of its sentence (`refused.<reason>`)."""
+
+    done: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def each(connection: sqlite3.Connection, ids: Iterable[str], act: Callable[[str], None]) -> Tally:
+    """Do it to each of `ids` within the caller's one transaction; a row that refuses leaves the others alone."""
+    tally = Tally()
+    for one in dict.fromkeys(ids):
+        connection.execute("SAVEPOINT one")
+        try:
+            act(one)
+        except NotFound:
+            connection.execute("ROLLBACK TO one")
+            tally.refused.append((one, "rowGone"))
+        except Refused as refused:
+            connection.execute("ROLLBACK TO one")
+            tally.refused.append((one, refused.reason))
+        else:
+            tally.done.append(one)
+        connection.execute("RELEASE one")
+    return tally
+
+
+# New terminals --------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +333,18 @@ def _fault(connection: sqlite3.Connection, fault: str) -> dict[str, Any]:
     return dict(row)
 
 
-def _remember(connection: sqlite3.Connection, fault: dict[str, Any], kind: str, by: str, text: str | None, now_ms: int) -> None:
+def _remember(
+    connection: sqlite3.Connection,
+    fault: dict[str, Any],
+    kind: str,
+    by: str,
+    text: str | None,
+    now_ms: int,
+    until_ms: int | None = None,
+) -> None:
     connection.execute(
-        "INSERT INTO fault_event (fault, at_ms, kind, by, text) VALUES (?, ?, ?, ?, ?)", (fault["id"], now_ms, kind, by, text)
+        'INSERT INTO fault_event (fault, at_ms, kind, "by", text, until_ms) VALUES (?, ?, ?, ?, ?, ?)',
+        (fault["id"], now_ms, kind, by, text, until_ms),
     )
     _tell(connection, fault["terminal"], "fault", fault["id"], now_ms)
 

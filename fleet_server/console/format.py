@@ -100,7 +100,7 @@ def usb_id(vid: int | None, pid: int | None) -> str:
     return "—" if vid is None or pid is None else f"{vid:04X}:{pid:04X}"
 
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def csv_cell(text: str) -> str:

@@ -1,9 +1,10 @@
-"""The terminal list: what its address asks for, which rows fit, in which order. Pure; the address is the view."""
+"""The terminal list: what its address asks for, which rows fit, in which order, which version is wanted. Pure; the address is the view."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -11,8 +12,24 @@ from fleet_server.console.model import SEVERITY_RANK, TerminalNow
 from fleet_server.terminals.state import WORST_FIRST, Counts, StateCode, count_states
 
 PER_PAGE: Final = 50
-IDLE_MS: Final = 14 * 86_400_000
 MAX_TEXT: Final = 80
+DAY_MS: Final = 86_400_000
+IDLE_NAME: Final = "idle.notice_days"
+"""The threshold behind "14 days without a case"; it may differ by class of terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """After how many days without a case a terminal is called idle; `by_class` where a class has a value of its own."""
+
+    days: float = 14
+    by_class: Mapping[str, float] = field(default_factory=dict)
+
+    def limit_ms(self, owner_class: str) -> int:
+        return int(self.by_class.get(owner_class, self.days) * DAY_MS)
+
+
+USUALLY_IDLE: Final = Idle()
 
 _STATE_RANK: Final = {state: rank for rank, state in enumerate(WORST_FIRST)}
 GROUPS: Final = {
@@ -63,6 +80,7 @@ class View:
     code: str = ""
     version: str = ""
     site: str = ""
+    tag: str = ""
     idle: bool = False
     sort: str = DEFAULT_SORT
     descending: bool = False
@@ -80,6 +98,7 @@ class View:
             "type": self.type,
             "code": self.code,
             "version": self.version,
+            "tag": self.tag,
             "idle": "1" if self.idle else "",
         }
         return {name: value for name, value in named.items() if value}
@@ -117,6 +136,7 @@ def parse_view(params: dict[str, str]) -> View:
         code=params.get("code", "")[:MAX_TEXT],
         version=params.get("version", "")[:MAX_TEXT],
         site=params.get("site", "")[:MAX_TEXT],
+        tag=params.get("tag", "")[:MAX_TEXT],
         idle=params.get("idle", "") == "1",
         sort=sort if sort in SORTS or sort == "downtime" else DEFAULT_SORT,
         descending=descending,
@@ -124,7 +144,7 @@ def parse_view(params: dict[str, str]) -> View:
     )
 
 
-def matches(row: TerminalNow, view: View, now_ms: int, *, but_state: bool = False) -> bool:
+def matches(row: TerminalNow, view: View, now_ms: int, *, idle: Idle = USUALLY_IDLE, but_state: bool = False) -> bool:
     """Whether `row` belongs to the view; `but_state` leaves the state filter out, for the counts on the state chips."""
     if not but_state and view.state and row.state not in states_of(view.state):
         return False
@@ -136,7 +156,8 @@ def matches(row: TerminalNow, view: View, now_ms: int, *, but_state: bool = Fals
         and (not view.type or view.type == row.type)
         and (not view.version or view.version == (row.version or ""))
         and (not view.code or any(fault.code == view.code for fault in row.faults))
-        and (not view.idle or is_idle(row, now_ms))
+        and (not view.tag or any(view.tag.casefold() == tag.casefold() for tag in row.tags))
+        and (not view.idle or is_idle(row, now_ms, idle))
     )
 
 
@@ -144,10 +165,28 @@ def states_of(word: str) -> frozenset[StateCode]:
     return GROUPS.get(word) or frozenset({StateCode(word)})
 
 
-def is_idle(row: TerminalNow, now_ms: int) -> bool:
-    """No case for 14 days although it could have served: enrolled that long, and usable now."""
+def is_idle(row: TerminalNow, now_ms: int, idle: Idle = USUALLY_IDLE) -> bool:
+    """No case for so many days although it could have served: enrolled that long, and usable now."""
     since = max(row.last_case_ms or 0, now_ms if row.enrolled_ms is None else row.enrolled_ms)
-    return row.usable and now_ms - since >= IDLE_MS
+    return row.usable and now_ms - since >= idle.limit_ms(row.owner_class)
+
+
+def wanted_versions(terminals: Iterable[TerminalNow]) -> dict[str, str]:
+    """By type of terminal the agent version that most of them run; of equally many the newer one.
+
+    What a single machine claims can therefore never make all others look outdated.
+    """
+    by_type: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for terminal in terminals:
+        if terminal.version:
+            by_type[terminal.type][terminal.version] += 1
+    return {type_: max(counts, key=lambda one: (counts[one], version_key(one))) for type_, counts in by_type.items()}
+
+
+def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Orders versions; parts that are no ordinary numbers come after numbers, as text."""
+    parts = version.replace("-", ".").split(".")
+    return tuple((0, int(part), "") if part.isascii() and part.isdigit() and len(part) < 10 else (1, 0, part) for part in parts)
 
 
 def counts(rows: Iterable[TerminalNow]) -> Counts:
@@ -179,9 +218,16 @@ class Selected:
         return (self.page - 1) * PER_PAGE + 1 if self.rows else 0
 
 
-def select(rows: Iterable[TerminalNow], view: View, now_ms: int, *, downtime_ms: dict[str, int] | None = None) -> Selected:
+def select(
+    rows: Iterable[TerminalNow],
+    view: View,
+    now_ms: int,
+    *,
+    downtime_ms: dict[str, int] | None = None,
+    idle: Idle = USUALLY_IDLE,
+) -> Selected:
     """Filter and order. `downtime_ms` per terminal is needed for that one order."""
-    fitting = [row for row in rows if matches(row, view, now_ms, but_state=True)]
+    fitting = [row for row in rows if matches(row, view, now_ms, idle=idle, but_state=True)]
     by_state = counts(fitting)
     if view.state:
         wanted = states_of(view.state)

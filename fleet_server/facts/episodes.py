@@ -1,4 +1,5 @@
-"""Owns fault episodes told by terminals: opened, worsened, cleared, in any order of arrival. People's marks on a fault are never touched here.
+"""Owns fault episodes told by terminals: opened, worsened, cleared, in any order of arrival. People's marks on a fault are not touched here, but for one:
+a mute ends when the fault becomes worse than what its author had seen (a worse fault of the same slot is an episode of its own, and not muted).
 
 Both ends carry the time that the terminal captured: between them a clock may have stepped back by less than is corrected, so whoever shows a length
 takes no less than 0. `fault_event` rows without a `by` are written here; the text of `open` and `worse` is the severity.
@@ -131,6 +132,18 @@ def _retell(conn: sqlite3.Connection, key: str, tellings: set[tuple[int, str]]) 
             conn.execute("INSERT INTO fault_event (fault, at_ms, kind, text) VALUES (?, ?, ?, ?)", (key, at_ms, kind, severity))
             worst = severity
     conn.execute("UPDATE fault SET severity = ? WHERE id = ?", (worst, key))
+    _end_outgrown_mute(conn, key, max(tellings)[0])
+
+
+def _end_outgrown_mute(conn: sqlite3.Connection, key: str, at_ms: int) -> None:
+    """Compared with what was muted, not with the last telling: a batch that is projected again ends nothing that was muted since."""
+    outgrown = conn.execute(
+        "UPDATE fault SET muted_until_ms = NULL, muted_reason = NULL, muted_by = NULL, muted_severity = NULL"
+        " WHERE id = ? AND muted_until_ms IS NOT NULL AND severity < muted_severity",
+        (key,),
+    ).rowcount
+    if outgrown:
+        conn.execute("INSERT INTO fault_event (fault, at_ms, kind) VALUES (?, ?, 'muteEnded')", (key, at_ms))
 
 
 def _take_opening(work: Work, key: str, item: Item[Fault]) -> None:

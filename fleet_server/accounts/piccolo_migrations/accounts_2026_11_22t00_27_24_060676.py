@@ -1,7 +1,5 @@
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
-from piccolo.columns.column_types import BigInt
-from piccolo.columns.column_types import Serial
-from piccolo.columns.column_types import Text
+from piccolo.columns.column_types import BigInt, Serial, Text
 from piccolo.columns.indexes import IndexMethod
 
 ID = "2026-11-22T00:27:24:060676"
@@ -10,9 +8,7 @@ DESCRIPTION = "Chosen columns of a list"
 
 
 async def forwards():
-    manager = MigrationManager(
-        migration_id=ID, app_name="accounts", description=DESCRIPTION
-    )
+    manager = MigrationManager(migration_id=ID, app_name="accounts", description=DESCRIPTION)
 
     manager.add_table(
         class_name="ListColumns",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fleet_server.channel import as_dict
+from fleet_server.console import fault_view
+from fleet_server.console.columns import FROM_CONNECTION, FROM_DEVICES
+from fleet_server.console.fault_view import FaultView
 from fleet_server.console.fleet import FAULT_COLUMNS, fault_of
 from fleet_server.console.history import FAULT_LOOK, PRESENCE_LOOK, Cell, Span, cell_edges, cells, closed_outside
 from fleet_server.console.model import FaultNow, TerminalNow
@@ -18,7 +21,8 @@ from fleet_server.faults.severity import impact
 from fleet_server.sites.calendar import Calendar, HoursError, local_days, open_spans_ms, parse_hours
 
 WEEK_MS: Final = 7 * 86_400_000
-FAULT_LIMIT: Final = 200
+COUNT_MAX: Final = 10_000
+"""Faults of all years are counted so far and no further: nobody turns a hundred pages."""
 
 _PRESENCE: Final = """
 SELECT p.terminal, p.from_ms, p.to_ms, p.state, p.cause FROM json_each(:ids) AS wanted
@@ -185,17 +189,116 @@ async def recent_changes(db: FleetEngine, now_ms: int, limit: int) -> list[dict[
     )
 
 
-async def faults_of(db: FleetEngine, *, tab: str, start_ms: int) -> list[FaultNow]:
-    """Recovered since `start_ms` (`today`), or the newest of all; at most FAULT_LIMIT + 1 so that the page can say that there are more."""
-    if tab == "today":
-        where, order = "cleared_ms >= :start", "cleared_ms DESC"
-    else:
-        where, order = "1", "opened_ms DESC"
-    rows = await db.read(
-        f"SELECT {FAULT_COLUMNS} FROM fault WHERE disputed = 0 AND {where} ORDER BY {order} LIMIT {FAULT_LIMIT + 1}",  # noqa: S608 - constants
-        {"start": start_ms},
+_FAULT_PAGE_COLUMNS: Final = ", ".join(f"f.{name.strip()}" for name in FAULT_COLUMNS.split(","))
+_FAULT_FROM: Final = "FROM fault f LEFT JOIN terminal t ON t.id = f.terminal"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPage:
+    """Some faults out of the database, and how many there are in all, by group; counted up to COUNT_MAX."""
+
+    faults: list[FaultNow]
+    total: int
+    by_group: Mapping[str, int]
+
+
+async def fault_page(
+    db: FleetEngine, view: FaultView, me: str, *, now_ms: int, today_ms: int, limit: int = fault_view.PER_PAGE
+) -> FaultPage:
+    """One page of a tab: what recovered last first, else what opened last first."""
+    condition, params = fault_view.where(view, me, now_ms, today_ms)
+    newest = "f.cleared_ms DESC" if view.tab == "today" else "f.opened_ms DESC"
+    key = {"site": "coalesce(t.site, '')", "code": "f.code"}.get(view.group, "''")
+    order = f"{key}, {newest}" if view.group else newest
+    # Every part of these statements is one of this module's or of `fault_view`'s constants; values are parameters.
+    counted = await db.read(
+        f"SELECT name, count(*) AS n FROM (SELECT {key} AS name {_FAULT_FROM} WHERE {condition} LIMIT {COUNT_MAX}) GROUP BY name",  # noqa: S608
+        params,
     )
-    return [fault_of(row) for row in rows]
+    rows = await db.read(
+        f"SELECT {_FAULT_PAGE_COLUMNS} {_FAULT_FROM} WHERE {condition} ORDER BY {order} LIMIT :limit OFFSET :skip",
+        {**params, "limit": limit, "skip": (view.page - 1) * fault_view.PER_PAGE},
+    )
+    return FaultPage(
+        [fault_of(row) for row in rows], sum(row["n"] for row in counted), {row["name"]: row["n"] for row in counted}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What only the columns show that nobody sees before choosing them."""
+
+    models: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()
+    firmware: tuple[str, ...] = ()
+    offset_ms: int | None = None
+    certificate_ms: int | None = None
+
+
+async def extras(db: FleetEngine, terminals: Sequence[str], columns: Collection[str]) -> dict[str, Extra]:
+    """For the chosen columns of some terminals; nothing is read that no column asks for."""
+    ids = {"ids": json.dumps(list(terminals))}
+    devices: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    if FROM_DEVICES & set(columns):
+        for row in await db.read(
+            "SELECT d.terminal, d.profile, d.firmware, d.asset FROM json_each(:ids) AS wanted"
+            " JOIN device d ON d.terminal = wanted.value ORDER BY d.terminal, d.slot",
+            ids,
+        ):
+            devices[row["terminal"]].append(row)
+    connection: dict[str, dict[str, Any]] = {}
+    if FROM_CONNECTION & set(columns):
+        for row in await db.read(
+            "SELECT l.terminal, l.clock_offset_ms, l.cert_not_after_ms FROM json_each(:ids) AS wanted"
+            " JOIN terminal_live l ON l.terminal = wanted.value",
+            ids,
+        ):
+            connection[row["terminal"]] = row
+
+    def distinct(terminal: str, name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row[name] for row in devices[terminal] if row[name]))
+
+    return {
+        one: Extra(
+            models=distinct(one, "profile"),
+            serials=distinct(one, "asset"),
+            firmware=distinct(one, "firmware"),
+            offset_ms=connection.get(one, {}).get("clock_offset_ms"),
+            certificate_ms=connection.get(one, {}).get("cert_not_after_ms"),
+        )
+        for one in terminals
+    }
+
+
+async def column_choice(db: FleetEngine, staff: str, page: str) -> str | None:
+    rows = await db.read("SELECT columns FROM list_columns WHERE staff = ? AND page = ?", (staff, page))
+    return rows[0]["columns"] if rows else None
+
+
+def put_column_choice(connection: sqlite3.Connection, staff: str, page: str, columns: Sequence[str], now_ms: int) -> None:
+    connection.execute(
+        "INSERT INTO list_columns (staff, page, columns, set_ms) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (staff, page) DO UPDATE SET columns = excluded.columns, set_ms = excluded.set_ms",
+        (staff, page, json.dumps(list(columns)), now_ms),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileQuality:
+    """How often a profile was wrong: faults that it raised, and those that people marked as false alarms."""
+
+    profile: str
+    faults: int
+    false_alarms: int
+
+
+async def profile_quality(db: FleetEngine) -> list[ProfileQuality]:
+    """Over everything stored, so that each number is exactly the list behind it; most often wrong first."""
+    rows = await db.read(
+        "SELECT profile, count(*) AS faults, sum(false_alarm) AS wrong FROM fault WHERE disputed = 0 AND profile IS NOT NULL"
+        " GROUP BY profile ORDER BY 1.0 * sum(false_alarm) / count(*) DESC, count(*) DESC, profile"
+    )
+    return [ProfileQuality(row["profile"], row["faults"], row["wrong"]) for row in rows]
 
 
 async def recent_counts(db: FleetEngine, now_ms: int) -> dict[tuple[str, str], int]:
@@ -208,7 +311,9 @@ async def recent_counts(db: FleetEngine, now_ms: int) -> dict[tuple[str, str], i
 
 
 async def fault_steps(db: FleetEngine, fault: str) -> list[dict[str, Any]]:
-    """What happened to one fault and who did what, oldest first."""
+    """What people did about one fault, and what ended or outgrew it by itself; oldest first."""
     return await db.read(
-        "SELECT at_ms, kind, by, text FROM fault_event WHERE fault = ? AND by IS NOT NULL ORDER BY at_ms, id LIMIT 50", (fault,)
+        "SELECT at_ms, kind, by, text, until_ms FROM fault_event WHERE fault = ? AND (by IS NOT NULL OR kind IN ('worse', 'muteEnded'))"
+        " ORDER BY at_ms, id LIMIT 50",
+        (fault,),
     )

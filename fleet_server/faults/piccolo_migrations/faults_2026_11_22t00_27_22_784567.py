@@ -1,6 +1,5 @@
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
-from piccolo.columns.column_types import BigInt
-from piccolo.columns.column_types import Text
+from piccolo.columns.column_types import BigInt, Text
 from piccolo.columns.indexes import IndexMethod
 
 ID = "2026-11-22T00:27:22:784567"
@@ -9,9 +8,7 @@ DESCRIPTION = "Who muted a fault, how bad it was then, until when"
 
 
 async def forwards():
-    manager = MigrationManager(
-        migration_id=ID, app_name="faults", description=DESCRIPTION
-    )
+    manager = MigrationManager(migration_id=ID, app_name="faults", description=DESCRIPTION)
 
     manager.add_column(
         table_class_name="Fault",

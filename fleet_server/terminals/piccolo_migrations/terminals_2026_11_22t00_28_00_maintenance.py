@@ -7,14 +7,14 @@ ID = "2026-11-22T00:28:00:000000"
 VERSION = "1.38.0"
 DESCRIPTION = "Maintenance: one open span for each terminal in maintenance now"
 
-NOW_MS = "(CAST(strftime('%s', 'now') AS INTEGER) * 1000)"
-STATEMENTS = (
-    "CREATE INDEX maintenance_terminal ON maintenance (terminal, from_ms)",
-    # When it began was never kept: it is known from now on.
-    'INSERT INTO maintenance (terminal, from_ms, until_ms, reason, "by")'
-    f" SELECT id, {NOW_MS}, maintenance_until_ms, coalesce(maintenance_reason, ''), coalesce(maintenance_by, '') FROM terminal"
-    f" WHERE maintenance_until_ms > {NOW_MS} AND revoked_ms IS NULL",
-)
+# When it began was never kept: it is known from now on.
+BEGIN_HISTORY = """
+INSERT INTO maintenance (terminal, from_ms, until_ms, reason, "by")
+SELECT id, now.ms, maintenance_until_ms, coalesce(maintenance_reason, ''), coalesce(maintenance_by, '')
+FROM terminal, (SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000 AS ms) AS now
+WHERE maintenance_until_ms > now.ms AND revoked_ms IS NULL
+"""
+STATEMENTS = ("CREATE INDEX maintenance_terminal ON maintenance (terminal, from_ms)", BEGIN_HISTORY)
 
 
 async def forwards():

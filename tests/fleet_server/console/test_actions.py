@@ -107,7 +107,8 @@ async def test_maintenance_has_a_reason_and_an_end(operator: Person, clock: Cloc
 async def test_maintenance_can_be_ended_by_hand(operator: Person) -> None:
     assert (await operator.post("/terminals/kf-0181/maintenance/end")).status_code == 200
     assert "维护中" not in (await operator.seen("/terminals/kf-0181")).partition("状态时间线")[0]
-    assert (await operator.post("/terminals/kf-0181/maintenance/end")).status_code == 404
+    answer = await operator.post("/terminals/kf-0181/maintenance/end")
+    assert (answer.status_code, answer.text) == (409, "没有处于维护中。")
 
 
 @pytest.mark.parametrize(
