@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import uvicorn
 
-from fleet_server.public.app import PublicApp
-from fleet_server.punctual import REQUEST_WITHIN_S, PunctualProtocol
+from fleet_server import punctual
+from fleet_server.public.app import Receive, Scope, Send
+from fleet_server.punctual import PunctualProtocol
 from fleet_server.settings import Public
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEAD_MAX_BYTES: Final = 8 * 1024
 """The longest honest head: an address of 600 bytes and a browser's usual headers."""
@@ -25,10 +29,10 @@ class PublicProtocol(PunctualProtocol):
             self.transport.abort()
             return
         self._seen = place
-        self._look_again = self.loop.call_later(REQUEST_WITHIN_S, self._look)
+        self._look_again = self.loop.call_later(punctual.REQUEST_WITHIN_S, self._look)
 
 
-def server(application: PublicApp, settings: Public) -> uvicorn.Server:
+def server(application: Application, settings: Public) -> uvicorn.Server:
     config = uvicorn.Config(
         application,
         host=settings.host,
