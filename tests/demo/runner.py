@@ -24,7 +24,7 @@ from fleet_server.broker import mosquitto
 from fleet_server.channel import transact
 from fleet_server.settings import CONFIG_NAME, Settings, to_environment
 from scripts.say import note, step
-from tests.demo import ahead, devices, enrolling, progress, setup
+from tests.demo import ahead, devices, enrolling, months, progress, setup
 from tests.demo.city import City, Member
 from tests.demo.processes import ROOT, Child, Children
 from tests.demo.setup import Places, Setup
@@ -39,6 +39,7 @@ LOG_LINE_EVERY_S: Final = 20.0
 MAINTENANCE_MS: Final = 3 * 3_600_000
 FIRST_MQTT_PORT: Final = 8883
 FIRST_ENROLMENT_PORT: Final = 8443
+FIRST_PUBLIC_PORT: Final = 8090
 AHEAD_WORKERS: Final = 2
 
 
@@ -161,6 +162,7 @@ class Demo:
                     web_port=wishes.web_port,
                     enrolment_port=FIRST_ENROLMENT_PORT if wishes.web_port else 0,
                     mqtt_port=FIRST_MQTT_PORT if wishes.web_port else 0,
+                    public_port=FIRST_PUBLIC_PORT if wishes.web_port else 0,
                     password=new_password(),
                     embedded_broker=wishes.embedded_broker,
                 )
@@ -173,7 +175,8 @@ class Demo:
         web = setup.free_port(wanted.web_port)
         enrolment = setup.free_port(wanted.enrolment_port, taken=(web,))
         mqtt = setup.free_port(wanted.mqtt_port, taken=(web, enrolment))
-        return setup.replace_ports(wanted, web, enrolment, mqtt)
+        public = setup.free_port(wanted.public_port, taken=(web, enrolment, mqtt))
+        return setup.replace_ports(wanted, web, enrolment, mqtt, public)
 
     def _prepare_database(self) -> None:
         layout = self.settings.layout
@@ -194,7 +197,7 @@ class Demo:
         await ensure_first_operator(DB, Passwords(), now_ms=enrolling.now_ms(), password=self.setup.password, must_change=False)
 
     def _start_server(self) -> None:
-        step("starting the server: broker, ingest, enrolment, console")
+        step("starting the server: broker, ingest, enrolment, console, public face")
         self.settings.layout.health.unlink(missing_ok=True)
         server = self._children.start("server", ["-m", "fleet_server.cli", "run"], env=to_environment(self.settings))
         self._wait(self._server_is_up, SERVER_WITHIN_S, "the server", server)
@@ -207,7 +210,7 @@ class Demo:
             return False
         steady_ms = enrolling.now_ms() - STEADY_AFTER_MS
         running = all(part["state"] == "running" and part["since_ms"] < steady_ms for part in health["parts"].values())
-        ports = (self.setup.web_port, self.setup.enrolment_port)
+        ports = (self.setup.web_port, self.setup.enrolment_port, self.setup.public_port)
         return running and bool(health["broker"]["answers"]) and all(setup.listens(port) for port in ports)
 
     def _enrol(self) -> None:
@@ -217,6 +220,9 @@ class Demo:
             step(f"enrolling {len(codes)} terminals with their one-time codes")
             enrolling.enrol_all(self.places, self.setup, codes, lambda done: _redraw(f"{done} of {len(codes)}"))
             _redraw("")
+        until_ms, days = self.setup.until_ms, self.setup.days
+        with closing(db.open_raw(self.settings.layout.database)) as connection:
+            transact(connection, lambda inside: months.backdate(inside, until_ms, days))
 
     def _start_fleet(self) -> None:
         own, others = len(self.city.processes), len(self.city.pipes)
@@ -283,7 +289,8 @@ class Demo:
         example = self.city.processes[0] if self.city.processes else None
         python, simulator = _tool("python"), _tool("kiosk-sim")
         root = _short(self.places.root)
-        print(f"\n  Console    {self.address}\n  Name       {FIRST_OPERATOR}\n  Password   {self.setup.password}\n")
+        print(f"\n  Console    {self.address}\n  Name       {FIRST_OPERATOR}\n  Password   {self.setup.password}")
+        print(f"  Citizens   http://127.0.0.1:{self.setup.public_port}/ (no account)\n")
         print("  Three things to try:\n")
         if example is not None:
             ports = _short(self.places.terminal_ports(example.id))
@@ -318,6 +325,7 @@ class Demo:
     def watch(self) -> None:
         """Show the past coming in, then how things are, until interrupted or until something ended that should run."""
         told_end, line_s = self.setup.days == 0, 0.0
+        past = months.Closing(self.settings.layout.database, self.setup.until_ms, self.setup.days)
         while True:
             self._check_children()
             status = progress.read(self.places.status)
@@ -330,6 +338,9 @@ class Demo:
                 _redraw(_line(status, self._past_records), log=time.monotonic() - line_s >= LOG_LINE_EVERY_S)
                 if time.monotonic() - line_s >= LOG_LINE_EVERY_S:
                     line_s = time.monotonic()
+                if status.past_done and not past.finished and (closed := past.look(enrolling.now_ms())):
+                    _redraw("")
+                    step(f"months closed, their figures published: {', '.join(closed)}; see {self.address}figures/published")
             time.sleep(LOOK_EVERY_S)
 
     def _say_end(self, status: progress.Status) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from fleet_server.settings import Broker, Enrolment, Settings, Web
+from fleet_server.settings import Broker, Enrolment, Public, Settings, Web
 from tests.demo.city import City, make_city
 
 FLEET: Final = "demo"
@@ -35,6 +35,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_port: int
     password: str
     embedded_broker: bool = False
+    public_port: int = 8090
+    """Of the citizens' pages."""
 
     def city(self) -> City:
         return make_city(terminals=self.terminals, own_processes=self.own_processes, seed=self.seed)
@@ -116,6 +118,7 @@ def server_settings(places: Places, setup: Setup) -> Settings:
         web=Web(port=setup.web_port, demo_speed=setup.speed),
         enrolment=Enrolment(port=setup.enrolment_port),
         broker=Broker(kind="embedded" if setup.embedded_broker else "auto", port=setup.mqtt_port),
+        public=Public(enabled=True, port=setup.public_port),
     )
 
 
@@ -125,11 +128,12 @@ def settings_file(setup: Setup) -> str:
     return (
         f'fleet = "{FLEET}"\nlog_level = "warning"\n\n[web]\nport = {setup.web_port}\ndemo_speed = {setup.speed}\n\n'
         f'[enrolment]\nport = {setup.enrolment_port}\n\n[broker]\nkind = "{kind}"\nport = {setup.mqtt_port}\n'
+        f"\n[public]\nenabled = true\nport = {setup.public_port}\n"
     )
 
 
-def replace_ports(setup: Setup, web: int, enrolment: int, mqtt: int) -> Setup:
-    return msgspec.structs.replace(setup, web_port=web, enrolment_port=enrolment, mqtt_port=mqtt)
+def replace_ports(setup: Setup, web: int, enrolment: int, mqtt: int, public: int) -> Setup:
+    return msgspec.structs.replace(setup, web_port=web, enrolment_port=enrolment, mqtt_port=mqtt, public_port=public)
 
 
 def listens(port: int) -> bool:
