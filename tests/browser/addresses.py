@@ -21,9 +21,27 @@ STEADY_PAGES: Final[dict[str, tuple[str, ...]]] = {
     "/evidence/{batch_id:int}/{idx:int}": ("/evidence/1/0",),
     "/evidence/fault/{fault_id:str}": ("/evidence/fault/kf-0151:ffffffffffffffff",),
     "/system": ("/system",),
+    "/needs": ("/needs",),
+    "/map": ("/map",),
+    "/notifications": ("/notifications",),
+    "/sites": ("/sites",),
+    "/sites/add": ("/sites/add",),
+    "/sites/{code:str}": ("/sites/jindong-hall",),
     "/password": ("/password",),
 }
 """For somebody who is signed in."""
+
+DIALOGS: Final[dict[str, str]] = {
+    "/terminals/add": "/terminals/add",
+    "/terminals/{terminal_id:str}/maintenance": "/terminals/kf-0037/maintenance",
+    "/terminals/{terminal_id:str}/retire": "/terminals/kf-0037/retire",
+    "/faults/{fault_id:str}/note": "/faults/kf-0151:ffffffffffffffff/note",
+    "/faults/{fault_id:str}/mute": "/faults/kf-0151:ffffffffffffffff/mute",
+    "/notifications/add": "/notifications/add",
+    "/areas/add": "/areas/add",
+    "/areas/{code:str}/edit": "/areas/jindong/edit",
+}
+"""Forms that open above a page."""
 
 PUBLIC_PAGES: Final[dict[str, tuple[str, ...]]] = {
     "/login": ("/login", "/login?next=/faults"),
@@ -39,6 +57,8 @@ EXAMPLES: Final[dict[str, str]] = {
     "batch_id": "1",
     "idx": "0",
     "file_path": "console.css",
+    "code": "jindong-hall",
+    "number": "1",
 }
 """Values for the parameters of routes, so that each can be asked."""
 

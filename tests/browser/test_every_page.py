@@ -14,7 +14,7 @@ from playwright.async_api import Page
 
 from fleet_server.app import create_app
 from fleet_server.engine import FleetEngine
-from tests.browser.addresses import EXAMPLES, PUBLIC_PAGES, STEADY_PAGES, STREAMS, WALL_PAGES, addresses
+from tests.browser.addresses import DIALOGS, EXAMPLES, PUBLIC_PAGES, STEADY_PAGES, STREAMS, WALL_PAGES, addresses
 from tests.browser.axe import CONTRAST, sideways, small_targets, violations
 from tests.browser.conftest import Looks
 from tests.support.console import settings_for
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.browser
 NARROWEST = 360
 WIDEST = 1920
 PRIMARY = "main button, main a.button, main select, main input:not([type=checkbox], [type=radio], [type=hidden]), nav.bottom a"
+DIALOG_TARGETS = "#dialog button, #dialog select, #dialog input:not([type=checkbox], [type=radio], [type=hidden])"
 PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 
@@ -68,14 +69,40 @@ async def test_a_page_is_for_everybody(looks: Looks, address: str, inside: bool,
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+@pytest.mark.parametrize("lang", ["zh", "en"])
+@pytest.mark.parametrize("address", DIALOGS.values())
+async def test_a_dialog_is_for_everybody(looks: Looks, address: str, lang: str, phone: bool) -> None:
+    window, page = await looks.at(lang, phone=phone)
+    await in_scheme(page, "light")
+    await page.goto(f"{window.url}/system")
+    await page.evaluate("(address) => htmx.ajax('GET', address, { target: '#dialog', swap: 'innerHTML' })", address)
+    dialog = page.locator("#dialog dialog[open]")
+    await dialog.wait_for()
+    await settled(page)
+    wrong = await violations(page, within="#dialog")
+    await in_scheme(page, "dark")
+    wrong += [f"dark {line}" for line in await violations(page, only=CONTRAST, within="#dialog")]
+    assert await page.evaluate("document.activeElement.closest('dialog') !== null"), "the keyboard is not in the dialog"
+    if phone:
+        wrong += await small_targets(page, DIALOG_TARGETS)
+        await page.set_viewport_size({"width": NARROWEST, "height": 800})
+        wrong += filter(None, [await sideways(page)])
+        await page.set_viewport_size({"width": 390, "height": 844})
+    await page.keyboard.press("Escape")
+    await dialog.wait_for(state="detached")
+    wrong += window.take()
+    assert not wrong, "\n".join(wrong)
+
+
 async def test_no_page_is_forgotten(template: Seeded, tmp_path: Path) -> None:
     engine = FleetEngine()
     engine.use(template.path)
     app = create_app(
         settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=lambda: NOW_MS
     )
-    known = {**STEADY_PAGES, **PUBLIC_PAGES, **WALL_PAGES}
-    assert set(known) <= set(readable(app)), "these routes are gone"
+    known = {*STEADY_PAGES, *DIALOGS, *PUBLIC_PAGES, *WALL_PAGES}
+    assert known <= set(readable(app)), "these routes are gone"
     async with AsyncTestClient(app, base_url="http://console.test") as client:
         transport = httpx.ASGITransport(app=client.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://console.test") as person:
