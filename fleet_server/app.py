@@ -24,11 +24,13 @@ from fleet_server.console.fleet import FleetView
 from fleet_server.console.outline import load_outline
 from fleet_server.console.pages import HANDLERS
 from fleet_server.console.problems import answer_for
+from fleet_server.console.queries.wall import UsageReader
 from fleet_server.console.render import STATIC, Renderer
 from fleet_server.engine import FleetEngine
 from fleet_server.live.hub import Hub
 from fleet_server.live.stream import live
 from fleet_server.settings import Settings
+from fleet_server.wallboards.door import Door
 
 MAX_BODY_BYTES = 64 * 1024
 """Forms are small; nobody uploads anything here."""
@@ -82,6 +84,8 @@ def create_app(
         now_ms=now_ms,
         cookie=cookie,
         outline=load_outline(settings.outline),
+        wall_door=Door(),
+        wall_usage=UsageReader(engine, settings.timezone, now_ms),
         root=root,
     )
 

@@ -24,6 +24,7 @@ APPS = (
     "notifications",
     "thresholds",
     "figures",
+    "wallboards",
 )
 
 DB = FleetEngine()

@@ -21,12 +21,14 @@ from fleet_server.console.fleet import Fleet, FleetView
 from fleet_server.console.i18n import Language, language_of
 from fleet_server.console.needs import needs
 from fleet_server.console.outline import Outline
+from fleet_server.console.queries.wall import UsageReader
 from fleet_server.console.render import Renderer, Voice
 from fleet_server.console.words import state_help
 from fleet_server.engine import FleetEngine
 from fleet_server.live.hub import Hub
 from fleet_server.settings import Settings
 from fleet_server.sites.calendar import Calendar
+from fleet_server.wallboards.door import Door
 
 LANGUAGE_COOKIE: Final = "kf_lang"
 FLEET_KEY: Final = "kf_fleet"
@@ -46,6 +48,8 @@ class Desk:
     now_ms: Callable[[], int]
     cookie: str
     outline: Outline
+    wall_door: Door
+    wall_usage: UsageReader
     root: Ed25519PublicKey | None = None
     """The fleet's root where there is no authority folder (tests)."""
     figures: FiguresDesk = field(init=False)

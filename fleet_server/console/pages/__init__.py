@@ -15,6 +15,8 @@ from fleet_server.console.pages import (
     system,
     terminal,
     terminals,
+    wall,
+    wallboards,
 )
 
 HANDLERS = [
@@ -30,4 +32,6 @@ HANDLERS = [
     *notifications.HANDLERS,
     *sites.HANDLERS,
     *map.HANDLERS,
+    *wall.HANDLERS,
+    *wallboards.HANDLERS,
 ]

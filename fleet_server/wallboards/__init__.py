@@ -1,0 +1,1 @@
+"""Screens on walls: what they show, and the tokens that let them."""
