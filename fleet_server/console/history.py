@@ -38,6 +38,8 @@ PRESENCE_LOOK: Final = {
     "stopped": "offline",
     "unknown": "unknown",
 }
+CELL_RANK: Final = {**RANK, "maintenance": 3.5}
+"""Which look a whole cell gets: what was wrong for an hour is not hidden by what was maintained before."""
 CELL_HEIGHT: Final = {"normal": 12, "closed": 6, "noData": 12, "unknown": 12, "inUse": 12}
 """Height of a cell's bar of 18: trouble is also taller, so that the row reads without colour."""
 
@@ -52,6 +54,8 @@ class Span:
     title: str = ""
     ref: str = ""
     late: bool = False
+    why: str = ""
+    """Cause of a presence state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def cells(spans: Iterable[Span], edges: Sequence[int], now_ms: int) -> list[Cell
         low = max(0, (span.from_ms - first) // CELL_MS)
         high = min(len(looks) - 1, (min(span.to_ms, now_ms) - 1 - first) // CELL_MS)
         for n in range(low, high + 1):
-            if RANK[span.look] > RANK[looks[n]]:
+            if CELL_RANK[span.look] > CELL_RANK[looks[n]]:
                 looks[n] = span.look
     return [Cell(edges[n], edges[n + 1], look) for n, look in enumerate(looks)]
 
@@ -144,6 +148,22 @@ def closed_outside(spans: Iterable[Span], opening: Sequence[tuple[int, int]]) ->
             at = high
         if at < span.to_ms:
             result.append(replace(span, from_ms=at, look="closed", title="", ref=""))
+    return result
+
+
+def outside(spans: Iterable[Span], cuts: Sequence[tuple[int, int]]) -> list[Span]:
+    """What is left of `spans` outside the ordered, disjoint `cuts`."""
+    result: list[Span] = []
+    for span in spans:
+        at = span.from_ms
+        for start, end in cuts:
+            if end <= at or start >= span.to_ms:
+                continue
+            if start > at:
+                result.append(replace(span, from_ms=at, to_ms=start))
+            at = end
+        if at < span.to_ms:
+            result.append(replace(span, from_ms=at))
     return result
 
 

@@ -1,5 +1,7 @@
-"""Owns fault episodes told by terminals: opened, worsened, cleared, in any order of arrival. People's marks on a fault are not touched here, but for one:
-a mute ends when the fault becomes worse than what its author had seen (a worse fault of the same slot is an episode of its own, and not muted).
+"""Owns fault episodes told by terminals: opened, worsened, cleared, in any order of arrival.
+
+Of people's marks on a fault one is touched here: a mute ends when the fault becomes worse than what its author had seen. A worse fault of the same
+slot is an episode of its own, and not muted.
 
 Both ends carry the time that the terminal captured: between them a clock may have stepped back by less than is corrected, so whoever shows a length
 takes no less than 0. `fault_event` rows without a `by` are written here; the text of `open` and `worse` is the severity.

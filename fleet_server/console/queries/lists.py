@@ -14,11 +14,12 @@ from fleet_server.console import fault_view
 from fleet_server.console.columns import FROM_CONNECTION, FROM_DEVICES
 from fleet_server.console.fault_view import FaultView
 from fleet_server.console.fleet import FAULT_COLUMNS, fault_of
-from fleet_server.console.history import FAULT_LOOK, PRESENCE_LOOK, Cell, Span, cell_edges, cells, closed_outside
+from fleet_server.console.history import FAULT_LOOK, PRESENCE_LOOK, Cell, Span, cell_edges, cells, closed_outside, outside
 from fleet_server.console.model import FaultNow, TerminalNow
 from fleet_server.engine import FleetEngine
 from fleet_server.faults.severity import impact
 from fleet_server.sites.calendar import Calendar, HoursError, local_days, open_spans_ms, parse_hours
+from fleet_server.terminals import maintenance
 
 WEEK_MS: Final = 7 * 86_400_000
 COUNT_MAX: Final = 10_000
@@ -46,10 +47,12 @@ class Past:
     presence: Mapping[str, list[Span]]
     observed: Mapping[str, list[Span]]
     faults: Mapping[str, list[dict[str, Any]]]
+    maintenance: Mapping[str, list[tuple[int, int]]]
+    """Taken out of play by a person; ordered and disjoint."""
 
 
 async def load_past(db: FleetEngine, terminals: Sequence[str], start_ms: int, end_ms: int) -> Past:
-    """Three queries, however many terminals."""
+    """Four queries, however many terminals."""
     return await db.look(lambda conn: read_past(conn, terminals, start_ms, end_ms))
 
 
@@ -64,14 +67,19 @@ def read_past(conn: sqlite3.Connection, terminals: Sequence[str], start_ms: int,
     presence: defaultdict[str, list[Span]] = defaultdict(list)
     for row in read(_PRESENCE):
         look = PRESENCE_LOOK.get(row["state"], "unknown")
-        presence[row["terminal"]].append(Span(row["from_ms"], row["to_ms"] or end_ms, look, title=row["state"]))
+        presence[row["terminal"]].append(Span(row["from_ms"], row["to_ms"] or end_ms, look, title=row["state"], why=row["cause"]))
     observed: defaultdict[str, list[Span]] = defaultdict(list)
     for row in read(_OBSERVED):
         observed[row["terminal"]].append(Span(row["from_ms"], row["to_ms"], "normal", title="online"))
     faults: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in read(_FAULTS):
         faults[row["terminal"]].append(row)
-    return Past(presence, observed, faults)
+    maintained = maintenance.spans(conn, terminals, start_ms, end_ms)
+    return Past(presence, observed, faults, maintained)
+
+
+def maintenance_spans(past: Past, terminal: str) -> list[Span]:
+    return [Span(start, end, "maintenance") for start, end in past.maintenance.get(terminal, ())]
 
 
 def opening(terminal: TerminalNow, calendar: Calendar, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
@@ -122,7 +130,8 @@ async def week_cells(db: FleetEngine, terminals: Sequence[TerminalNow], calendar
     for terminal in terminals:
         hours = opening(terminal, calendar, start_ms, now_ms)
         spans = [*connection_spans(terminal, past, hours), *service_spans(past.faults.get(terminal.id, ()), now_ms)]
-        result[terminal.id] = cells(spans, edges[terminal.place.timezone], now_ms)
+        left = outside(spans, past.maintenance.get(terminal.id, ()))
+        result[terminal.id] = cells([*left, *maintenance_spans(past, terminal.id)], edges[terminal.place.timezone], now_ms)
     return result
 
 
