@@ -23,7 +23,12 @@ from fleet_server.terminals.state import StateCode
 
 @get("/terminals/{terminal_id:str}")
 async def terminal_page(
-    request: Asked, desk: TheDesk, terminal_id: FromPath[str], tab: FromQuery[str] = "events", back: FromQuery[int] = 0
+    request: Asked,
+    desk: TheDesk,
+    terminal_id: FromPath[str],
+    tab: FromQuery[str] = "events",
+    kind: FromQuery[str] = "",
+    back: FromQuery[int] = 0,
 ) -> Response[str]:
     fleet, voice = await desk.fleet(request), desk.voice(request)
     now = found(fleet, terminal_id)
@@ -32,7 +37,7 @@ async def terminal_page(
         **_head(fleet, now, voice),
         **await devices_of(desk, now, voice),
         **await timeline_of(desk, fleet, now, voice, chosen, back),
-        **await tab_of(desk, fleet, now, voice, tab),
+        **await tab_of(desk, fleet, now, voice, tab, kind),
     }
     return await desk.page(request, "terminal.html", nav="terminals", voice=voice, **values)
 
@@ -57,9 +62,12 @@ async def timeline_part(request: Asked, desk: TheDesk, terminal_id: FromPath[str
 
 
 @get("/terminals/{terminal_id:str}/tab")
-async def tab_part(request: Asked, desk: TheDesk, terminal_id: FromPath[str], tab: FromQuery[str] = "events") -> Response[str]:
+async def tab_part(
+    request: Asked, desk: TheDesk, terminal_id: FromPath[str], tab: FromQuery[str] = "events", kind: FromQuery[str] = ""
+) -> Response[str]:
     fleet, voice = await desk.fleet(request), desk.voice(request)
-    return await desk.part(request, "_tab.html", voice=voice, **await tab_of(desk, fleet, found(fleet, terminal_id), voice, tab))
+    values = await tab_of(desk, fleet, found(fleet, terminal_id), voice, tab, kind)
+    return await desk.part(request, "_tab.html", voice=voice, **values)
 
 
 HANDLERS = [terminal_page, head_part, devices_part, timeline_part, tab_part]

@@ -10,7 +10,7 @@ from typing import Any
 from fleet_server.console import format as fmt
 from fleet_server.console.desk import Desk
 from fleet_server.console.model import FaultNow, TerminalNow
-from fleet_server.console.profiles import model_name
+from fleet_server.console.profiles import model_name, shipped
 from fleet_server.console.queries import terminal as queries
 from fleet_server.console.render import Voice
 from fleet_server.console.words import device_words, slot_name
@@ -20,7 +20,7 @@ async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, An
     by_slot = {row["slot"]: row for row in await queries.devices(desk.db, now.id)}
     levels: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in await queries.consumables(desk.db, now.id):
-        levels[row["slot"]].append(_level(row, voice))
+        levels[row["slot"]].append(_level(row, now, voice))
     counts = {row["slot"]: _counted(row, voice) for row in await queries.counters(desk.db, now.id)}
     looks = dict(now.lamps)
     listed = [(slot.name, slot.mandatory) for slot in now.inventory]
@@ -28,9 +28,10 @@ async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, An
     rows = []
     for slot, mandatory in listed:
         faults = [fault for fault in now.faults if fault.slot == slot]
-        rows.append(
-            _device(slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice)
-        )
+        device = _device(slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice)
+        # A change is told when it is seen, so what was told last holds for as long as the terminal is heard.
+        device["read_ms"] = max(device["read_ms"], now.heard_ms or 0) if device["read_ms"] else None
+        rows.append(device)
     return {
         "now": now,
         "device_rows": rows,
@@ -68,13 +69,14 @@ def _device(
             (t("devices.usbId"), fmt.usb_id(row["vid"], row["pid"]) if row["vid"] is not None else None),
             (t("devices.firmware"), row["firmware"]),
             (t("devices.asset"), row["asset"]),
-            (t("devices.profile"), row["profile"]),
+            (t("devices.profile"), _profile(row["profile"], voice)),
             (t("devices.owner"), t(f"owner.{row['owner']}") if t.has(f"owner.{row['owner']}") else row["owner"]),
             (t("devices.reading"), voice.stamp(row["at_ms"])),
         ]
         pairs = [(label, value) for label, value in told if value]
         if row["limited"]:
             pairs.append((t("devices.profile"), t("devices.limited")))
+        pairs += [pair for level in levels for pair in level["pairs"]]
     else:
         evidence = None
     worst = min(faults, key=lambda fault: fault.rank, default=None)
@@ -87,6 +89,7 @@ def _device(
         "fault": worst,
         "sentence": worst.sentence(voice.lang) if worst else words,
         "since_ms": worst.since_ms if worst else (row["since_ms"] if row else None),
+        "read_ms": row["at_ms"] if row else None,
         "levels": levels,
         "pairs": pairs,
         "counters": counted,
@@ -102,16 +105,39 @@ def _short_hex(evidence: dict[str, Any] | None) -> str:
     return fmt.hex_bytes(data[:24]) + (" …" if len(data) > 24 else "")
 
 
-def _level(row: dict[str, Any], voice: Voice) -> dict[str, Any]:
-    remaining, unit = row["remaining"], row["unit"]
-    item = voice.t(f"consumable.{row['item']}")
-    shown = fmt.count(round(remaining / 1000)) if unit == "mm" else fmt.count(remaining)
+def _profile(profile_id: str | None, voice: Voice) -> str | None:
+    """The profile's name and how far it is proven."""
+    known = shipped().get(profile_id or "")
+    return profile_id if known is None else f"{known.id} · {voice.t(f'grade.{known.grade}')}"
+
+
+def _level(row: dict[str, Any], now: TerminalNow, voice: Voice) -> dict[str, Any]:
+    t, remaining, unit = voice.t, row["remaining"], row["unit"]
+    item = t(f"consumable.{row['item']}")
+    shown = t(f"consumable.{unit}", item=item, n=_amount(remaining, unit))
+    supply = next((one for one in now.supplies if (one.slot, one.item) == (row["slot"], row["item"])), None)
+    pairs = [(t("supply.source", item=item), t(f"consumable.{row['source']}"))]
+    if row["refilled_ms"]:
+        pairs.append((t("supply.refilled", item=item), voice.stamp(row["refilled_ms"])))
+    if supply is None:
+        pairs.append((t("supply.outlook", item=item), t("supply.none")))
+    else:
+        days = int((supply.empty_ms - voice.now_ms) // fmt.DAY_MS)
+        shown = t("supply.days", level=shown, n=days) if days >= 1 else t("supply.today", level=shown)
+        basis = {"n": supply.levels, "date": voice.stamp(supply.since_ms)[:10], "amount": _amount(round(supply.per_day), unit)}
+        pairs.append((t("supply.outlook", item=item), t(f"supply.basis.{unit}", **basis)))
     capacity = row["capacity"]
     return {
-        "text": voice.t(f"consumable.{unit}", item=item, n=shown),
-        "percent": round(remaining * 100 / capacity) if capacity else None,
-        "source": voice.t(f"consumable.{row['source']}"),
+        "text": shown,
+        "percent": min(100, round(remaining * 100 / capacity)) if capacity else None,
+        "source": t(f"consumable.{row['source']}") if row["source"] == "counter" else "",
+        "is_low": supply is not None and supply.empty_ms - voice.now_ms <= now.limits.warn_days * fmt.DAY_MS,
+        "pairs": pairs,
     }
+
+
+def _amount(count: int, unit: str) -> str:
+    return fmt.count(round(count / 1000)) if unit == "mm" else fmt.count(count)
 
 
 def _counted(row: dict[str, Any], voice: Voice) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from statistics import median
 from typing import Any, Final
@@ -11,24 +12,36 @@ from fleet_server.console import format as fmt
 from fleet_server.console.desk import Desk
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.format import DAY_MS, Ratio
-from fleet_server.console.history import lane, total_ms
-from fleet_server.console.model import TerminalNow
+from fleet_server.console.history import Span, lane
+from fleet_server.console.model import OFFLINE_CODE, TerminalNow
 from fleet_server.console.queries import lists
 from fleet_server.console.queries import terminal as queries
 from fleet_server.console.render import Voice
+from fleet_server.console.words import device_words, slot_name
+from fleet_server.figures.board import Board
+from fleet_server.figures.question import Period, Question, Scope
 from fleet_server.sites.calendar import day_span_ms, local_day
 from protocols.canon.faults import FAULTS
 
 TABS: Final = ("events", "usage", "faults", "diagnostics")
+EVENT_DAYS: Final = 30
 USAGE_DAYS: Final = 30
 FAULT_DAYS: Final = 90
 
 
-async def tab_of(desk: Desk, fleet: Fleet, now: TerminalNow, voice: Voice, tab: str) -> dict[str, Any]:
+async def tab_of(desk: Desk, fleet: Fleet, now: TerminalNow, voice: Voice, tab: str, kind: str = "") -> dict[str, Any]:
     chosen = tab if tab in TABS else TABS[0]
-    values: dict[str, Any] = {"now": now, "tab": chosen, "zone": now.place.timezone}
+    wanted = kind if kind in queries.EVENT_KINDS and chosen == "events" else ""
+    values: dict[str, Any] = {
+        "now": now,
+        "tab": chosen,
+        "kind": wanted,
+        "tab_query": f"?tab={chosen}" + (f"&kind={wanted}" if wanted else ""),
+        "event_kinds": ("", *queries.EVENT_KINDS),
+        "zone": now.place.timezone,
+    }
     if chosen == "events":
-        rows = await queries.events(desk.db, now.id, voice.now_ms - 30 * DAY_MS)
+        rows = await queries.events(desk.db, now.id, voice.now_ms - EVENT_DAYS * DAY_MS, wanted)
         values["events"] = [event for row in rows if (event := _event(row, voice)) is not None]
     elif chosen == "usage":
         values["usage"] = await _usage(desk, now, voice)
@@ -59,7 +72,22 @@ def _event(row: dict[str, Any], voice: Voice) -> dict[str, Any] | None:
         key = "event.bootSame" if row["since_ms"] else ("event.bootUnclean" if row["code"] == "unclean" else "event.boot")
         return {**event, "kind": "boot", "sentence": voice.t(key, version=row["by"], os=row["text"])}
     if what == "presence":
-        return {**event, "kind": "presence", "sentence": voice.t("event.presence", state=voice.t(f"presence.{row['code']}"))}
+        state = voice.t(f"presence.{row['code']}")
+        key = f"changes.why.{row['text']}"
+        known = row["code"] != "online" and voice.t.has(key)
+        sentence = (
+            voice.t("event.presenceWhy", state=state, why=voice.t(key)) if known else voice.t("event.presence", state=state)
+        )
+        return {**event, "kind": "presence", "sentence": sentence}
+    if what == "device":
+        return {**event, "kind": "device", "sentence": _device_words(row, voice)}
+    if what == "refill":
+        item = voice.t(f"consumable.{row['code']}")
+        left = round(row["since_ms"] / 1000) if row["cleared_by"] == "mm" else row["since_ms"]
+        level = voice.t(f"consumable.{row['cleared_by']}", item=item, n=fmt.count(left))
+        return {**event, "kind": "supply", "sentence": voice.t("event.refill", slot=slot_name(voice, row["slot"]), level=level)}
+    if what in {"maintenanceStart", "maintenanceEnd"}:
+        return {**event, "kind": "person", "sentence": voice.t(f"event.{what}", by=row["by"], reason=row["text"])}
     problem = _problem(row["code"], voice)
     if what == "opened":
         return {**event, "kind": "fault", "sentence": voice.t("event.opened", problem=problem)}
@@ -69,12 +97,19 @@ def _event(row: dict[str, Any], voice: Voice) -> dict[str, Any] | None:
         return {**event, "kind": "fault", "sentence": voice.t(key, problem=problem, duration=length)}
     if not voice.t.has(f"event.{what}"):
         return None
-    kind = "fault" if what in {"worse", "unmute"} else "person"
+    kind = "fault" if row["by"] is None else "person"
     return {
         **event,
         "kind": kind,
         "sentence": voice.t(f"event.{what}", by=row["by"] or "—", problem=problem, text=row["text"] or ""),
     }
+
+
+def _device_words(row: dict[str, Any], voice: Voice) -> str:
+    # The columns carry other things for a device: code = its state, by = paper, text = toner, media and cover.
+    toner, media, cover = row["text"].split(" ")
+    what = device_words(voice, device=row["code"], paper=row["by"], toner=toner, media=media, cover=cover)
+    return voice.t("event.device", slot=slot_name(voice, row["slot"]), what=what)
 
 
 async def _usage(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, Any]:
@@ -148,30 +183,45 @@ def _diagnostics(row: dict[str, Any], now: TerminalNow, voice: Voice) -> list[tu
 
 
 async def _month(desk: Desk, fleet: Fleet, now: TerminalNow, voice: Voice) -> str:
-    """This month so far: availability from the terminal's own summaries, how often it was down and for how long."""
+    """This month so far: availability as the figures have it, and how often it was down in opening hours, for how long, why."""
     zone = now.place.timezone
     today = date.fromisoformat(local_day(voice.now_ms, zone))
     first = today.replace(day=1)
     start_ms, _ = day_span_ms(first.isoformat(), zone)
-    rows = await queries.days(desk.db, now.id, first.isoformat(), today.isoformat())
-    observed = sum(row["observed_s"] for row in rows)
-    usable = sum(row["usable_s"] + row["partial_s"] for row in rows)
-    month = voice.t("month.none", month=_month_name(first, voice))
-    if not observed:
-        return month
+    question = Question(Period.month(first.isoformat()[:7]), Scope(terminal=now.id))
+    figure = await desk.db.look(lambda conn: Board(conn, question, voice.now_ms).availability())
+    month = _month_name(first, voice)
+    percent = Ratio(figure.numerator, figure.denominator or 0).percent
+    if percent is None:
+        return voice.t("month.none", month=month)
     past = await lists.load_past(desk.db, [now.id], start_ms, voice.now_ms)
     opening = lists.opening(now, fleet.calendar, start_ms, voice.now_ms)
     spans = [
         *lists.connection_spans(now, past, opening),
         *lists.service_spans(past.faults.get(now.id, ()), voice.now_ms),
     ]
-    down = [part for part in lane(spans, start_ms, voice.now_ms) if part.look in DOWN]
-    percent = Ratio(usable, observed).percent or "—"
+    down = outages(lane(spans, start_ms, voice.now_ms), opening)
     if not down:
-        return voice.t("month.lineNone", month=_month_name(first, voice), percent=percent)
-    return voice.t(
-        "month.line", month=_month_name(first, voice), percent=percent, n=len(down), duration=voice.duration(total_ms(down, DOWN))
-    )
+        return voice.t("month.lineNone", month=month, percent=percent)
+    causes = Counter(_problem(why, voice) for _, why in down)
+    told = voice.t("month.join").join(voice.t("month.cause", what=what, n=n) for what, n in causes.most_common(4))
+    total = voice.duration(sum(length_ms for length_ms, _ in down))
+    return voice.t("month.line", month=month, percent=percent, n=len(down), duration=total, causes=told)
+
+
+def outages(parts: Iterable[Span], opening: Sequence[tuple[int, int]]) -> list[tuple[int, str]]:
+    """(length inside opening hours, code of what began it) of each time the terminal was down. Parts that touch are one outage."""
+    found: list[tuple[int, int, str]] = []
+    for part in parts:
+        if part.look not in DOWN:
+            continue
+        length_ms = sum(max(0, min(part.to_ms, end) - max(part.from_ms, start)) for start, end in opening)
+        if found and found[-1][0] == part.from_ms:
+            _, before_ms, why = found.pop()
+            found.append((part.to_ms, before_ms + length_ms, why))
+        else:
+            found.append((part.to_ms, length_ms, part.title if part.look == "unusable" else OFFLINE_CODE))
+    return [(length_ms, why) for _, length_ms, why in found if length_ms > 0]
 
 
 DOWN: Final = frozenset({"unusable", "offline"})

@@ -32,9 +32,10 @@ async def timeline_of(desk: Desk, fleet: Fleet, now: TerminalNow, voice: Voice, 
     connection = lists.connection_spans(now, past, opening)
     faults = past.faults.get(now.id, [])
     known = [Span(span.from_ms, span.to_ms, "normal") for span in connection if span.look == "normal"]
+    service = [*_beneath(connection), *_fault_spans(faults, end_ms, voice), *lists.maintenance_spans(past, now.id)]
     lanes = [
         ("timeline.connection", lane(connection, start_ms, end_ms)),
-        ("timeline.service", lane([*_beneath(connection), *_fault_spans(faults, end_ms, voice)], start_ms, end_ms)),
+        ("timeline.service", lane(service, start_ms, end_ms)),
     ]
     named = [(voice.t(name), parts) for name, parts in lanes]
     by_slot: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -113,6 +114,8 @@ def _part(span: Span, start_ms: int, end_ms: int, voice: Voice) -> dict[str, Any
     what = span.title or voice.t(f"lane.{span.look}")
     if span.title in {"online", "suspect", "offline", "stopped", "unknown"}:
         what = voice.t(f"presence.{span.title}")
+        if span.why and voice.t.has(f"changes.why.{span.why}"):
+            what = f"{what} · {voice.t(f'changes.why.{span.why}')}"
     if span.late:
         what = f"{what} · {voice.t('late')}"
     title = voice.t(

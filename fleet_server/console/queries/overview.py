@@ -12,7 +12,7 @@ from typing import Any, Final
 from fleet_server.channel import as_dict
 from fleet_server.console.area_now import HOURS, hour_edges, hour_times
 from fleet_server.console.format import DAY_MS, HOUR_MS
-from fleet_server.console.history import Span, lane
+from fleet_server.console.history import lane
 from fleet_server.console.model import SEVERITY_RANK, TerminalNow
 from fleet_server.console.queries import lists
 from fleet_server.console.state_changes import Change, Lasting, Story, changes
@@ -60,14 +60,13 @@ def last_day(
     start_ms = edges[0]
     ids = [terminal.id for terminal in terminals if terminal.enrolled_ms is not None]
     past = lists.read_past(conn, ids, start_ms, now_ms)
-    away = maintenance.spans(conn, ids, start_ms, now_ms)
     found = {}
     for terminal in terminals:
         hours = lists.opening(terminal, calendar, start_ms, now_ms)
         spans = [
             *lists.connection_spans(terminal, past, hours),
             *lists.service_spans(past.faults.get(terminal.id, ()), now_ms),
-            *(Span(from_ms, to_ms, "maintenance") for from_ms, to_ms in away.get(terminal.id, ())),
+            *lists.maintenance_spans(past, terminal.id),
         ]
         found[terminal.id] = hour_times(lane(spans, start_ms, now_ms), edges, now_ms)
     assert len(edges) == HOURS + 1

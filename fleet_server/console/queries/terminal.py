@@ -51,21 +51,47 @@ async def boots(db: FleetEngine, terminal: str, start_ms: int, end_ms: int) -> l
     )
 
 
-async def events(db: FleetEngine, terminal: str, start_ms: int) -> list[dict[str, Any]]:
-    """Faults, what people did about them, starts and lost connections; newest first."""
+EVENT_KINDS: Final = ("fault", "device", "presence", "boot", "person", "supply")
+_FAULT_EVENTS: Final = """
+SELECT opened_ms AS at_ms, 'opened' AS what, code, since_ms, cleared_ms, cleared_by, open_batch AS batch, open_idx AS idx, late, NULL AS "by",
+  NULL AS text, NULL AS slot FROM fault WHERE terminal = :t AND disputed = 0 AND opened_ms >= :start
+UNION ALL SELECT cleared_ms, 'cleared', code, since_ms, cleared_ms, cleared_by, clear_batch, clear_idx, late, NULL, NULL, NULL
+  FROM fault WHERE terminal = :t AND disputed = 0 AND cleared_ms >= :start
+UNION ALL SELECT e.at_ms, e.kind, f.code, f.since_ms, f.cleared_ms, NULL, NULL, NULL, 0, e."by", e.text, NULL FROM fault_event e
+  JOIN fault f ON f.id = e.fault WHERE f.terminal = :t AND f.disputed = 0 AND e.at_ms >= :start AND e."by" IS NULL
+  AND e.kind NOT IN ('open', 'clear')"""
+_EVENTS: Final = {
+    "fault": _FAULT_EVENTS,
+    "device": """
+SELECT at_ms, 'device' AS what, device AS code, NULL AS since_ms, NULL AS cleared_ms, NULL AS cleared_by, batch, idx, late, paper AS "by",
+  toner || ' ' || media || ' ' || cover AS text, slot FROM device_change WHERE terminal = :t AND disputed = 0 AND at_ms >= :start""",
+    "presence": """
+SELECT from_ms AS at_ms, 'presence' AS what, state AS code, NULL AS since_ms, NULL AS cleared_ms, NULL AS cleared_by, NULL AS batch,
+  NULL AS idx, 0 AS late, NULL AS "by", cause AS text, NULL AS slot FROM presence WHERE terminal = :t AND from_ms >= :start""",
+    "boot": """
+SELECT at_ms, 'boot' AS what, previous AS code, same_boot AS since_ms, NULL AS cleared_ms, NULL AS cleared_by, NULL AS batch, NULL AS idx,
+  0 AS late, agent AS "by", os AS text, NULL AS slot FROM boot WHERE terminal = :t AND disputed = 0 AND at_ms >= :start""",
+    "person": """
+SELECT e.at_ms, e.kind AS what, f.code, f.since_ms, f.cleared_ms, NULL AS cleared_by, NULL AS batch, NULL AS idx, 0 AS late, e."by", e.text,
+  NULL AS slot FROM fault_event e JOIN fault f ON f.id = e.fault
+  WHERE f.terminal = :t AND f.disputed = 0 AND e.at_ms >= :start AND e."by" IS NOT NULL
+UNION ALL SELECT from_ms, 'maintenanceStart', '', NULL, NULL, NULL, NULL, NULL, 0, "by", reason, NULL FROM maintenance
+  WHERE terminal = :t AND from_ms >= :start
+UNION ALL SELECT to_ms, 'maintenanceEnd', '', NULL, NULL, NULL, NULL, NULL, 0, ended_by, '', NULL FROM maintenance
+  WHERE terminal = :t AND to_ms >= :start AND ended_by IS NOT NULL""",
+    "supply": """
+SELECT at_ms, 'refill' AS what, item AS code, remaining AS since_ms, NULL AS cleared_ms, unit AS cleared_by, batch, idx, 0 AS late, NULL AS "by",
+  NULL AS text, slot FROM consumable_level WHERE terminal = :t AND event = 'refill' AND at_ms >= :start""",
+}
+"""One shape for all, so that they can be listed together; what a column holds depends on the kind."""
+
+
+async def events(db: FleetEngine, terminal: str, start_ms: int, kind: str = "") -> list[dict[str, Any]]:
+    """What happened, newest first: of one kind, or of all."""
+    parts = [_EVENTS[kind]] if kind else list(_EVENTS.values())
+    each = " UNION ALL ".join(f"SELECT * FROM ({part} ORDER BY 1 DESC LIMIT :limit)" for part in parts)  # noqa: S608 - constants
     return await db.read(
-        "SELECT * FROM ("
-        " SELECT opened_ms AS at_ms, 'opened' AS what, code, since_ms, cleared_ms, cleared_by, open_batch AS batch, open_idx AS idx,"
-        "   late, NULL AS by, NULL AS text FROM fault WHERE terminal = :t AND disputed = 0 AND opened_ms >= :start"
-        " UNION ALL SELECT cleared_ms, 'cleared', code, since_ms, cleared_ms, cleared_by, clear_batch, clear_idx, late, NULL, NULL"
-        "   FROM fault WHERE terminal = :t AND disputed = 0 AND cleared_ms >= :start"
-        " UNION ALL SELECT e.at_ms, e.kind, f.code, f.since_ms, f.cleared_ms, NULL, NULL, NULL, 0, e.by, e.text FROM fault_event e"
-        "   JOIN fault f ON f.id = e.fault WHERE f.terminal = :t AND f.disputed = 0 AND e.at_ms >= :start AND e.kind NOT IN ('open', 'clear')"
-        " UNION ALL SELECT at_ms, 'boot', previous, same_boot, NULL, NULL, NULL, NULL, 0, agent, os FROM boot"
-        "   WHERE terminal = :t AND disputed = 0 AND at_ms >= :start"
-        " UNION ALL SELECT from_ms, 'presence', state, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL FROM presence"
-        "   WHERE terminal = :t AND from_ms >= :start"
-        ") ORDER BY at_ms DESC LIMIT :limit",
+        f"SELECT * FROM ({each}) ORDER BY at_ms DESC LIMIT :limit",  # noqa: S608 - constants
         {"t": terminal, "start": start_ms, "limit": EVENT_LIMIT},
     )
 
@@ -130,7 +156,7 @@ async def diagnostics(db: FleetEngine, terminal: str) -> dict[str, Any]:
         " s.stream, s.head_no, s.disputed"
         " FROM terminal_live l"
         " LEFT JOIN host_health h ON h.id = (SELECT id FROM host_health WHERE terminal = :t AND disputed = 0 ORDER BY to_ms DESC LIMIT 1)"
-        " LEFT JOIN stream s ON s.stream = (SELECT stream FROM stream WHERE terminal = :t ORDER BY first_ms DESC LIMIT 1)"
+        " LEFT JOIN stream s ON s.id = (SELECT id FROM stream WHERE terminal = :t ORDER BY first_ms DESC LIMIT 1)"
         " WHERE l.terminal = :t",
         {"t": terminal},
     )
