@@ -25,7 +25,8 @@ Headers = list[tuple[bytes, bytes]]
 
 API: Final = "/api/v1/"
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
-FRESH: Final = b"public, max-age=5, stale-while-revalidate=30"
+FRESH: Final = b"public, max-age=5"
+FRESH_API: Final = b"public, max-age=5, stale-while-revalidate=10"
 SLOW_CHANGING: Final = b"public, max-age=3600"
 FOR_EVER: Final = b"public, max-age=31536000, immutable"
 RETRY_AFTER_S: Final = b"2"
@@ -102,7 +103,7 @@ class PublicApp:
         make = self._maker(path, query)
         if not self._keeper.is_ready:
             raise NotAsked(503, "starting")
-        return self._kept(self._keeper.view.version, *make), FRESH
+        return self._kept(self._keeper.view.version, *make), FRESH_API if path.startswith(API) else FRESH
 
     def _maker(self, path: str, query: bytes) -> tuple[tuple[object, ...], Callable[[], Answer]]:
         """Under which key the answer is kept, and how it is made."""

@@ -167,7 +167,7 @@
     let answer;
     let text;
     try {
-      answer = await fetch(asked, { credentials: "omit", referrerPolicy: "no-referrer" });
+      answer = await fetch(asked, { cache: "no-cache", credentials: "omit", referrerPolicy: "no-referrer" });
       if (!answer.ok) throw new Error(String(answer.status));
       text = await answer.text();
     } catch {
