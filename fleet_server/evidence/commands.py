@@ -44,6 +44,7 @@ def add_to(command: AddCommand) -> None:
     settle = command("settle-stream", "say whether a disputed stream is a restored disk or a copy", _settle)
     settle.add_argument("stream", help="32 hexadecimal digits, as the console shows it")
     settle.add_argument("verdict", choices=["restored", "copied"])
+    settle.add_argument("--terminal", help="whose, if streams of several terminals have this id")
 
 
 def _export(settings: Settings, options: argparse.Namespace) -> None:
@@ -98,14 +99,22 @@ def _erase(settings: Settings, options: argparse.Namespace) -> None:
 def _settle(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server import db
     from fleet_server.channel import transact
-    from fleet_server.evidence.verdict import settle
+    from fleet_server.evidence.verdict import NotDisputed, settle, settle_some, terminals_of
 
     try:
         stream = bytes.fromhex(options.stream)
     except ValueError:
         raise NothingThere(f"{options.stream!r} is not a stream id") from None
     with closing(db.open_raw(settings.layout.database)) as conn:
-        count = transact(conn, lambda inside: settle(inside, stream, options.verdict, _now_ms()))
+        terminals = [options.terminal] if options.terminal else terminals_of(conn, stream)
+        if len(terminals) > 1:
+            raise NotDisputed(f"several terminals have a stream of this id: name one with --terminal, of {', '.join(terminals)}")
+        if not terminals:
+            raise NotDisputed(f"stream {stream.hex()} is not disputed")
+        count = transact(conn, lambda inside: settle(inside, terminals[0], stream, options.verdict, _now_ms()))
+        # In slices, between which ingest stores what comes. If this is cut off, ingest does the rest.
+        while transact(conn, settle_some):
+            pass
     print(f"{count} batches: {options.verdict}")
 
 

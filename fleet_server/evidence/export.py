@@ -40,18 +40,23 @@ def export(
         _put(out, ["record-key", bytes(certificate)])
     count = 0
     for stream, first, last in _ranges(conn, terminal, from_ms, to_ms):
-        for item in _stream_items(conn, stream, first, last):
+        for item in _stream_items(conn, terminal, stream, first, last):
             _put(out, item)
             count += item[0] in ("data", "loss")
-        digest = conn.execute("SELECT digest FROM batch WHERE stream = ? AND no = ?", (stream, last)).fetchone()[0]
+        digest = conn.execute(
+            "SELECT digest FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (terminal, stream, last)
+        ).fetchone()[0]
         erased = conn.execute(
-            "SELECT coalesce(max(no), 0) FROM batch WHERE stream = ? AND no <= ? AND envelope IS NULL", (stream, last)
+            "SELECT coalesce(max(no), 0) FROM batch WHERE terminal = ? AND stream = ? AND no <= ? AND envelope IS NULL",
+            (terminal, stream, last),
         ).fetchone()[0]
         checkpoint = certs.Checkpoint(
             terminal=terminal, stream=stream, no=last, digest=bytes(digest), erased_up_to=erased, made_ms=now_ms
         )
         _put(out, ["checkpoint", certs.seal_checkpoint(checkpoint, signer, fleet)])
-        for (envelope,) in conn.execute("SELECT envelope FROM aside WHERE stream = ? ORDER BY no, id", (stream,)):
+        for (envelope,) in conn.execute(
+            "SELECT envelope FROM aside WHERE terminal = ? AND stream = ? ORDER BY no, id", (terminal, stream)
+        ):
             _put(out, ["aside", bytes(envelope)])
     _put(out, ["end", count])
     return count
@@ -72,23 +77,23 @@ def _put(out: BinaryIO, item: object) -> None:
 
 def _ranges(conn: sqlite3.Connection, terminal: str, from_ms: int, to_ms: int) -> list[tuple[bytes, int, int]]:
     rows = conn.execute(
-        "SELECT b.stream, min(b.no), max(b.no) FROM batch b JOIN stream s ON s.stream = b.stream "
-        "WHERE b.terminal = ? AND b.received_ms BETWEEN ? AND ? GROUP BY b.stream ORDER BY min(s.rowid)",
+        "SELECT b.stream, min(b.no), max(b.no) FROM batch b JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream "
+        "WHERE b.terminal = ? AND b.received_ms BETWEEN ? AND ? GROUP BY b.stream ORDER BY min(s.id)",
         (terminal, from_ms, to_ms),
     )
     return [(bytes(stream), first, last) for stream, first, last in rows]
 
 
-def _stream_items(conn: sqlite3.Connection, stream: bytes, first: int, last: int) -> Iterator[list[object]]:
+def _stream_items(conn: sqlite3.Connection, terminal: str, stream: bytes, first: int, last: int) -> Iterator[list[object]]:
     """The batches `first` to `last` in order; where numbers are missing, the birth that says they are gone."""
     expected = first
     rows = conn.execute(
-        "SELECT no, kind, digest, prev, envelope, erased_reason FROM batch WHERE stream = ? AND no BETWEEN ? AND ? ORDER BY no",
-        (stream, first, last),
+        "SELECT no, kind, digest, prev, envelope, erased_reason FROM batch WHERE terminal = ? AND stream = ? AND no BETWEEN ? AND ? ORDER BY no",
+        (terminal, stream, first, last),
     )
     for no, kind, digest, prev, envelope, erased_reason in rows:
         if no > expected:
-            yield ["gone", stream, expected, no - 1, _reason_of_gap(conn, stream, expected)]
+            yield ["gone", stream, expected, no - 1, _reason_of_gap(conn, terminal, stream, expected)]
         if envelope is None:
             yield ["erased", stream, no, bytes(digest), bytes(prev), erased_reason or "retention"]
         else:
@@ -96,9 +101,10 @@ def _stream_items(conn: sqlite3.Connection, stream: bytes, first: int, last: int
         expected = no + 1
 
 
-def _reason_of_gap(conn: sqlite3.Connection, stream: bytes, no: int) -> bytes:
+def _reason_of_gap(conn: sqlite3.Connection, terminal: str, stream: bytes, no: int) -> bytes:
     row = conn.execute(
-        "SELECT b.envelope FROM hole h JOIN birth b ON b.id = h.birth_id WHERE h.stream = ? AND ? BETWEEN h.first_no AND h.last_no",
-        (stream, no),
+        "SELECT b.envelope FROM hole h JOIN birth b ON b.id = h.birth_id WHERE h.terminal = ? AND h.stream = ?"
+        " AND ? BETWEEN h.first_no AND h.last_no",
+        (terminal, stream, no),
     ).fetchone()
     return b"" if row is None else bytes(row[0])

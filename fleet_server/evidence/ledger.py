@@ -93,7 +93,6 @@ class _Terminal:
 class _StreamRow:
     """A stream as it lies in the database when one of its batches arrives."""
 
-    terminal: str
     row: int
     view: StreamView
     boot_id: bytes
@@ -192,7 +191,7 @@ class Ledger:
             assert batch is not None
             header = batch.header
             at = Position(header.stream, header.no, header.prev, opened.digest, header.parent, is_loss=False)
-        known = self._stream(at.stream)
+        known = self._stream(terminal, at.stream)
         refused = self._out_of_place(terminal, opened.kid, at, known)
         if refused:
             self.quarantine(terminal, topic, refused, raw, now_ms)
@@ -208,7 +207,8 @@ class Ledger:
             aside: Sequence[tuple[int, bytes]] = ()
             if view.forked:
                 aside = self.conn.execute(
-                    "SELECT no, digest FROM aside WHERE stream = ? ORDER BY no LIMIT ?", (held.stream, room)
+                    "SELECT no, digest FROM aside WHERE terminal = ? AND stream = ? ORDER BY no LIMIT ?",
+                    (terminal, held.stream, room),
                 ).fetchall()
                 room -= len(aside)
             out.append(
@@ -222,7 +222,7 @@ class Ledger:
         conn, last = self.conn, None
         rows = conn.execute(
             "SELECT DISTINCT p.batch, b.terminal, b.stream, b.no, b.envelope, b.received_ms, b.committed_ms, b.disputed, s.boot_id "
-            "FROM parked p JOIN batch b ON b.id = p.batch JOIN stream s ON s.stream = b.stream "
+            "FROM parked p JOIN batch b ON b.id = p.batch JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream "
             "WHERE p.batch > ? AND b.envelope IS NOT NULL ORDER BY p.batch LIMIT ?",
             (after, limit),
         ).fetchall()
@@ -266,7 +266,7 @@ class Ledger:
             case Action.FILL:
                 return Outcome(ack=alone, stored=self._store(terminal, at, story, opened, batch, loss, now_ms))
             case Action.REPLACE_LOSS:
-                self.conn.execute("DELETE FROM batch WHERE stream = ? AND no = ?", (at.stream, at.no))
+                self.conn.execute("DELETE FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (terminal, at.stream, at.no))
                 return Outcome(ack=alone, stored=self._store(terminal, at, story, opened, batch, loss, now_ms))
             case Action.STORE_NEXT:
                 self._advance(terminal, at, decision, story, batch, loss, now_ms)
@@ -288,8 +288,8 @@ class Ledger:
             self._open_stream(terminal, at, decision, batch, loss, now_ms)
         else:
             moved = self.conn.execute(
-                "UPDATE stream SET head_no = ?, head_digest = ? WHERE stream = ? AND head_no = ? AND head_digest = ?",
-                (at.no, at.digest, at.stream, view.head_no, view.head_digest),
+                "UPDATE stream SET head_no = ?, head_digest = ? WHERE terminal = ? AND stream = ? AND head_no = ? AND head_digest = ?",
+                (at.no, at.digest, terminal, at.stream, view.head_no, view.head_digest),
             )
             if moved.rowcount != 1:
                 raise HeadMoved(at.stream.hex())
@@ -352,12 +352,14 @@ class Ledger:
         loss: batches.Loss | None,
         now_ms: int,
     ) -> int:
-        known = story.known or self._stream(at.stream)
+        known = story.known or self._stream(terminal, at.stream)
         assert known is not None
         is_disputed = known.view.disputed
         if is_disputed:
             # Inside a forked stream the story up to the fork is undisputed.
-            forked_at = self.conn.execute("SELECT min(no) FROM aside WHERE stream = ?", (at.stream,)).fetchone()[0]
+            forked_at = self.conn.execute(
+                "SELECT min(no) FROM aside WHERE terminal = ? AND stream = ?", (terminal, at.stream)
+            ).fetchone()[0]
             is_disputed = forked_at is None or at.no >= forked_at
         if loss is not None:
             first_ms, last_ms, count = loss.first_ms, loss.last_ms, sum(loss.counts.values())
@@ -428,34 +430,40 @@ class Ledger:
         conn = self.conn
         added = conn.execute(
             "INSERT INTO aside (stream, no, digest, terminal, envelope, received_ms) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (stream, no, digest) DO NOTHING",
+            "ON CONFLICT (terminal, stream, no, digest) DO NOTHING",
             (at.stream, at.no, at.digest, terminal, opened.raw, now_ms),
         ).rowcount
         if not added:
             return
-        conn.execute("UPDATE stream SET forked = 1, disputed = 1, notice = 'fork', verdict = NULL WHERE stream = ?", (at.stream,))
+        conn.execute(
+            "UPDATE stream SET forked = 1, disputed = 1, notice = 'fork', verdict = NULL, settle_from = NULL"
+            " WHERE terminal = ? AND stream = ?",
+            (terminal, at.stream),
+        )
         ids = [
             row[0]
-            for row in conn.execute("SELECT id FROM batch WHERE stream = ? AND no >= ? AND disputed = 0", (at.stream, at.no))
+            for row in conn.execute(
+                "SELECT id FROM batch WHERE terminal = ? AND stream = ? AND no >= ? AND disputed = 0",
+                (terminal, at.stream, at.no),
+            )
         ]
         conn.executemany("UPDATE batch SET disputed = 1 WHERE id = ?", [(batch_id,) for batch_id in ids])
         if ids:
             self._projection.dispute(conn, ids)
         self._projection.alarm(conn, terminal, "SEC.CLONE", now_ms)
 
-    def _stream(self, stream: bytes) -> _StreamRow | None:
+    def _stream(self, terminal: str, stream: bytes) -> _StreamRow | None:
         row = self.conn.execute(
-            "SELECT terminal, rowid, head_no, head_digest, forked, disputed, boot_id FROM stream WHERE stream = ?", (stream,)
+            "SELECT id, head_no, head_digest, forked, disputed, boot_id FROM stream WHERE terminal = ? AND stream = ?",
+            (terminal, stream),
         ).fetchone()
         if row is None:
             return None
-        view = StreamView(row[2], bytes(row[3]), forked=bool(row[4]), disputed=bool(row[5]))
-        return _StreamRow(row[0], row[1], view, bytes(row[6]))
+        view = StreamView(row[1], bytes(row[2]), forked=bool(row[3]), disputed=bool(row[4]))
+        return _StreamRow(row[0], view, bytes(row[5]))
 
     def _out_of_place(self, terminal: str, kid: bytes, at: Position, known: _StreamRow | None) -> str | None:
-        """Why an authentic batch may not stand where it says: another terminal's stream, or behind its key's last record."""
-        if known is not None and known.terminal != terminal:
-            return "foreignStream"
+        """Why an authentic batch may not stand where it says: behind its key's last record."""
         key = self._key(kid)
         assert key is not None
         if key.last is None or at.is_loss:
@@ -465,7 +473,9 @@ class Ledger:
             return "retiredKey" if at.no > last_no else None
         if known is None:
             return "retiredKey"
-        retired_in = self.conn.execute("SELECT rowid FROM stream WHERE stream = ?", (last_stream,)).fetchone()
+        retired_in = self.conn.execute(
+            "SELECT id FROM stream WHERE terminal = ? AND stream = ?", (terminal, last_stream)
+        ).fetchone()
         return "retiredKey" if retired_in is not None and known.row > retired_in[0] else None
 
     def _note_rotation(self, terminal: str, at: Position, kid: bytes, decoded: Sequence[DecodedRecord], disputed: bool) -> None:
@@ -517,7 +527,9 @@ class _Story:
         return self._views[stream]
 
     def stored(self, stream: bytes, no: int) -> Stored | None:
-        row = self._conn.execute("SELECT digest, kind FROM batch WHERE stream = ? AND no = ?", (stream, no)).fetchone()
+        row = self._conn.execute(
+            "SELECT digest, kind FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (self._terminal, stream, no)
+        ).fetchone()
         return None if row is None else Stored(bytes(row[0]), row[1] == "loss")
 
     def span(self, stream: bytes) -> Held | None:
@@ -533,11 +545,15 @@ class _Story:
             return False
         if after is not None:
             return after == at.digest
-        row = self._conn.execute("SELECT next_prev FROM hole WHERE stream = ? AND last_no = ?", (at.stream, at.no)).fetchone()
+        row = self._conn.execute(
+            "SELECT next_prev FROM hole WHERE terminal = ? AND stream = ? AND last_no = ?", (self._terminal, at.stream, at.no)
+        ).fetchone()
         return row is None or bytes(row[0]) == at.digest
 
     def _prev_of(self, stream: bytes, no: int) -> bytes | None:
-        row = self._conn.execute("SELECT prev FROM batch WHERE stream = ? AND no = ?", (stream, no)).fetchone()
+        row = self._conn.execute(
+            "SELECT prev FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (self._terminal, stream, no)
+        ).fetchone()
         return None if row is None else bytes(row[0])
 
 

@@ -16,22 +16,24 @@ def erase_before(
     Only a run from the start of a stream is erased, because one checkpoint then says all of it. Runs in the caller's transaction.
     """
     erased = 0
-    for (stream,) in conn.execute("SELECT stream FROM stream WHERE terminal = ? ORDER BY rowid", (terminal,)).fetchall():
+    for (stream,) in conn.execute("SELECT stream FROM stream WHERE terminal = ? ORDER BY id", (terminal,)).fetchall():
         last = conn.execute(
-            "SELECT max(no) FROM batch WHERE stream = ? AND no < "
-            "coalesce((SELECT min(no) FROM batch WHERE stream = ? AND received_ms >= ?), 9223372036854775807)",
-            (stream, stream, before_ms),
+            "SELECT max(no) FROM batch WHERE terminal = :terminal AND stream = :stream AND no < coalesce("
+            "(SELECT min(no) FROM batch WHERE terminal = :terminal AND stream = :stream AND received_ms >= :before), 9223372036854775807)",
+            {"terminal": terminal, "stream": stream, "before": before_ms},
         ).fetchone()[0]
         if last is None:
             continue
         gone = conn.execute(
-            "UPDATE batch SET envelope = NULL, erased_reason = ? WHERE stream = ? AND no <= ? AND envelope IS NOT NULL",
-            (reason, stream, last),
+            "UPDATE batch SET envelope = NULL, erased_reason = ? WHERE terminal = ? AND stream = ? AND no <= ? AND envelope IS NOT NULL",
+            (reason, terminal, stream, last),
         ).rowcount
         if not gone:
             continue
         erased += gone
-        digest = conn.execute("SELECT digest FROM batch WHERE stream = ? AND no = ?", (stream, last)).fetchone()[0]
+        digest = conn.execute(
+            "SELECT digest FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (terminal, stream, last)
+        ).fetchone()[0]
         checkpoint = certs.Checkpoint(
             terminal=terminal, stream=bytes(stream), no=last, digest=bytes(digest), erased_up_to=last, made_ms=now_ms
         )

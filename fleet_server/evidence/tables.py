@@ -7,10 +7,11 @@ from piccolo.table import Table
 
 
 class Stream(Table, tablename="stream"):
-    """One start of an agent and the parent it continues."""
+    """One start of an agent and the parent it continues. Known by terminal and id together: an id is only a number that somebody chose."""
 
-    stream = Bytea(primary_key=True)
+    id = Serial(primary_key=True)
     terminal = Text()
+    stream = Bytea()
     parent_stream = Bytea(null=True, default=None)
     parent_no = BigInt(null=True, default=None)
     parent_digest = Bytea(null=True, default=None)
@@ -23,6 +24,8 @@ class Stream(Table, tablename="stream"):
     verdict = Text(null=True, default=None)
     first_ms = BigInt()
     notice = Text(null=True, default=None)
+    settle_from = BigInt(null=True, default=None)
+    """A verdict was said, and the facts of its disputed batches from this number on still have to follow it."""
 
 
 class Batch(Table, tablename="batch"):

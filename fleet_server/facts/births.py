@@ -65,18 +65,24 @@ def _was_captured_before(fault: Known, birth: Birth, last: Mapping[bytes, int]) 
     return fault.stream != birth.stream and fault.boot_no <= birth.boot_no
 
 
-def backlog_is_in(conn: sqlite3.Connection, birth: Birth) -> bool:
+def backlog_is_in(conn: sqlite3.Connection, terminal: str, birth: Birth) -> bool:
     """Whether everything that this birth lists is stored; never for a birth that announces more to come, or of a disputed stream."""
     if birth.more:
         return False
     streams = {held.stream for held in birth.held} | {birth.stream}
     if any(
         row is not None and row[0]
-        for row in (conn.execute("SELECT disputed FROM stream WHERE stream = ?", (stream,)).fetchone() for stream in streams)
+        for row in (
+            conn.execute("SELECT disputed FROM stream WHERE terminal = ? AND stream = ?", (terminal, stream)).fetchone()
+            for stream in streams
+        )
     ):
         return False
     return all(
-        conn.execute("SELECT 1 FROM batch WHERE stream = ? AND no = ?", (held.stream, held.last)).fetchone() is not None
+        conn.execute(
+            "SELECT 1 FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (terminal, held.stream, held.last)
+        ).fetchone()
+        is not None
         for held in birth.held
         if held.last >= held.first
     )
@@ -84,7 +90,7 @@ def backlog_is_in(conn: sqlite3.Connection, birth: Birth) -> bool:
 
 def apply_birth(conn: sqlite3.Connection, terminal: str, birth: Birth, received_ms: int) -> bool:
     """Close and open faults after the birth's list; False if its backlog is not in yet and it must be tried again after the next batch."""
-    if not backlog_is_in(conn, birth):
+    if not backlog_is_in(conn, terminal, birth):
         return False
     found = conclude(terminal, birth, _known(conn, terminal, birth))
     for key in found.close:
@@ -108,7 +114,7 @@ def _known(conn: sqlite3.Connection, terminal: str, birth: Birth) -> list[Known]
     marks = ",".join("?" * len(named))
     rows = conn.execute(
         "SELECT f.id, f.cleared_ms IS NULL, coalesce(f.cleared_by = 'birth', 0), b.stream, coalesce(b.no, 0), coalesce(s.boot_no, 0)"  # noqa: S608
-        " FROM fault f LEFT JOIN batch b ON b.id = f.open_batch LEFT JOIN stream s ON s.stream = b.stream"
+        " FROM fault f LEFT JOIN batch b ON b.id = f.open_batch LEFT JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream"
         f" WHERE f.id IN ({marks}) OR (f.terminal = ? AND f.cleared_ms IS NULL AND f.source = 'terminal' AND f.disputed = 0)",
         (*named, terminal),
     )

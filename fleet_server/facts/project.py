@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fleet_server.errors import place_of
 from fleet_server.facts import DecodedRecord, StoredBatch, devices, episodes, figures
 from fleet_server.facts.clock import CREDIBLE_MS, BatchTimes, Fix, Timing, is_late
 from fleet_server.facts.work import Item, Work, mark_dirty, zone_of_terminal
@@ -50,16 +51,14 @@ _BEYOND_ARRIVAL = "future"
 """Quality of a fixed point that lies behind its own arrival: kept, and not used."""
 _WAITING = "waiting"
 """Quality of a fixed point that contradicts the times of many earlier batches: used by `settle_clock`, not while other terminals wait."""
-_UNUSED = "unused"
-"""Quality of a fixed point of a boot with too many batches."""
 MAX_FIXES = 512
 """Kept for one boot. A clock is set at a synchronisation and at steps (contract): months of an honest one, seconds of one that lies."""
 FIXES_AT_ONCE = 8
 """With so many on record a contradicting one waits: a terminal that goes back and forth would keep the server correcting."""
 BATCHES_AT_ONCE = 1_000
 """Measured: half a millisecond each, in the transaction that others wait for."""
-BATCHES_AT_ALL = 50_000
-"""A month and more of a boot without a clock; beyond it times stay as they were told."""
+CORRECTED_AT_ONCE = 40
+"""Of a longer boot, in one slice: about 20 ms, so that others wait no longer for it than for a bundle."""
 
 _WRITERS: dict[type, Callable[[Work, Sequence[Item[Any]]], None]] = {
     Boot: figures.write_boots,
@@ -116,7 +115,7 @@ def unproject(conn: sqlite3.Connection, batch_ids: Iterable[int]) -> None:
         episodes.take_back(conn, terminal, batch_id)
         conn.execute("DELETE FROM clock_fix WHERE terminal = ? AND batch = ?", (terminal, batch_id))
         if no == 1:
-            conn.execute("DELETE FROM boot WHERE stream = ?", (stream,))
+            conn.execute("DELETE FROM boot WHERE terminal = ? AND stream = ?", (terminal, stream))
         for slot in sorted(slots):
             _settle_device(conn, terminal, slot)
         for other, sids in told_elsewhere.items():
@@ -150,7 +149,7 @@ def _tell_again(conn: sqlite3.Connection, batch_id: int, sids: set[bytes]) -> No
 
 
 def _is_copied(conn: sqlite3.Connection, batch: StoredBatch) -> bool:
-    row = conn.execute("SELECT verdict FROM stream WHERE stream = ?", (batch.stream,)).fetchone()
+    row = conn.execute("SELECT verdict FROM stream WHERE terminal = ? AND stream = ?", (batch.terminal, batch.stream)).fetchone()
     return batch.disputed and row is not None and row[0] == "copied"
 
 
@@ -158,7 +157,7 @@ def load(conn: sqlite3.Connection, batch_id: int) -> tuple[StoredBatch, list[Dec
     """A stored batch read again from its envelope, without parked records; None for a loss notice or an erased envelope."""
     row = conn.execute(
         "SELECT b.terminal, b.stream, b.no, s.boot_id, b.received_ms, b.committed_ms, b.disputed, b.envelope, b.kind"
-        " FROM batch b JOIN stream s ON s.stream = b.stream WHERE b.id = ?",
+        " FROM batch b JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream WHERE b.id = ?",
         (batch_id,),
     ).fetchone()
     if row is None or row[8] != "data" or row[7] is None:
@@ -246,40 +245,115 @@ def _take_fixes(conn: sqlite3.Connection, batch: StoredBatch, records: Sequence[
 
 
 def settle_clock(conn: sqlite3.Connection, done: Container[tuple[str, bytes]]) -> tuple[str, bytes] | None:
-    """Apply the waiting fixed points of one boot that is not in `done`, and correct all of its batches; returns which (terminal, boot). None if
-    there is none. In a transaction of its own, when there is time."""
-    waiting = conn.execute(
-        "SELECT terminal, boot_id, min(batch) FROM clock_fix WHERE quality = ? GROUP BY terminal, boot_id", (_WAITING,)
-    )
+    """Take the waiting fixed points of one boot that is not in `done` for true, and leave the correction of its batches to `correct_some`; returns
+    which (terminal, boot). None if there is none, or if another boot is being corrected."""
+    if conn.execute("SELECT 1 FROM clock_work LIMIT 1").fetchone() is not None:
+        return None
+    waiting = conn.execute("SELECT DISTINCT terminal, boot_id FROM clock_fix WHERE quality = ?", (_WAITING,))
     found = next((row for row in waiting if (row[0], bytes(row[1])) not in done), None)
     if found is None:
         return None
-    terminal, boot_key, batch_id = found[0], bytes(found[1]), found[2]
-    loaded = load(conn, batch_id)
+    terminal, boot_key = found[0], bytes(found[1])
     fixes = conn.execute(
-        "SELECT boot_ms, wall_ms, quality FROM clock_fix WHERE terminal = ? AND boot_id = ? AND quality IN ('synced', ?)",
-        (terminal, boot_key, _WAITING),
+        "SELECT boot_ms, wall_ms FROM clock_fix WHERE terminal = ? AND boot_id = ? AND quality = 'synced' ORDER BY boot_ms, wall_ms",
+        (terminal, boot_key),
     ).fetchall()
-    is_too_long = loaded is not None and _is_longer(conn, loaded[0], BATCHES_AT_ALL)
     conn.execute(
-        "UPDATE clock_fix SET quality = ? WHERE terminal = ? AND boot_id = ? AND quality = ?",
-        (_UNUSED if is_too_long else ClockQuality.SYNCED.value, terminal, boot_key, _WAITING),
+        "UPDATE clock_fix SET quality = 'synced' WHERE terminal = ? AND boot_id = ? AND quality = ?",
+        (terminal, boot_key, _WAITING),
     )
-    if is_too_long:
-        log.error("a boot is too long to be put right", extra={"terminal": terminal, "boot": boot_key.hex()})
-    elif loaded is not None:
-        before = Timing(Fix(boot_ms, wall_ms) for boot_ms, wall_ms, quality in fixes if quality != _WAITING)
-        after = Timing(Fix(boot_ms, wall_ms) for boot_ms, wall_ms, _ in fixes)
-        # All batches of the boot, also the ones that told these fixed points.
-        _correct_earlier(conn, msgspec.structs.replace(loaded[0], id=0), before, after)
+    conn.execute(
+        "INSERT INTO clock_work (terminal, boot_id, before, step, at_batch, last_batch, moved)"
+        " SELECT ?, ?, ?, 'move', 0, coalesce(max(id), 0), 0 FROM batch WHERE terminal = ?",
+        (terminal, boot_key, msgspec.json.encode([[boot_ms, wall_ms] for boot_ms, wall_ms in fixes]).decode(), terminal),
+    )
     return terminal, boot_key
+
+
+def correct_some(conn: sqlite3.Connection, batches: int = CORRECTED_AT_ONCE) -> bool:
+    """The next slice of the boot that is being corrected; True if there is more. Where it stands is stored with what it did, so a process that dies
+    in between goes on there.
+
+    First each batch that had wrong times moves; then the boot is written once more, because a wrong time may also have kept a newer state of another
+    batch out. Meanwhile its figures are partly old and partly new, and their days are marked to be computed again.
+    """
+    work = conn.execute(
+        "SELECT id, terminal, boot_id, before, step, at_batch, last_batch, moved FROM clock_work ORDER BY id LIMIT 1"
+    ).fetchone()
+    if work is None:
+        return False
+    number, terminal, boot_key, told, step, at_batch, last_batch, moved = work
+    before = Timing(Fix(boot_ms, wall_ms) for boot_ms, wall_ms in msgspec.json.decode(told))
+    after = _timing_of(conn, terminal, bytes(boot_key))
+    ids = _batches_of_boot(conn, terminal, bytes(boot_key), at_batch, last_batch, batches)
+    for batch_id in ids:
+        moved |= _correct_one(conn, batch_id, before, after, again=step == "write")
+    if ids:
+        conn.execute("UPDATE clock_work SET at_batch = ?, moved = ? WHERE id = ?", (ids[-1], moved, number))
+        return True
+    if step == "move" and moved:
+        conn.execute("UPDATE clock_work SET step = 'write', at_batch = 0 WHERE id = ?", (number,))
+        return True
+    if moved:
+        for (slot,) in conn.execute(
+            "SELECT DISTINCT slot FROM device_change WHERE terminal = ? AND disputed = 0", (terminal,)
+        ).fetchall():
+            _settle_device(conn, terminal, slot)
+            devices.renew_since(conn, terminal, slot)
+    conn.execute("DELETE FROM clock_work WHERE id = ?", (number,))
+    return True
+
+
+def _timing_of(conn: sqlite3.Connection, terminal: str, boot_key: bytes) -> Timing:
+    rows = conn.execute(
+        "SELECT boot_ms, wall_ms FROM clock_fix WHERE terminal = ? AND boot_id = ? AND quality = 'synced'", (terminal, boot_key)
+    )
+    return Timing(Fix(boot_ms, wall_ms) for boot_ms, wall_ms in rows.fetchall())
+
+
+def _batches_of_boot(conn: sqlite3.Connection, terminal: str, boot_key: bytes, after: int, last: int, most: int) -> list[int]:
+    """Rows of `batch` behind `after`, in their order."""
+    rows = conn.execute(
+        "SELECT b.id FROM batch b JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream"
+        " WHERE b.terminal = ? AND b.id > ? AND b.id <= ? AND b.disputed = 0 AND b.kind = 'data'"
+        " AND CASE WHEN s.boot_id = ? THEN s.stream ELSE s.boot_id END = ? ORDER BY b.id LIMIT ?",
+        (terminal, after, last, _NO_BOOT_ID, boot_key, most),
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
+def _correct_one(conn: sqlite3.Connection, batch_id: int, before: Timing, after: Timing, *, again: bool) -> bool:
+    """Whether the batch had other times. One that cannot be corrected for a reason of ours stays as it is, and holds up no other."""
+    conn.execute("SAVEPOINT one")
+    try:
+        loaded = load(conn, batch_id)
+        if loaded is None or not loaded[1]:
+            return False
+        batch, records = loaded
+        if again:
+            _write(conn, batch, records, after)
+            return False
+        if _times(batch, records, before) == _times(batch, records, after):
+            return False
+        _forget(conn, batch, records, before, after)
+        _write(conn, batch, records, after)
+        return True
+    except sqlite3.OperationalError:
+        raise
+    except Exception as err:  # noqa: BLE001 - one batch must not keep a boot from its right times
+        conn.execute("ROLLBACK TO one")
+        log.error("a batch could not be given its right times", extra={"batch": batch_id, "reason": place_of(err)})
+        return False
+    finally:
+        if conn.in_transaction:
+            conn.execute("RELEASE one")
 
 
 def _is_longer(conn: sqlite3.Connection, batch: StoredBatch, batches: int) -> bool:
     """Whether the boot has more than so many batches."""
     where, key = _of_boot(batch)
     (count,) = conn.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM stream s JOIN batch b ON b.stream = s.stream"  # noqa: S608 - one of two constants
+        "SELECT count(*) FROM (SELECT 1 FROM stream s JOIN batch b ON b.terminal = s.terminal AND b.stream = s.stream"  # noqa: S608 - one of two constants
         f" WHERE s.terminal = ? AND {where} LIMIT ?)",
         (batch.terminal, key, batches + 1),
     ).fetchone()
@@ -321,7 +395,7 @@ def _correct_earlier(conn: sqlite3.Connection, cause: StoredBatch, before: Timin
     """Give the other batches of this boot the times that the new fixed point says."""
     where, key = _of_boot(cause)
     rows = conn.execute(
-        "SELECT b.id FROM stream s JOIN batch b ON b.stream = s.stream"  # noqa: S608 - one of two constants
+        "SELECT b.id FROM stream s JOIN batch b ON b.terminal = s.terminal AND b.stream = s.stream"  # noqa: S608 - one of two constants
         f" WHERE s.terminal = ? AND {where} AND b.disputed = 0 AND b.kind = 'data' AND b.id <> ? ORDER BY b.stream, b.no",
         (cause.terminal, key, cause.id),
     ).fetchall()
@@ -361,7 +435,9 @@ def _forget(
                 (terminal, body.slot, body.item, old.at_ms),
             )
         elif isinstance(body, Boot):
-            conn.execute("DELETE FROM boot WHERE stream = ?", (batch.stream,))
+            conn.execute(
+                "DELETE FROM boot WHERE terminal = ? AND stream = ? AND at_ms = ?", (terminal, batch.stream, old.at_ms)
+            )
     return _delete_rows(conn, terminal, batch.id)
 
 

@@ -47,7 +47,8 @@ class Projection:
     def resume(self, conn: sqlite3.Connection) -> None:
         """After a start: what the process before may have left undone. Doing it again changes nothing."""
         rows = conn.execute(
-            "SELECT b.id FROM stream s JOIN batch b ON b.stream = s.stream WHERE s.forked = 1 AND s.verdict IS NULL AND b.disputed = 1"
+            "SELECT b.id FROM stream s JOIN batch b ON b.terminal = s.terminal AND b.stream = s.stream"
+            " WHERE s.forked = 1 AND s.verdict IS NULL AND b.disputed = 1"
             " ORDER BY b.id"
         )
         self._to_dispute = deque(row[0] for row in rows)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from fleet_server.channel import transact
 from fleet_server.errors import place_of
 from fleet_server.evidence.ledger import Ledger
-from fleet_server.facts.project import settle_clock
+from fleet_server.evidence.verdict import settle_some
+from fleet_server.facts.project import correct_some, settle_clock
 from fleet_server.facts.projection import Projection
 from fleet_server.faults.platform import clear_platform_fault
 from fleet_server.presence.watch import PresenceWatch
@@ -23,7 +24,7 @@ DAYS_PER_STEP = 20
 TRIM_EVERY_MS = 60_000
 CLOCK_EVERY_MS = 30_000
 CLOCK_AGAIN_MS = 3_600_000
-"""Putting a long boot right takes seconds, in which others wait."""
+"""Putting a long boot right takes minutes of slices."""
 HINTS_KEPT_MS = 3_600_000
 """Open pages reload from the database after a longer break."""
 SIGNATURE_QUIET_MS = 3_600_000
@@ -57,14 +58,16 @@ class Housekeeping:
         if not 0 < self._next_clock_ms - now_ms <= CLOCK_EVERY_MS:
             self._next_clock_ms = now_ms + CLOCK_EVERY_MS
             self._do("clocks", lambda: self._settle_clock(now_ms))
+        more = self._do("clock corrections", lambda: transact(self._conn, correct_some))
+        more |= self._do("verdicts", lambda: transact(self._conn, settle_some))
         if self._parked is not None:
             self._do("parked records", self._project_parked)
-        more = self._do("disputes", lambda: transact(self._conn, self._projection.settle))
+        more |= self._do("disputes", lambda: transact(self._conn, self._projection.settle))
         more |= self._do("figures", lambda: transact(self._conn, lambda conn: recompute_some(conn, DAYS_PER_STEP)))
         return more or self._parked is not None
 
     def _settle_clock(self, now_ms: int) -> None:
-        """One boot at a time, and each not again within the hour."""
+        """One boot at a time, slice by slice, and each not again within the hour."""
         self._settled = {boot: at_ms for boot, at_ms in self._settled.items() if 0 <= now_ms - at_ms < CLOCK_AGAIN_MS}
         boot = transact(self._conn, lambda conn: settle_clock(conn, self._settled))
         if boot is not None:

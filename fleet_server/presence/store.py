@@ -117,7 +117,6 @@ def _live_row(terminal: str, live: Live) -> dict[str, object]:
         "oldest_ms": oldest_ms,
         "will_ms": live.will_ms,
         "birth_ms": born_ms,
-        "nonce": None if birth is None else birth.nonce,
         "agent": None if birth is None else birth.agent,
         "boot_no": None if birth is None else birth.boot_no,
         "boot_id": None if birth is None else birth.boot_id,
@@ -183,8 +182,8 @@ WHERE t.enrolled_ms IS NOT NULL AND t.revoked_ms IS NULL
 
 _UPSERT_LIVE = """
 INSERT INTO terminal_live (terminal, last_seen_ms, seen_by, connected, last_report_ms, agent_version, boot_no, boot_id, outbox_depth,
-  outbox_oldest_ms, clock_offset_ms, clock_quality, nonce, birth_ms, will_ms)
-VALUES (:terminal, :seen_ms, :seen_by, :connected, :report_ms, :agent, :boot_no, :boot_id, :depth, :oldest_ms, :offset_ms, :quality, :nonce,
+  outbox_oldest_ms, clock_offset_ms, clock_quality, birth_ms, will_ms)
+VALUES (:terminal, :seen_ms, :seen_by, :connected, :report_ms, :agent, :boot_no, :boot_id, :depth, :oldest_ms, :offset_ms, :quality,
   :birth_ms, :will_ms)
 ON CONFLICT (terminal) DO UPDATE SET
   last_seen_ms = coalesce(excluded.last_seen_ms, last_seen_ms),
@@ -198,7 +197,6 @@ ON CONFLICT (terminal) DO UPDATE SET
   outbox_oldest_ms = CASE WHEN :beat THEN excluded.outbox_oldest_ms ELSE outbox_oldest_ms END,
   clock_offset_ms = coalesce(excluded.clock_offset_ms, clock_offset_ms),
   clock_quality = coalesce(excluded.clock_quality, clock_quality),
-  nonce = coalesce(excluded.nonce, nonce),
   birth_ms = coalesce(excluded.birth_ms, birth_ms),
   will_ms = coalesce(excluded.will_ms, will_ms)
 """

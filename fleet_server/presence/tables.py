@@ -38,6 +38,22 @@ class ClockFix(Table, tablename="clock_fix"):
     batch = BigInt(null=True, default=None)
 
 
+class ClockWork(Table, tablename="clock_work"):
+    """A boot whose batches are being given corrected times, slice by slice; a row goes when it is done."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    boot_id = Bytea()
+    before = Text()
+    """JSON: the fixed points by which its facts were made so far, [boot clock, wall time] each."""
+    step = Text(default="move")
+    at_batch = BigInt()
+    """Batches up to this row are done in this step."""
+    last_batch = BigInt()
+    """Later rows were made with the new fixed points."""
+    moved = BigInt()
+
+
 class WatchMark(Table, tablename="watch_mark"):
     """Until when the presence watch has seen everything: what lies between this and its next start is a blind span."""
 

@@ -58,7 +58,6 @@ class TerminalLive(Table, tablename="terminal_live"):
     clock_offset_ms = BigInt(null=True, default=None)
     clock_quality = Text(null=True, default=None)
     cert_not_after_ms = BigInt(null=True, default=None)
-    nonce = Bytea(null=True, default=None)
     birth_ms = BigInt(null=True, default=None)
     will_ms = BigInt(null=True, default=None)
 

@@ -179,7 +179,7 @@ class FactBench:
             stored = self.store(sent)
             if stored is None:
                 (batch_id,) = self.conn.execute(
-                    "SELECT id FROM batch WHERE stream = ? AND no = ?", (sent.stream, sent.no)
+                    "SELECT id FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (sent.terminal, sent.stream, sent.no)
                 ).fetchone()
                 loaded = load(self.conn, batch_id)
                 assert loaded is not None

@@ -168,6 +168,7 @@ def _of_platform(fleet: Fleet, voice: Voice, row: dict[str, Any]) -> dict[str, A
         "label": terminal.label if terminal else fault.terminal,
         "hint": fault.hint(voice.lang),
         "inferred": voice.t(key, problem=fault.sentence(voice.lang), time=voice.stamp(fault.since_ms)),
+        "fault_id": fault.id,
     }
 
 
@@ -191,6 +192,7 @@ async def _of_record(
     return {
         **shown,
         "inferred": "",
+        "fault_id": fault.id if fault else "",
         "title": fault.sentence(voice.lang) if fault else _record_title(record, voice),
         "severity": fault.severity if fault else "",
         "code": fault.code if fault else (record.kind if record else row["kind"]),
@@ -217,9 +219,9 @@ async def _chain(desk: Desk, row: dict[str, Any], opened: proof.Opened) -> proof
     parent = header.parent if header else _stored_parent(row)
     parent_digest = None
     if no == 1 and parent is not None:
-        parent_digest = await queries.digest_of(desk.db, parent.stream, parent.no)
-    before = await queries.before(desk.db, row["stream"], no)
-    hole = None if before else await queries.hole_before(desk.db, row["stream"], no)
+        parent_digest = await queries.digest_of(desk.db, row["terminal"], parent.stream, parent.no)
+    before = await queries.before(desk.db, row["terminal"], row["stream"], no)
+    hole = None if before else await queries.hole_before(desk.db, row["terminal"], row["stream"], no)
     known = proof.Before(
         digest=bytes(before["digest"]) if before else None,
         erased=bool(before and before["erased"]),

@@ -12,27 +12,31 @@ async def batch(db: FleetEngine, batch_id: int) -> dict[str, Any] | None:
     rows = await db.read(
         "SELECT b.*, s.parent_stream, s.parent_no, s.parent_digest, s.disputed AS stream_disputed,"
         " k.public_key, k.certificate, k.generation FROM batch b"
-        " LEFT JOIN stream s ON s.stream = b.stream LEFT JOIN record_key k ON k.kid = b.kid AND k.terminal = b.terminal WHERE b.id = ?",
+        " LEFT JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream LEFT JOIN record_key k ON k.kid = b.kid AND k.terminal = b.terminal WHERE b.id = ?",
         (batch_id,),
     )
     return rows[0] if rows else None
 
 
-async def before(db: FleetEngine, stream: bytes, no: int) -> dict[str, Any] | None:
+async def before(db: FleetEngine, terminal: str, stream: bytes, no: int) -> dict[str, Any] | None:
     """The batch before number `no`, if it is stored."""
-    rows = await db.read("SELECT no, digest, envelope IS NULL AS erased FROM batch WHERE stream = ? AND no = ?", (stream, no - 1))
-    return rows[0] if rows else None
-
-
-async def hole_before(db: FleetEngine, stream: bytes, no: int) -> dict[str, Any] | None:
     rows = await db.read(
-        "SELECT first_no, last_no FROM hole WHERE stream = ? AND first_no <= ? AND last_no >= ?", (stream, no - 1, no - 1)
+        "SELECT no, digest, envelope IS NULL AS erased FROM batch WHERE terminal = ? AND stream = ? AND no = ?",
+        (terminal, stream, no - 1),
     )
     return rows[0] if rows else None
 
 
-async def digest_of(db: FleetEngine, stream: bytes, no: int) -> bytes | None:
-    rows = await db.read("SELECT digest FROM batch WHERE stream = ? AND no = ?", (stream, no))
+async def hole_before(db: FleetEngine, terminal: str, stream: bytes, no: int) -> dict[str, Any] | None:
+    rows = await db.read(
+        "SELECT first_no, last_no FROM hole WHERE terminal = ? AND stream = ? AND first_no <= ? AND last_no >= ?",
+        (terminal, stream, no - 1, no - 1),
+    )
+    return rows[0] if rows else None
+
+
+async def digest_of(db: FleetEngine, terminal: str, stream: bytes, no: int) -> bytes | None:
+    rows = await db.read("SELECT digest FROM batch WHERE terminal = ? AND stream = ? AND no = ?", (terminal, stream, no))
     return rows[0]["digest"] if rows else None
 
 

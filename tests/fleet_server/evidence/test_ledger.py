@@ -242,9 +242,9 @@ def test_another_worker_moved_the_head(bench: Bench, monkeypatch: pytest.MonkeyP
     chain = Chain(A)
     bench.send(chain.seal())
     second = chain.seal()
-    stale = bench.ledger._stream(A)
+    stale = bench.ledger._stream(TERMINAL, A)
     bench.send(second)
-    monkeypatch.setattr(bench.ledger, "_stream", lambda stream: stale)
+    monkeypatch.setattr(bench.ledger, "_stream", lambda terminal, stream: stale)
     bench.conn.execute("BEGIN IMMEDIATE")
     with pytest.raises(HeadMoved):
         bench.ledger.receive(TERMINAL, "batch", "topic", second, None, NOW_MS)
@@ -324,12 +324,36 @@ def test_attacks_are_quarantined_and_the_rightful_terminal_is_served(bench: Benc
     assert acked(bench.send(Chain(B).seal())) == (1, AckMode.UP_TO)
 
 
-@pytest.mark.spec("C-1004")
-def test_a_stream_cannot_be_taken_over_by_another_terminal(bench: Bench) -> None:
-    bench.send(Chain(A).seal())
+@pytest.mark.spec("C-520")
+def test_whoever_learns_a_stream_id_cannot_take_the_stream(bench: Bench) -> None:
+    """Another terminal opens the same id first: the owner's batches are stored all the same, and neither sees the other's."""
     thief = Chain(A, key=STRANGER, terminal=OTHER)
-    thief.seal()
-    assert bench.send(thief.seal(), terminal=OTHER).quarantined == "foreignStream"
+    assert acked(bench.send(thief.seal(), terminal=OTHER)) == (1, AckMode.UP_TO)
+    chain = Chain(A)
+    assert acked(bench.send(chain.seal())) == (1, AckMode.UP_TO)
+    assert acked(bench.send(chain.seal())) == (2, AckMode.UP_TO)
+    assert acked(bench.send(thief.seal(), terminal=OTHER)) == (2, AckMode.UP_TO)
+    assert bench.conn.execute("SELECT terminal, head_no, disputed, notice FROM stream ORDER BY id").fetchall() == [
+        (OTHER, 2, 0, None),
+        (TERMINAL, 2, 0, None),
+    ]
+    assert bench.one("SELECT count(*) FROM quarantine") == 0
+    assert bench.one("SELECT count(*) FROM aside") == 0
+
+
+@pytest.mark.spec("C-520")
+def test_a_fork_or_hole_of_one_terminal_says_nothing_about_the_same_id_of_another(bench: Bench) -> None:
+    chain, thief = Chain(A), Chain(A, key=STRANGER, terminal=OTHER)
+    bench.send(chain.seal())
+    bench.send(thief.seal(), terminal=OTHER)
+    copy = Chain(A, key=STRANGER, terminal=OTHER)
+    copy.seal()
+    other_story = Chain(A, key=STRANGER, terminal=OTHER)
+    bench.send(other_story.seal(notice(9)), terminal=OTHER)
+    assert bench.conn.execute("SELECT terminal, forked FROM stream ORDER BY terminal").fetchall() == [(TERMINAL, 0), (OTHER, 1)]
+    assert acked(bench.send(chain.seal())) == (2, AckMode.UP_TO)
+    (head,) = bench.ledger.heads(TERMINAL, [Held(A, 1, b"", 2)])
+    assert (head.no, head.aside) == (2, ())
 
 
 @pytest.mark.spec("C-518")

@@ -16,7 +16,7 @@ from fleet_server.db import open_raw
 from fleet_server.evidence.export import export
 from fleet_server.evidence.ledger import Greeting, Ledger
 from fleet_server.evidence.retention import erase_before
-from fleet_server.evidence.verdict import Verdict, settle
+from fleet_server.evidence.verdict import Verdict, settle, settle_some, terminals_of
 from fleet_server.evidence.verify import verify
 from fleet_server.facts import DecodedRecord, StoredBatch
 from fleet_server.facts.project import project, reproject
@@ -43,6 +43,14 @@ from tests.support.facts import WORK_HOURS
 MORNING = at("06-09 09:30")
 JUNE = Period("2026-06-01", "2026-06-30")
 NOW = at("07-10 08:00")
+
+
+def decide(conn: sqlite3.Connection, stream: bytes, verdict: Verdict) -> None:
+    """Say it, and let the facts follow to the end."""
+    (terminal,) = terminals_of(conn, stream)
+    settle(conn, terminal, stream, verdict, NOW)
+    while settle_some(conn):
+        pass
 
 
 class Facts:
@@ -226,8 +234,8 @@ def test_everything_at_once_comes_out_the_same(server: Server) -> None:
 
     # What an operator says about the disputed streams moves both sides alike.
     server.conn.execute("BEGIN IMMEDIATE")
-    settle(server.conn, copy.stream, "copied", NOW)
-    settle(server.conn, second.stream, "restored", NOW)
+    decide(server.conn, copy.stream, "copied")
+    decide(server.conn, second.stream, "restored")
     server.conn.execute("COMMIT")
     found = server.compare()
     assert found.is_same, found.differences
@@ -370,7 +378,7 @@ def test_any_history_comes_out_the_same(
             verdict = data.draw(st.sampled_from(verdicts))
             if verdict is not None:
                 server.conn.execute("BEGIN IMMEDIATE")
-                settle(server.conn, stream, verdict, NOW)
+                decide(server.conn, stream, verdict)
                 server.conn.execute("COMMIT")
         found = server.compare(period=Period("2026-01-01", "2026-07-05"))
         assert found.is_same, found.differences
