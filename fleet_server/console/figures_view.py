@@ -81,9 +81,9 @@ def read_view(params: Mapping[str, str], today: str) -> View:
         text = f"{params['from'][:10]}..{params['to'][:10]}"
     period = Period.read(text) if text else Period.month(today[:7])
     if not "2000-01-01" <= period.first <= period.last <= "2199-12-31":
-        raise Refused("period", "day")
+        raise Refused("period", "noPeriod")
     if period.days > LONGEST_DAYS:
-        raise Refused("period", "long")
+        raise Refused("period", "periodLong")
     scope = Scope.of({name: params.get(name, "")[:MAX_TEXT] for name in SCOPE_NAMES})
     return View(Question(period, scope), today, read_page(params.get("page", "")))
 

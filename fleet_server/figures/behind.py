@@ -183,6 +183,10 @@ def _blind_spans(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
     return (_span(one.id, outage) for one in board.members for outage in board.contact_read[one.id].blind if outage.open_s)
 
 
+def _maintained(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
+    return (_terminal(one, weight=s) for one in board.members if (s := board.contact_read[one.id].maintenance_s))
+
+
 def _unwatched(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
     return (_terminal(one, weight=s) for one in board.members if (s := board.contact_read[one.id].unwatched_s))
 
@@ -215,11 +219,15 @@ def _days_of(column: str) -> Callable[[sqlite3.Connection, Board, str], Rows]:
     return make
 
 
-def _checks(*, known: bool, intact_only: bool = False) -> Callable[[sqlite3.Connection, Board, str], Rows]:
+def _checks(
+    *, known: bool, intact_only: bool = False, in_maintenance: bool = False
+) -> Callable[[sqlite3.Connection, Board, str], Rows]:
     def make(conn: sqlite3.Connection, board: Board, key: str) -> Rows:
         for one in board.members:
             for check in board.checks_read[one.id]:
-                if check.is_known == known and not (intact_only and check.broken):
+                if check.in_maintenance != in_maintenance:
+                    continue
+                if in_maintenance or (check.is_known == known and not (intact_only and check.broken)):
                     yield Behind(
                         kind="check", id=f"{check.terminal}/{check.at_ms}", terminal=check.terminal, day=check.day, at_ms=check.at_ms,
                         note=" ".join(check.broken),
@@ -314,6 +322,8 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[sqlite3.Connection, Board, str], 
     ("online_rate", "offline"): _offline_spans,
     ("online_rate", "blind"): _blind_spans,
     ("online_rate", "unwatched"): _unwatched,
+    ("online_rate", "maintenance"): _maintained,
+    ("availability", "maintenance"): _days_of("d.maintenance_s"),
     ("availability", "numerator"): _serving_days,
     ("availability", "denominator"): _known_days,
     ("availability", "blind"): _days_of("d.blind_s"),
@@ -323,6 +333,7 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[sqlite3.Connection, Board, str], 
     ("intact_rate", "numerator"): _checks(known=True, intact_only=True),
     ("intact_rate", "denominator"): _checks(known=True),
     ("intact_rate", "unknown"): _checks(known=False),
+    ("intact_rate", "maintenance"): _checks(known=True, in_maintenance=True),
     ("faults", "numerator"): _faults,
     ("faults_by_code", "numerator"): _faults_of_code,
     ("fault_rate", "numerator"): _struck,

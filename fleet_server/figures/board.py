@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeVar
 
 from fleet_server.faults.severity import Impact
 from fleet_server.figures import facts
-from fleet_server.figures.facts import NO_DAYS, Cases, Check, Contact, DaySums, Episode
+from fleet_server.figures.facts import NO_DAYS, Cases, Checks, Contact, DaySums, Episode
 from fleet_server.figures.figure import Figure, Unit
 from fleet_server.figures.idle import months_without
 from fleet_server.figures.opening import Openings
@@ -112,19 +112,10 @@ class Board:
         return facts.read_faults(self._conn, self.members, self.question.period, self.now_ms)
 
     @cached_property
-    def checks_read(self) -> dict[str, list[Check]]:
-        found: dict[str, list[Check]] = {one.id: [] for one in self.members}
-        for check in facts.read_checks(
-            self._conn,
-            self.members,
-            self.question.period,
-            self.openings,
-            self.contact_read,
-            self.faults_read,
-            self.now_ms,
-        ):
-            found[check.terminal].append(check)
-        return found
+    def checks_read(self) -> dict[str, Checks]:
+        return facts.read_checks(
+            self._conn, self.members, self.question.period, self.openings, self.contact_read, self.faults_read, self.now_ms
+        )
 
     @cached_property
     def ratings_read(self) -> dict[str, Counter[int]]:
@@ -247,12 +238,16 @@ class Board:
     # Time -----------------------------------------------------------------------------------------------------------------------------
 
     def online_rate(self, members: Sequence[Member] | None = None) -> Figure:
-        """在线率: seconds the server held it for reachable ÷ seconds watched, inside opening hours. Blind and unwatched seconds are in neither."""
+        """在线率: seconds the server held it for reachable ÷ seconds watched, inside opening hours.
+
+        Blind and unwatched seconds and maintenance are in neither.
+        """
         contact = [self.contact_read[one.id] for one in self._chosen(members)]
         shown = _known(
             offline_s=sum(one.offline_s for one in contact),
             blind_s=sum(one.blind_s for one in contact),
             unwatched_s=sum(one.unwatched_s for one in contact),
+            maintenance_s=sum(one.maintenance_s for one in contact),
         )
         online_s, watched_s = sum(one.online_s for one in contact), sum(one.watched_s for one in contact)
         return self._figure("online_rate", "share", online_s, watched_s, members=members, shown=shown)
@@ -265,6 +260,7 @@ class Board:
             unusable_s=sum(one.unusable_s for one in days),
             silent_s=sum(one.silent_s for one in days),
             blind_s=sum(one.blind_s for one in days),
+            maintenance_s=sum(one.maintenance_s for one in days),
             pending_days=self.pending_days if members is None else 0,
         )
         serving_s, known_s = sum(one.serving_s for one in days), sum(one.known_s for one in days)
@@ -272,12 +268,10 @@ class Board:
 
     def intact_rate(self, members: Sequence[Member] | None = None) -> Figure:
         """完好率: checks at 09:00 and 15:00 that found every mandatory peripheral normal and supplied ÷ checks whose answer is known."""
-        checks = [check for one in self._chosen(members) for check in self.checks_read[one.id]]
-        known = [check for check in checks if check.is_known]
-        intact = sum(not check.broken for check in known)
-        return self._figure(
-            "intact_rate", "share", intact, len(known), members=members, shown=_known(unknown=len(checks) - len(known))
-        )
+        checks = [self.checks_read[one.id] for one in self._chosen(members)]
+        shown = _known(unknown=sum(len(one.unknown) for one in checks), maintenance=sum(len(one.maintained) for one in checks))
+        intact, known = sum(one.intact for one in checks), sum(one.known for one in checks)
+        return self._figure("intact_rate", "share", intact, known, members=members, shown=shown)
 
     def faults(self, members: Sequence[Member] | None = None) -> Figure:
         """Fault episodes that touch the period, P4 and false alarms left out."""

@@ -17,8 +17,9 @@ from fleet_server.figures.opening import Openings
 from fleet_server.figures.population import Member, ids_json
 from fleet_server.figures.question import Period, Question
 from fleet_server.figures.recompute import Evidence, Fact, Place, Retold, Standing, retell
-from fleet_server.sites.calendar import DEFAULT_ZONE, load_calendar, local_day, local_days, open_spans_ms
+from fleet_server.sites.calendar import DEFAULT_ZONE, day_span_ms, load_calendar, local_day, local_days, open_spans_ms
 from fleet_server.sites.hours import load_hours
+from fleet_server.terminals import maintenance
 from fleet_server.usage.days import Observed, tally
 
 DIFFERENCES_TOLD: Final = 50
@@ -197,7 +198,9 @@ def _serve(
         if period.first <= day <= last:
             member = members[terminal]
             open_spans = open_spans_ms(hours[member.site].on(day), calendar, member.zone, day) if member.site in hours else ()
-            seconds = tally(open_spans, sorted(observed, key=lambda one: one.from_ms), ())
+            # That somebody took a terminal out of play is not in what it signed.
+            maintained = maintenance.spans(conn, [terminal], *day_span_ms(day, member.zone)).get(terminal, ())
+            seconds = tally(open_spans, sorted(observed, key=lambda one: one.from_ms), (), maintained)
             if serving_s := seconds.usable_s + seconds.partial_s:
                 from_files.served_s[f"{terminal} {day} served seconds"] = serving_s
     doubtful: set[tuple[str, str]] = set()

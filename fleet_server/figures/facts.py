@@ -6,11 +6,11 @@ Disputed facts and false alarms are never read.
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, NamedTuple
 
 import msgspec
@@ -19,11 +19,15 @@ from fleet_server.faults.severity import Impact, impact
 from fleet_server.figures.opening import Openings, OpenTime, minute_of_day
 from fleet_server.figures.population import Member, ids_json, in_service_ms
 from fleet_server.figures.question import Period
-from fleet_server.sites.calendar import TimeClass, day_span_ms
+from fleet_server.sites.calendar import Span, TimeClass, day_span_ms
+from fleet_server.terminals import maintenance
 
 CHECKS: Final = (9 * 60, 15 * 60)
 """Minutes after local midnight at which the intact rate looks at a terminal: 09:00 and 15:00, if its site is open then."""
 _DOWN: Final = frozenset({"offline", "stopped"})
+_NEVER_MS: Final = 1 << 62
+_AT_ONCE: Final = 250
+"""Terminals whose presence is in memory together: a year of them is 200,000 intervals."""
 
 
 # Cases ----------------------------------------------------------------------------------------------------------------------------------
@@ -98,7 +102,7 @@ class DaySums(NamedTuple):
     silent_s: int = 0
     blind_s: int = 0
     scheduled_s: int = 0
-    duration_ms: int = 0
+    maintenance_s: int = 0
 
     @property
     def serving_s(self) -> int:
@@ -135,15 +139,19 @@ class Outage(NamedTuple):
 
 @dataclass(frozen=True)
 class Contact:
-    """The server's view of one terminal inside opening hours. The parts add up to the open time in which it was watched."""
+    """The server's view of one terminal inside opening hours. The parts add up to the open time in which it was in service."""
 
     online_s: int
     offline_s: int
     blind_s: int
     unwatched_s: int
     """In service and open, but no presence was kept then."""
+    maintenance_s: int
+    """Taken out of play by a person: in none of the others."""
     down: tuple[Outage, ...]
+    """Only those that touch opening hours; a machine that is switched off at night is not down."""
     blind: tuple[Outage, ...]
+    maintained: tuple[Span, ...]
     seen_ms: tuple[int, int]
     """[from, to) in which presence was kept; empty if it never was."""
 
@@ -151,21 +159,15 @@ class Contact:
     def watched_s(self) -> int:
         return self.online_s + self.offline_s
 
-    def is_in_sight(self, at_ms: int) -> bool:
-        """Whether the server held it for reachable then."""
-        if not self.seen_ms[0] <= at_ms < self.seen_ms[1]:
-            return False
-        place = bisect_right(self.out_of_sight, at_ms, key=_from_ms) - 1
-        return place < 0 or at_ms >= self.out_of_sight[place].to_ms
-
-    @cached_property
-    def out_of_sight(self) -> tuple[Outage, ...]:
-        """Down or blind, ordered."""
-        return tuple(sorted((*self.down, *self.blind), key=_from_ms))
-
-
-def _from_ms(outage: Outage) -> int:
-    return outage.from_ms
+    @property
+    def out_of_sight(self) -> list[Span]:
+        """[from, to) in which the server could not hold it for reachable, as far as opening hours are concerned; they may overlap."""
+        spans = [(one.from_ms, one.to_ms) for one in (*self.down, *self.blind)]
+        return (
+            [(0, self.seen_ms[0]), *spans, (self.seen_ms[1], _NEVER_MS)]
+            if self.seen_ms[0] < self.seen_ms[1]
+            else [(0, _NEVER_MS)]
+        )
 
 
 def read_contact(
@@ -173,30 +175,46 @@ def read_contact(
 ) -> dict[str, Contact]:
     start_ms, end_ms = day_span_ms(period.first)[0], day_span_ms(period.last)[1]
     # Zones differ by up to a day; what is read too much is cut off again below.
-    rows = conn.execute(
-        _PRESENCE,
-        {
-            "ids": ids_json([one.id for one in members]),
-            "start": start_ms - 86_400_000,
-            "end": end_ms + 86_400_000,
-            "now": now_ms,
-        },
-    )
-    by_terminal: defaultdict[str, list[tuple[int, int, int, str]]] = defaultdict(list)
-    for terminal, *interval in rows:
-        by_terminal[terminal].append((interval[0], interval[1], interval[2], interval[3]))
+    start_ms, end_ms = start_ms - 86_400_000, end_ms + 86_400_000
     found = {}
-    for member in members:
-        from_ms, to_ms = in_service_ms(member, period.first, period.last, now_ms)
-        found[member.id] = weigh_contact(by_terminal[member.id], openings.of_site(member.site, member.zone), from_ms, to_ms)
+    for part in _parts(members):
+        ids = [one.id for one in part]
+        maintained = maintenance.spans(conn, ids, start_ms, end_ms)
+        rows = conn.execute(_PRESENCE, {"ids": ids_json(ids), "start": start_ms, "end": end_ms, "now": now_ms})
+        by_terminal = {name: [(row[1], row[2], row[3], row[4]) for row in told] for name, told in groupby(rows, key=_terminal_of)}
+        for member in part:
+            from_ms, to_ms = in_service_ms(member, period.first, period.last, now_ms)
+            open_time = openings.of_site(member.site, member.zone)
+            found[member.id] = weigh_contact(
+                by_terminal.get(member.id, ()), open_time, from_ms, to_ms, maintained=maintained.get(member.id, ())
+            )
     return found
 
 
-def weigh_contact(intervals: Sequence[tuple[int, int, int, str]], open_time: OpenTime, from_ms: int, to_ms: int) -> Contact:
-    """Pure: presence intervals (id, from, to, state), ordered, weighed by opening time inside [from_ms, to_ms).
+def _parts(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
+    """So many members at a time that the rows of a year fit into memory."""
+    return (members[n : n + _AT_ONCE] for n in range(0, len(members), _AT_ONCE))
+
+
+def _terminal_of(row: Sequence[str]) -> str:
+    return row[0]
+
+
+def weigh_contact(
+    intervals: Sequence[tuple[int, int, int, str]],
+    open_time: OpenTime,
+    from_ms: int,
+    to_ms: int,
+    *,
+    maintained: Sequence[Span] = (),
+) -> Contact:
+    """Pure: presence intervals (id, from, to, state), ordered, weighed by opening time inside [from_ms, to_ms), maintenance taken out.
 
     A suspicion that ended in offline counts as offline, any other as online.
     """
+    scheduled_ms = open_time.within_ms(from_ms, to_ms)
+    open_time = open_time.without(maintained)
+    open_ms = open_time.within_ms(from_ms, to_ms)
     down: list[Outage] = []
     blind: list[Outage] = []
     seen_ms, run_from_ms, run_to_ms, first_ms = 0, from_ms, from_ms, to_ms
@@ -210,19 +228,27 @@ def weigh_contact(intervals: Sequence[tuple[int, int, int, str]], open_time: Ope
             seen_ms += open_time.within_ms(run_from_ms, run_to_ms)
             run_from_ms = start
         run_to_ms = max(run_to_ms, end)
+        if state == "online":
+            continue
         if state in _DOWN or (state == "suspect" and n + 1 < len(intervals) and intervals[n + 1][3] == "offline"):
-            down.append(Outage(row, start, end, state, open_time.within_ms(start, end) // 1000))
+            kept = down
         elif state == "unknown":
-            blind.append(Outage(row, start, end, state, open_time.within_ms(start, end) // 1000))
+            kept = blind
+        else:
+            continue
+        if outage_ms := open_time.within_ms(start, end):
+            kept.append(Outage(row, start, end, state, outage_ms // 1000))
     seen_ms += open_time.within_ms(run_from_ms, run_to_ms)
     offline_s, blind_s = sum(one.open_s for one in down), sum(one.open_s for one in blind)
     return Contact(
         online_s=max(0, seen_ms // 1000 - offline_s - blind_s),
         offline_s=offline_s,
         blind_s=blind_s,
-        unwatched_s=max(0, open_time.within_ms(from_ms, to_ms) - seen_ms) // 1000,
+        unwatched_s=max(0, open_ms - seen_ms) // 1000,
+        maintenance_s=(scheduled_ms - open_ms) // 1000,
         down=tuple(down),
         blind=tuple(blind),
+        maintained=tuple(maintained),
         seen_ms=(first_ms, run_to_ms),
     )
 
@@ -282,6 +308,30 @@ class Check(NamedTuple):
     at_ms: int
     broken: tuple[str, ...]
     is_known: bool
+    in_maintenance: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """All looks at one terminal in opening hours while it was in service. `moments` are shared by the terminals of a site; the rest is by place."""
+
+    terminal: str
+    moments: Sequence[tuple[str, int]]
+    broken: Mapping[int, tuple[str, ...]]
+    unknown: frozenset[int]
+    maintained: frozenset[int]
+
+    @property
+    def known(self) -> int:
+        return len(self.moments) - len(self.unknown) - len(self.maintained)
+
+    @property
+    def intact(self) -> int:
+        return self.known - sum(n not in self.unknown and n not in self.maintained for n in self.broken)
+
+    def __iter__(self) -> Iterator[Check]:
+        for n, (day, at_ms) in enumerate(self.moments):
+            yield Check(self.terminal, day, at_ms, self.broken.get(n, ()), n not in self.unknown, n in self.maintained)
 
 
 def read_checks(
@@ -292,24 +342,47 @@ def read_checks(
     contact: Mapping[str, Contact],
     faults: Mapping[str, Sequence[Episode]],
     now_ms: int,
-) -> list[Check]:
-    """All checks in opening hours while in service. A terminal out of the server's sight is known where its own summary speaks of that moment."""
-    checks: list[Check] = []
-    doubtful: list[int] = []
+) -> dict[str, Checks]:
+    """A terminal out of the server's sight is known where its own summary speaks of that moment."""
+    found: dict[str, Checks] = {}
+    doubtful: list[tuple[str, int]] = []
+    moments_of_doubt: list[tuple[str, int]] = []
     for member in members:
         from_ms, to_ms = in_service_ms(member, period.first, period.last, now_ms)
+        every = openings.open_moments(member.site, member.zone, CHECKS)
+        first, last = _place(every, from_ms), _place(every, to_ms)
+        moments = every if (first, last) == (0, len(every)) else every[first:last]
         seen = contact[member.id]
-        broken = [one for one in faults.get(member.id, ()) if one.breaks_mandatory]
-        for day, at_ms in openings.open_moments(member.site, member.zone, CHECKS):
-            if from_ms <= at_ms < to_ms:
-                is_seen = seen.is_in_sight(at_ms)
-                if not is_seen:
-                    doubtful.append(len(checks))
-                checks.append(Check(member.id, day, at_ms, tuple(one.id for one in broken if one.lies_at(at_ms)), is_seen))
-    told = _told_by_themselves(conn, [(checks[n].terminal, checks[n].at_ms) for n in doubtful])
-    for n, is_told in zip(doubtful, told, strict=True):
-        checks[n] = checks[n]._replace(is_known=is_told)
-    return checks
+        maintained = frozenset(n for span in seen.maintained for n in _inside(moments, *span))
+        unseen = {n for span in seen.out_of_sight for n in _inside(moments, *span)} - maintained
+        broken: defaultdict[int, list[str]] = defaultdict(list)
+        for one in faults.get(member.id, ()):
+            if one.breaks_mandatory:
+                for n in _inside(moments, one.since_ms, _NEVER_MS if one.cleared_ms is None else one.cleared_ms):
+                    broken[n].append(one.id)
+        doubtful += [(member.id, n) for n in sorted(unseen)]
+        moments_of_doubt += [(member.id, moments[n][1]) for n in sorted(unseen)]
+        found[member.id] = Checks(member.id, moments, {n: tuple(ids) for n, ids in broken.items()}, frozenset(unseen), maintained)
+    told: defaultdict[str, set[int]] = defaultdict(set)
+    for (terminal, n), is_told in zip(doubtful, _told_by_themselves(conn, moments_of_doubt), strict=True):
+        if is_told:
+            told[terminal].add(n)
+    return found | {
+        terminal: replace(found[terminal], unknown=found[terminal].unknown - known) for terminal, known in told.items()
+    }
+
+
+def _place(moments: Sequence[tuple[str, int]], at_ms: int) -> int:
+    return bisect_left(moments, at_ms, key=_at_ms)
+
+
+def _at_ms(moment: tuple[str, int]) -> int:
+    return moment[1]
+
+
+def _inside(moments: Sequence[tuple[str, int]], from_ms: int, to_ms: int) -> range:
+    """Places of the moments in [from_ms, to_ms)."""
+    return range(_place(moments, from_ms), _place(moments, to_ms))
 
 
 def _told_by_themselves(conn: sqlite3.Connection, moments: Sequence[tuple[str, int]]) -> list[bool]:
@@ -361,7 +434,7 @@ FROM json_each(:ids) t WHERE began_ms IS NOT NULL
 
 _DAYS = """
 SELECT d.terminal, sum(d.usable_s), sum(d.partial_s), sum(d.unusable_s), sum(d.silent_s), sum(d.blind_s), sum(d.scheduled_s),
-  sum(d.duration_ms_sum)
+  sum(d.maintenance_s)
 FROM json_each(:ids) t CROSS JOIN terminal_day d WHERE d.terminal = t.value AND d.day BETWEEN :first AND :last GROUP BY d.terminal
 """
 

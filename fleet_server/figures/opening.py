@@ -21,6 +21,7 @@ from fleet_server.sites.calendar import (
     time_class,
 )
 from fleet_server.sites.hours import DatedHours
+from fleet_server.usage.days import without
 
 _SHANGHAI_MINUTES = 8 * 60  # UTC+8 without daylight saving since September 1991
 _MINUTE_MS = 60_000
@@ -35,6 +36,10 @@ class OpenTime:
         self._sums = [0]
         for start, end in spans:
             self._sums.append(self._sums[-1] + end - start)
+
+    def without(self, cut: Sequence[Span]) -> OpenTime:
+        """What is left when `cut` (ordered, disjoint) is taken out."""
+        return OpenTime(without(list(zip(self._starts, self._ends, strict=True)), cut)) if cut else self
 
     def within_ms(self, from_ms: int, to_ms: int) -> int:
         """Milliseconds of [from_ms, to_ms) inside the spans; 0 if it is empty."""

@@ -62,7 +62,7 @@ class Period:
 
     def __post_init__(self) -> None:
         if _day(self.first) > _day(self.last):
-            raise Refused("period", "order")
+            raise Refused("period", "periodOrder")
 
     @classmethod
     def month(cls, text: str) -> Period:
@@ -171,9 +171,9 @@ def _day(text: str) -> date:
     try:
         found = date.fromisoformat(text)
     except ValueError:
-        raise Refused("period", "day") from None
+        raise Refused("period", "noPeriod") from None
     if text != found.isoformat():
-        raise Refused("period", "day")
+        raise Refused("period", "noPeriod")
     return found
 
 

@@ -18,6 +18,7 @@ from fleet_server.errors import place_of
 from fleet_server.facts.work import LONGEST_SPAN_MS, zone_of_terminal
 from fleet_server.sites.calendar import Calendar, Span, day_span_ms, load_calendar, open_spans_ms
 from fleet_server.sites.hours import hours_of_terminal
+from fleet_server.terminals import maintenance
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Seconds:
     unusable_s: int
     silent_s: int
     blind_s: int
+    maintenance_s: int = 0
 
     @property
     def observed_s(self) -> int:
@@ -67,20 +69,47 @@ def availability(*, usable_s: int, partial_s: int, unusable_s: int, silent_s: in
     return None if known_s == 0 else (usable_s + partial_s) / known_s
 
 
-def tally(open_spans: Sequence[Span], observed: Sequence[Observed], presence: Sequence[Interval]) -> Seconds:
-    """Pure: the seconds of a day from its opening periods, the terminal's summaries and the server's presence intervals (ordered)."""
+def without(spans: Sequence[Span], cut: Sequence[Span]) -> list[Span]:
+    """Pure: `spans` less what `cut` covers. Both ordered and disjoint, ends not included."""
+    left, n = [], 0
+    for start, end in spans:
+        at = start
+        while n < len(cut) and cut[n][1] <= at:
+            n += 1
+        k = n
+        while k < len(cut) and cut[k][0] < end:
+            if cut[k][0] > at:
+                left.append((at, cut[k][0]))
+            at = max(at, cut[k][1])
+            k += 1
+        if at < end:
+            left.append((at, end))
+    return left
+
+
+def tally(
+    open_spans: Sequence[Span], observed: Sequence[Observed], presence: Sequence[Interval], maintained: Sequence[Span] = ()
+) -> Seconds:
+    """Pure: the seconds of a day from its opening periods, the terminal's summaries and the server's presence intervals (ordered).
+
+    Planned maintenance counts for nobody, whatever was observed meanwhile.
+    """
+    whole_s = sum(end - start for start, end in open_spans) // 1000
+    open_spans = without(open_spans, maintained)
+    scheduled_s = sum(end - start for start, end in open_spans) // 1000
     parts = [0.0, 0.0, 0.0]
     for one in observed:
         share = _overlap_ms(open_spans, one.from_ms, one.to_ms) / max(1, one.to_ms - one.from_ms)
         for n, seconds in enumerate((one.usable_s, one.partial_s, one.unusable_s)):
             parts[n] += seconds * share
     return Seconds(
-        scheduled_s=sum(end - start for start, end in open_spans) // 1000,
+        scheduled_s=scheduled_s,
         usable_s=round(parts[0]),
         partial_s=round(parts[1]),
         unusable_s=round(parts[2]),
         silent_s=_unobserved_s(open_spans, observed, down_spans(presence)),
         blind_s=_unobserved_s(open_spans, observed, [(one.from_ms, one.to_ms) for one in presence if one.state == "unknown"]),
+        maintenance_s=whole_s - scheduled_s,
     )
 
 
@@ -157,6 +186,7 @@ def _figures(conn: sqlite3.Connection, terminal: str, day: str, calendar: Calend
         ],
         _observed(conn, terminal, start, end),
         _presence(conn, terminal, start, end, now_ms),
+        maintenance.spans(conn, [terminal], start, end).get(terminal, ()),
     )
     return (
         terminal,
@@ -169,6 +199,7 @@ def _figures(conn: sqlite3.Connection, terminal: str, day: str, calendar: Calend
         seconds.scheduled_s,
         seconds.silent_s,
         seconds.blind_s,
+        seconds.maintenance_s,
         json.dumps({str(level): count for level, count in ratings}, sort_keys=True),
         now_ms,
     )
@@ -210,10 +241,11 @@ FROM session WHERE terminal = ? AND day = ? AND disputed = 0
 
 _UPSERT = """
 INSERT INTO terminal_day (terminal, day, sessions, success, failed, abandoned, query_count, duration_ms_sum, usable_s, partial_s, unusable_s,
-  observed_s, scheduled_s, silent_s, blind_s, ratings, computed_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  observed_s, scheduled_s, silent_s, blind_s, maintenance_s, ratings, computed_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (terminal, day) DO UPDATE SET sessions = excluded.sessions, success = excluded.success, failed = excluded.failed,
   abandoned = excluded.abandoned, query_count = excluded.query_count, duration_ms_sum = excluded.duration_ms_sum, usable_s = excluded.usable_s,
   partial_s = excluded.partial_s, unusable_s = excluded.unusable_s, observed_s = excluded.observed_s, scheduled_s = excluded.scheduled_s,
-  silent_s = excluded.silent_s, blind_s = excluded.blind_s, ratings = excluded.ratings, computed_ms = excluded.computed_ms
+  silent_s = excluded.silent_s, blind_s = excluded.blind_s,
+  maintenance_s = excluded.maintenance_s, ratings = excluded.ratings, computed_ms = excluded.computed_ms
 """

@@ -151,7 +151,7 @@ class TerminalDay(Table, tablename="terminal_day"):
     """Figures of one terminal and local day.
 
     Seconds count inside the site's opening hours: `observed_s` by the terminal itself, `silent_s` offline or stopped and not observed, `blind_s` when
-    the platform could not see.
+    the platform could not see; `maintenance_s`, when a person had taken it out of play, is in none of the others.
     """
 
     id = Serial(primary_key=True)
@@ -170,6 +170,7 @@ class TerminalDay(Table, tablename="terminal_day"):
     scheduled_s = BigInt()
     silent_s = BigInt()
     blind_s = BigInt()
+    maintenance_s = BigInt()
     ratings = Text(default="{}")
     computed_ms = BigInt()
 
