@@ -26,7 +26,7 @@ def remember(conn: sqlite3.Connection, subject: str, kind: str, detail: Mapping[
     """Write down a change and tell open pages, which read everything again."""
     conn.execute(
         "INSERT INTO setting_event (at_ms, set_by, kind, subject, detail) VALUES (?, ?, ?, ?, ?)",
-        (now_ms, by, kind, subject, json.dumps(detail, ensure_ascii=False, sort_keys=True)),
+        (now_ms, by, kind, subject, json.dumps(detail, ensure_ascii=False)),
     )
     conn.execute("INSERT INTO change (at_ms, terminal, kind, ref) VALUES (?, NULL, 'setting', ?)", (now_ms, subject))
 

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -168,9 +168,15 @@ class Calendar:
 
 
 @lru_cache(maxsize=1)
+def builtin_years() -> dict[str, Any]:
+    """The file of the years that come with this version: by year `notice`, `off` (name_zh, name_en, from, to) and `work`."""
+    return tomllib.loads(resources.files("fleet_server.sites").joinpath("holidays.toml").read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
 def builtin_calendar() -> Calendar:
     """The years that come with this version."""
-    data = tomllib.loads(resources.files("fleet_server.sites").joinpath("holidays.toml").read_text("utf-8"))
+    data = builtin_years()
     off = frozenset(day for year in data.values() for rest in year["off"] for day in _days(rest["from"], rest["to"]))
     return Calendar(off, frozenset(day for year in data.values() for day in year["work"]), frozenset(int(year) for year in data))
 

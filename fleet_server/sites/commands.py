@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import sys
 import time
 from datetime import date
@@ -23,16 +24,17 @@ def add_to(command: AddCommand) -> None:
 
 def _import_holidays(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.sites.calendar import load_calendar, local_day
-    from fleet_server.sites.holidays import calendar_warning, import_holidays, read_holidays
+    from fleet_server.sites.holidays import calendar_warning, decode, read_holidays, take_over
 
     try:
-        text = options.file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
+        text = decode(options.file.read_bytes())
+    except OSError as err:
         raise SettingsError(f"{options.file}: cannot be read ({type(err).__name__})") from err
     days = read_holidays(text, is_json=options.file.suffix.lower() == ".json")
-    today = date.fromisoformat(local_day(time.time_ns() // 1_000_000))
+    now_ms = time.time_ns() // 1_000_000
+    today, who = date.fromisoformat(local_day(now_ms)), f"cli:{getpass.getuser()}"
     done, warning = in_database(
-        settings, lambda conn: (import_holidays(conn, days), calendar_warning(load_calendar(conn), today, "en"))
+        settings, lambda conn: (take_over(conn, days, by=who, now_ms=now_ms), calendar_warning(load_calendar(conn), today, "en"))
     )
     for year, worked in zip(done.years, done.working_days, strict=True):
         print(f"{year}: complete, {worked} working days")
