@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -21,6 +21,10 @@ from fleet_server.errors import SettingsError
 
 BUILT_IN: Final = Path(__file__).resolve().parent / "outlines" / "330700.json"
 MAX_BYTES: Final = 4 * 2**20
+ROOM_GRID: Final = 10
+ROOMS: Final = 24
+BORDER_POINTS: Final = 120
+"""Where a name may stand is looked for on a grid, and measured to so many points of the border."""
 MAX_POINTS: Final = 60_000
 """A browser draws so many without being slow; `scripts/outline.py` makes a few thousand."""
 
@@ -67,6 +71,20 @@ class County:
         """Under which pages know it."""
         return self.adcode or self.name
 
+    def roomy(self, squeeze: float) -> tuple[tuple[float, float, float], ...]:
+        """(longitude, latitude, degrees of latitude to the border) of points with room for a name around them, the roomiest first."""
+        outer = max((polygon[0] for polygon in self.polygons), key=len)
+        border = outer[:: max(1, len(outer) // BORDER_POINTS)]
+        lons, lats = [lon for lon, _ in outer], [lat for _, lat in outer]
+        found = []
+        for column, row in product(range(1, ROOM_GRID), repeat=2):
+            lon = min(lons) + (max(lons) - min(lons)) * column / ROOM_GRID
+            lat = min(lats) + (max(lats) - min(lats)) * row / ROOM_GRID
+            if _in_ring(lon, lat, outer):
+                room = min(math.hypot((lon - x) * squeeze, lat - y) for x, y in border)
+                found.append((round(lon, 4), round(lat, 4), round(room, 4)))
+        return tuple(sorted(found, key=lambda point: -point[2])[:ROOMS])
+
     def holds(self, lon: float, lat: float) -> bool:
         return any(
             _in_ring(lon, lat, outer) and not any(_in_ring(lon, lat, hole) for hole in holes) for outer, *holes in self.polygons
@@ -101,7 +119,7 @@ class Outline:
         features = [
             {
                 "type": "Feature",
-                "properties": {"name": county.key, "label": county.name},
+                "properties": {"name": county.key, "label": county.name, "rooms": county.roomy(self.squeeze)},
                 "geometry": {"type": "MultiPolygon", "coordinates": county.polygons},
             }
             for county in self.counties

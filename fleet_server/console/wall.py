@@ -25,7 +25,7 @@ from fleet_server.console.render import TEMPLATES, Voice, asset, share
 from fleet_server.terminals.state import WORST_FIRST, Counts, StateCode
 from fleet_server.wallboards.rules import Board
 
-NEED_ROWS: Final = 7
+NEED_ROWS: Final = 6
 AREA_ROWS: Final = 12
 """What is readable from five metres fits a screen so many times."""
 CLIENT_WORDS: Final = {
@@ -33,7 +33,7 @@ CLIENT_WORDS: Final = {
     "minutes": "duration.minutes",
     "hours": "duration.hours",
     "days": "duration.days",
-    "ago": "duration.ago",
+    "data": "wall.data",
     "lost": "live.lost",
     "over": "wall.over",
     "paused": "wall.paused",

@@ -52,15 +52,17 @@
         },
         geo: {
           map: name, roam: options.roam || false, selectedMode: false, silent: still, aspectScale: outline.squeeze || 0.85,
-          layoutCenter: ["50%", "50%"], layoutSize: options.layoutSize || "100%",
           left: 8 * scale, right: 8 * scale, top: 8 * scale, bottom: 8 * scale,
           scaleLimit: { min: 1, max: MAX_ZOOM }, tooltip: { show: !still },
           itemStyle: { areaColor: colour("shade-none"), borderColor: colour("border"), borderWidth: 1.2 * scale },
-          label: { show: true, color: text, fontSize: 12 * scale, lineHeight: 16 * scale, fontWeight: 600, textBorderColor: colour("halo"), textBorderWidth: 3 * scale },
-          emphasis: { itemStyle: { areaColor: null, borderColor: colour("text"), borderWidth: 2 * scale }, label: { color: text } },
+          label: { show: false },
+          emphasis: { itemStyle: { areaColor: null, borderColor: text, borderWidth: 2 * scale }, label: { show: false } },
           regions: [],
         },
         series: [
+          { id: "names", type: "scatter", coordinateSystem: "geo", data: [], symbolSize: 0.1, z: 4, silent: true, itemStyle: { opacity: 1 }, emphasis: { disabled: true }, tooltip: { show: false },
+            label: { show: true, position: "inside", align: "center", verticalAlign: "middle", color: text, fontSize: 12 * scale, lineHeight: 16 * scale, fontWeight: 600, textBorderColor: colour("halo"), textBorderWidth: 3 * scale,
+              formatter: (item) => item.data.text } },
           { id: "plates", type: "scatter", coordinateSystem: "geo", data: [], zlevel: 0, z: 5, silent: still, cursor: "pointer", emphasis: { scale: 1.15 } },
           { id: "marks", type: "scatter", coordinateSystem: "geo", data: [], zlevel: 0, z: 6, silent: true, emphasis: { disabled: true }, labelLayout: { hideOverlap: true }, tooltip: { show: false } },
         ],
@@ -86,7 +88,6 @@
             ...(empty ? { decal: { symbol: "rect", dashArrayX: [1, 0], dashArrayY: [1.5, 5], rotation: Math.PI / 4, color: colour("hatch") } } : {}),
           },
           emphasis: { itemStyle: { areaColor: colour(empty ? "shade-none" : `shade-${area.shade}`) } },
-          label: { formatter: area.label },
         };
       });
     }
@@ -112,6 +113,36 @@
       }));
     }
 
+    // A county's name stands where it has room and covers no mark; it stays there until somewhere else is clearly better.
+    const named = new Map();
+    function names() {
+      const taken = groups.map((group) => {
+        const [x, y] = chart.convertToPixel("geo", group.at);
+        const wide = group.members.length > 1 || SPOKEN.has(group.look) ? 16 * scale : 0;
+        return [x + group.shift[0] + wide / 2, y + group.shift[1], wide / 2];
+      });
+      const degree = Math.abs(chart.convertToPixel("geo", [outline.features[0].properties.rooms[0]?.[0] || 0, 1])[1] - chart.convertToPixel("geo", [outline.features[0].properties.rooms[0]?.[0] || 0, 0])[1]);
+      const width = chart.getWidth();
+      const height = chart.getHeight();
+      return outline.features.flatMap((feature) => {
+        const { name: county, label, rooms } = feature.properties;
+        const seen = rooms.map((room) => {
+          const [x, y] = chart.convertToPixel("geo", room);
+          if (x < 40 || y < 20 || x > width - 40 || y > height - 20) return { room, score: -1 };
+          const clear = Math.min(room[2] * degree, 42 * scale);
+          const away = taken.reduce((least, [mx, my, half]) => Math.min(least, Math.hypot(Math.max(0, Math.abs(mx - x) - half) * 0.7, (my - y) * 1.25)), 56 * scale);
+          return { room, score: clear + away * 1.6 };
+        });
+        const best = seen.reduce((one, other) => (other.score > one.score ? other : one), { score: -1 });
+        if (best.score < 0) return [];
+        const before = seen.find((one) => one.room === named.get(county));
+        const chosen = before && before.score > best.score * 0.85 ? before : best;
+        named.set(county, chosen.room);
+        const area = areaByKey.get(county);
+        return [{ name: county, value: [chosen.room[0], chosen.room[1]], text: area ? area.label : label }];
+      });
+    }
+
     const sizeOf = (group) => Math.round((group.members.length > 1 ? 22 : 15 + Math.min(9, Math.sqrt(group.n) * 2.2)) * scale);
 
     function marks() {
@@ -133,7 +164,7 @@
             color: colour(group.look === "offline" || group.look === "normal" ? "text" : group.look), textBorderColor: colour("halo"), textBorderWidth: 3 * scale,
             formatter: many ? String(group.n) : (feed.words.states[group.look] || "") } });
       });
-      return [{ id: "plates", data: plates }, { id: "marks", data: shapes }];
+      return [{ id: "names", data: names() }, { id: "plates", data: plates }, { id: "marks", data: shapes }];
     }
 
     function redraw(force) {
@@ -183,12 +214,12 @@
       show();
     }
     function show() {
-      chart.dispatchAction({ type: "downplay", seriesIndex: 0 });
+      chart.dispatchAction({ type: "downplay", seriesId: "plates" });
       const group = groups[picked];
       const area = group ? null : feed.areas[picked - groups.length];
       if (group) {
-        chart.dispatchAction({ type: "highlight", seriesIndex: 0, dataIndex: picked });
-        chart.dispatchAction({ type: "showTip", seriesIndex: 0, dataIndex: picked });
+        chart.dispatchAction({ type: "highlight", seriesId: "plates", dataIndex: picked });
+        chart.dispatchAction({ type: "showTip", seriesIndex: 1, dataIndex: picked });
       } else if (area) {
         chart.dispatchAction({ type: "highlight", geoIndex: 0, name: area.key });
         chart.dispatchAction({ type: "showTip", geoIndex: 0, name: area.key });

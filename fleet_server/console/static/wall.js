@@ -59,7 +59,7 @@
 
   const serverNow = () => Date.now() + skew;
   const timeFormat = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour12: false, hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  const dateFormat = new Intl.DateTimeFormat(document.documentElement.lang, { timeZone: zone, month: "long", day: "numeric", weekday: "short" });
+  const dateFormat = new Intl.DateTimeFormat(document.documentElement.lang, { timeZone: zone, month: "short", day: "numeric", weekday: "short" });
 
   function set(element, text) { if (element.textContent !== text) element.textContent = text; }
   function put(element, markup) { const part = document.createElement("template"); part.innerHTML = markup; element.replaceChildren(part.content); }
@@ -154,7 +154,7 @@
         if (!answer.ok) throw new Error(String(answer.status));
         const outline = await answer.json();
         outline.squeeze = Number(body.dataset.squeeze);
-        map = window.kfCityMap.create(byId("map"), outline, { still: true, scale: byId("map").clientWidth / 1000 });
+        map = window.kfCityMap.create(byId("map"), outline, { still: true, scale: Math.min(window.innerWidth / 960, window.innerHeight / 540) });
         window.kfMap = map;
       } catch {
         return;
@@ -193,7 +193,7 @@
     const now = new Date(serverNow());
     set(byId("clock"), timeFormat.format(now));
     set(byId("date"), dateFormat.format(now));
-    set(byId("age"), got ? fill(words.ago, { duration: duration(Date.now() - Math.max(got, heard)) }) : "");
+    set(byId("age"), got ? fill(words.data, { duration: duration(Date.now() - Math.max(got, heard)) }) : "");
     const silent = Date.now() - heard;
     const lost = silent > LOST_AFTER_MS;
     const bar = byId("lost");
