@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleet_server.console.pages import (
     account,
+    calendar,
     enrol,
     evidence,
     fault_actions,
@@ -39,6 +40,7 @@ HANDLERS = [
     *figures_published.HANDLERS,
     *figures_report.HANDLERS,
     *sites.HANDLERS,
+    *calendar.HANDLERS,
     *map.HANDLERS,
     *wall.HANDLERS,
     *wallboards.HANDLERS,
