@@ -134,10 +134,13 @@ def compare(conn: sqlite3.Connection, evidence: Evidence, period: Period | None,
 def standing_of(conn: sqlite3.Connection, terminals: Iterable[str]) -> dict[Place, Standing]:
     """What the server noted about each batch when it came, and what people have said about disputed ones since."""
     rows = conn.execute(
-        "SELECT b.stream, b.no, b.received_ms, b.disputed FROM json_each(?) t CROSS JOIN batch b WHERE b.terminal = t.value",
+        "SELECT b.terminal, b.stream, b.no, b.received_ms, b.disputed FROM json_each(?) t CROSS JOIN batch b WHERE b.terminal = t.value",
         (ids_json(sorted(terminals)),),
     )
-    return {Place(bytes(stream), no): Standing(received_ms, bool(disputed)) for stream, no, received_ms, disputed in rows}
+    return {
+        Place(terminal, bytes(stream), no): Standing(received_ms, bool(disputed))
+        for terminal, stream, no, received_ms, disputed in rows
+    }
 
 
 # Both sides -----------------------------------------------------------------------------------------------------------------------------
@@ -303,10 +306,10 @@ def _zones(conn: sqlite3.Connection, terminals: Iterable[str]) -> dict[str, str]
 
 def _places(conn: sqlite3.Connection, terminals: Iterable[str]) -> dict[int, Place]:
     rows = conn.execute(
-        "SELECT b.id, b.stream, b.no FROM json_each(?) t CROSS JOIN batch b WHERE b.terminal = t.value",
+        "SELECT b.id, b.terminal, b.stream, b.no FROM json_each(?) t CROSS JOIN batch b WHERE b.terminal = t.value",
         (ids_json(sorted(terminals)),),
     )
-    return {batch: Place(bytes(stream), no) for batch, stream, no in rows}
+    return {batch: Place(terminal, bytes(stream), no) for batch, terminal, stream, no in rows}
 
 
 _CASES = """

@@ -47,8 +47,9 @@ class NoEvidence(FleetServerError):
 
 
 class Place(NamedTuple):
-    """Where a batch stands."""
+    """Where a batch stands: a stream's id is its terminal's own choice."""
 
+    terminal: str
     stream: bytes
     no: int
 
@@ -173,7 +174,7 @@ def _original(terminal: str, raw: bytes, boots: dict[bytes, bytes]) -> Original:
         if body is not None:
             told.append(Told(idx, record.wall_ms, record.quality, record.boot_ms, body))
     boot = boots.setdefault(header.stream, header.stream if header.boot_id == _NO_BOOT else header.boot_id)
-    return Original(terminal, Place(header.stream, header.no), boot, tuple(told))
+    return Original(terminal, Place(terminal, header.stream, header.no), boot, tuple(told))
 
 
 # Telling again --------------------------------------------------------------------------------------------------------------------------
