@@ -24,11 +24,10 @@ from fleet_server.console.fleet import FleetView
 from fleet_server.console.outline import load_outline
 from fleet_server.console.pages import HANDLERS
 from fleet_server.console.problems import answer_for
-from fleet_server.console.queries.wall import UsageReader
 from fleet_server.console.render import STATIC, Renderer
 from fleet_server.engine import FleetEngine
 from fleet_server.live.hub import Hub
-from fleet_server.live.stream import live
+from fleet_server.live.stream import live, room
 from fleet_server.settings import Settings
 from fleet_server.wallboards.door import Door
 
@@ -85,7 +84,6 @@ def create_app(
         cookie=cookie,
         outline=load_outline(settings.outline),
         wall_door=Door(),
-        wall_usage=UsageReader(engine, settings.timezone, now_ms),
         root=root,
     )
 
@@ -101,7 +99,7 @@ def create_app(
         cache_control=CacheControlHeader(public=True, max_age=YEAR_S, immutable=True),
     )
     return Litestar(
-        route_handlers=[*HANDLERS, live, static],
+        route_handlers=[*HANDLERS, live, room, static],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         middleware=[DefineMiddleware(SessionGate, sessions=sessions, cookie=cookie, now_ms=now_ms, exclude=["^/static/"])],
         guards=[require_role],

@@ -21,7 +21,6 @@ from fleet_server.console.fleet import Fleet, FleetView
 from fleet_server.console.i18n import Language, language_of
 from fleet_server.console.needs import needs
 from fleet_server.console.outline import Outline
-from fleet_server.console.queries.wall import UsageReader
 from fleet_server.console.render import Renderer, Voice
 from fleet_server.console.words import state_help
 from fleet_server.engine import FleetEngine
@@ -49,7 +48,6 @@ class Desk:
     cookie: str
     outline: Outline
     wall_door: Door
-    wall_usage: UsageReader
     root: Ed25519PublicKey | None = None
     """The fleet's root where there is no authority folder (tests)."""
     figures: FiguresDesk = field(init=False)

@@ -6,25 +6,26 @@ No view names staff: of a fault that somebody has it says so, not who.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from fleet_server.console import citymap, listing
-from fleet_server.console import format as fmt
 from fleet_server.console.desk import Desk, calendar_word
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.format import Ratio
 from fleet_server.console.looks import LOOK
 from fleet_server.console.needs import Need, needs
+from fleet_server.console.pages.overview import need_words, used_now
 from fleet_server.console.queries import map as map_queries
-from fleet_server.console.queries.wall import Usage, UsageReader
+from fleet_server.console.queries import overview as overview_queries
 from fleet_server.console.render import TEMPLATES, Voice, asset, share
 from fleet_server.terminals.state import WORST_FIRST, Counts, StateCode
 from fleet_server.wallboards.rules import Board
 
+FIRST_ROWS: Final = 2
 NEED_ROWS: Final = 6
 AREA_ROWS: Final = 12
 """What is readable from five metres fits a screen so many times."""
@@ -50,21 +51,25 @@ def version() -> str:
     return digest.hexdigest()[:16]
 
 
-async def snapshot(desk: Desk, usage: UsageReader, fleet: Fleet, board: Board, voice: Voice) -> dict[str, Any]:
+async def snapshot(desk: Desk, fleet: Fleet, board: Board, voice: Voice) -> dict[str, Any]:
     """Everything that the page of `board` needs until something changes."""
     by_state = listing.counts(fleet.terminals)
     rows = needs(fleet.terminals, voice.now_ms)
     ground = await map_queries.ground(desk.db)
     city = citymap.city(fleet.terminals, ground, desk.outline, voice.lang)
     values: dict[str, Any] = {
-        "now": lambda: {"headline": headline(voice, fleet, by_state, rows), **_tiles(by_state), "rows": rows[:2]},
-        "needs": lambda: {"rows": rows[:NEED_ROWS], "more": len(rows) - NEED_ROWS},
+        "now": lambda: {
+            "headline": headline(voice, fleet, by_state, rows),
+            **_tiles(by_state),
+            "rows": _rows(rows[:FIRST_ROWS], voice),
+        },
+        "needs": lambda: {"rows": _rows(rows[:NEED_ROWS], voice), "more": len(rows) - NEED_ROWS},
         "map": lambda: {"headline": plain(citymap.headline(city.areas, voice)), "unplaced": len(city.unplaced)},
         "areas": lambda: {"areas": city.areas[:AREA_ROWS], "more": len(city.areas) - AREA_ROWS},
     }
     views: dict[str, str] = {}
     for view in board.look.views:
-        filled = _usage(await usage.read(fleet.today), fleet) if view == "usage" else values[view]()
+        filled = await _usage(desk, fleet, voice) if view == "usage" else values[view]()
         views[view] = desk.render(f"_wall_{view}.html", voice, None, filled)
     answer: dict[str, Any] = {
         "version": version(),
@@ -140,24 +145,36 @@ def _tiles(by_state: Counts) -> dict[str, Any]:
     return {"by_state": by_state, "rate": Ratio(by_state.online, by_state.expected), "bar": bar, "State": StateCode}
 
 
-def _usage(usage: Usage, fleet: Fleet) -> dict[str, Any]:
-    enrolled = sum(terminal.enrolled_ms is not None for terminal in fleet.terminals)
-    top = max(1.0, *usage.today, *usage.usual)
+def _rows(rows: Sequence[Need], voice: Voice) -> list[dict[str, Any]]:
+    return [{"need": row, "problem": need_words(row, voice), "taken": _taken(row)} for row in rows]
+
+
+def _taken(row: Need) -> str:
+    """Whether somebody has it; never who."""
+    if row.kind != "fault":
+        return ""
+    return "claimed" if row.fault.claimed_by and all(fault.claimed_by for fault in row.also) else "unclaimed"
+
+
+async def _usage(desk: Desk, fleet: Fleet, voice: Voice) -> dict[str, Any]:
+    """The start page's own figures."""
+    cases = await overview_queries.cases_now(desk.db, fleet.today, desk.view.zone, voice.now_ms)
+    used = (await used_now(desk, fleet)).value
+    top = max(1.0, *used.hours, *used.usual)
     return {
-        "usage": usage,
-        "success": Ratio(usage.success, usage.cases),
-        "active": Ratio(usage.with_cases, enrolled),
+        "cases": cases,
+        "success": Ratio(cases.success, cases.today),
+        "month": Ratio(used.active.numerator, used.active.denominator or 0),
         "bars": [
             {
                 "hour": hour,
-                "n": usage.today[hour],
-                "height": f"{usage.today[hour] / top * 100:.1f}",
-                "y": f"{100 - usage.today[hour] / top * 100:.1f}",
-                "usual": f"{100 - usage.usual[hour] / top * 100:.1f}" if usage.usual[hour] else "",
+                "n": today,
+                "height": f"{today / top * 100:.1f}",
+                "y": f"{100 - today / top * 100:.1f}",
+                "usual": f"{100 - usual / top * 100:.1f}" if usual else "",
             }
-            for hour in range(24)
+            for hour, (today, usual) in enumerate(zip(used.hours, used.usual, strict=True))
         ],
-        "top": fmt.count(round(top)),
     }
 
 

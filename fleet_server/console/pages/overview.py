@@ -274,7 +274,7 @@ def _behind(name: str, question: Question) -> str:
     return "/figures/behind?" + urlencode({"figure": name} | pairs_of(question))
 
 
-async def _used(desk: Desk, fleet: Fleet) -> Found[UsageNow]:
+async def used_now(desk: Desk, fleet: Fleet) -> Found[UsageNow]:
     today = fleet.today
 
     async def make(at_ms: int) -> UsageNow:
@@ -284,7 +284,7 @@ async def _used(desk: Desk, fleet: Fleet) -> Found[UsageNow]:
 
 
 async def _usage(desk: Desk, fleet: Fleet, voice: Voice) -> dict[str, Any]:
-    found = await _used(desk, fleet)
+    found = await used_now(desk, fleet)
     used = found.value
     return {
         "used": {
@@ -340,7 +340,7 @@ async def _areas(desk: Desk, fleet: Fleet, voice: Voice) -> dict[str, Any]:
         return await desk.db.ponder(lambda conn: read(conn, at_ms))
 
     day = await glance(desk).day.get("", make)
-    month = by_code((await _used(desk, fleet)).value.areas)
+    month = by_code((await used_now(desk, fleet)).value.areas)
     rows = []
     for area in by_area(terminals, list(month)):
         hours = hour_shares(day.value[one.id] for one in area.terminals if one.id in day.value)

@@ -83,7 +83,7 @@ async def wall_state(request: Asked, desk: TheDesk) -> Response[bytes]:
     if board is None:
         return Response(b"", status_code=401, media_type=MediaType.TEXT, headers=PRIVATE)
     fleet = await desk.fleet(request)
-    found = await wall.snapshot(desk, desk.wall_usage, fleet, board, _voice(desk, board.look.lang))
+    found = await wall.snapshot(desk, fleet, board, _voice(desk, board.look.lang))
     return Response(msgspec.json.encode(found), media_type=MediaType.JSON, headers=PRIVATE)
 
 
