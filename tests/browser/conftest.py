@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -111,7 +112,7 @@ class Window:
         self, path: str = "/", *, lang: str = "zh", name: str = OPERATOR, password: str = PASSWORD, page: Page | None = None
     ) -> Page:
         page = page or await self.page()
-        await page.goto(f"{self.url}/login?next={path}")
+        await page.goto(f"{self.url}/login?next={quote(path, safe='')}")
         await page.fill("input[name=name]", name)
         await page.fill("input[name=password]", password)
         await page.select_option("select[name=lang]", lang)
