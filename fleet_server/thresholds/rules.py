@@ -103,6 +103,8 @@ def put(
         "INSERT INTO threshold (name, scope, value, unit, set_by, set_ms) VALUES (?, ?, ?, ?, ?, ?)",
         (name, scope, value, default.unit, by, now_ms),
     )
+    # Open pages judge by it at once.
+    conn.execute("INSERT INTO change (at_ms, terminal, kind, ref) VALUES (?, NULL, 'setting', ?)", (now_ms, f"threshold:{name}"))
     return effective(conn, name, scope)
 
 
