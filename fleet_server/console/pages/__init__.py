@@ -20,6 +20,7 @@ from fleet_server.console.pages import (
     system,
     terminal,
     terminals,
+    thresholds,
     wall,
     wallboards,
 )
@@ -41,6 +42,7 @@ HANDLERS = [
     *figures_report.HANDLERS,
     *sites.HANDLERS,
     *calendar.HANDLERS,
+    *thresholds.HANDLERS,
     *map.HANDLERS,
     *wall.HANDLERS,
     *wallboards.HANDLERS,
