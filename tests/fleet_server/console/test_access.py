@@ -67,6 +67,8 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/evidence/{batch_id:int}/file": [("GET", "/evidence/1/file", 404)],
     "/evidence/root": [("GET", "/evidence/root", 404)],
     "/system": [("GET", "/system", 200)],
+    "/thresholds": [("GET", "/thresholds", 200)],
+    "/thresholds/{name:str}": [("GET", "/thresholds/idle.notice_days", 200), ("POST", "/thresholds/idle.notice_days", 403)],
     "/calendar": [("GET", "/calendar", 200)],
     "/calendar/days.csv": [("GET", "/calendar/days.csv", 200)],
     "/calendar/preview": [("POST", "/calendar/preview", 403)],
