@@ -176,6 +176,33 @@ class TestFaults:
         assert bench.one("SELECT claimed_by, claimed_ms, muted_until_ms FROM fault") == ("operator", 5, 9)
         assert bench.one("SELECT count(*) FROM fault_event WHERE by = 'operator'") == (1,)
 
+    @pytest.mark.parametrize(("worse", "ends"), [(Severity.P1, True), (Severity.P2, False), (Severity.P3, False)])
+    def test_a_mute_ends_when_the_fault_becomes_worse_than_what_was_muted(
+        self, bench: FactBench, worse: Severity, ends: bool
+    ) -> None:
+        agent = run()
+        send(bench, agent, (fault("open", severity=Severity.P2), T0))
+        bench.conn.execute(
+            "UPDATE fault SET muted_until_ms = ?, muted_reason = 'r', muted_by = 'operator', muted_severity = severity", (T0 * 2,)
+        )
+        batch = send(bench, agent, (fault("open", severity=worse), T0 + 5))
+        assert bench.one("SELECT muted_until_ms IS NULL, muted_by IS NULL FROM fault") == (ends, ends)
+        assert bench.rows("SELECT at_ms, by FROM fault_event WHERE kind = 'muteEnded'") == ([(T0 + 5, None)] if ends else [])
+        # Muted again as bad as it is now: telling the same batch once more ends nothing.
+        bench.conn.execute("UPDATE fault SET muted_until_ms = ?, muted_severity = severity", (T0 * 2,))
+        reproject(bench.conn, [batch])
+        assert bench.one("SELECT muted_until_ms FROM fault") == (T0 * 2,)
+
+    def test_a_worse_fault_of_the_same_slot_is_not_muted_with_it(self, bench: FactBench) -> None:
+        agent = run()
+        send(bench, agent, (fault("open", severity=Severity.P3, code="PRN.PAPER_NEAR_END"), T0))
+        bench.conn.execute("UPDATE fault SET muted_until_ms = ?, muted_severity = severity", (T0 * 2,))
+        send(bench, agent, (fault("open", id_=b"fault--2"), T0 + 5))
+        assert bench.rows("SELECT code, muted_until_ms IS NULL FROM fault ORDER BY code") == [
+            ("PRN.PAPER_NEAR_END", 0),
+            ("PRN.PAPER_OUT", 1),
+        ]
+
 
 class TestDisputed:
     def test_disputed_facts_are_marked_and_leave_current_state_alone(self, bench: FactBench) -> None:
