@@ -29,6 +29,7 @@ CLIENT_WORDS: Final = {
     "on": "live.on",
     "off": "live.off",
     "lost": "live.lost",
+    "poll": "live.poll",
     "pill": "live.pill",
     "newFault": "live.newFault",
     "copied": "action.copied",

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,12 @@ GAP_S: Final = 0.5
 METER_S: Final = 1.0
 QUEUE: Final = 64
 RETRY_MS: Final = 2000
+LISTENERS_MAX: Final = 500
+"""Open streams of one web process. Each costs a queue and a socket; a server of this size has a few dozen."""
+PER_SESSION_MAX: Final = 8
+"""A browser shares one among its tabs; one that cannot share opens one for each tab that is looked at, and HTTP/1.1 gives it six."""
+FULL_RETRY_S: Final = 15
+"""When to ask again after a refusal; until then a page asks for its parts this often instead."""
 HISTORY_FILE: Final = "history.json"
 """In the run directory: `{"done": 1200, "total": 500000}` while somebody loads history through the agents' own road."""
 
@@ -46,17 +53,28 @@ class Hub:
         self._now_ms = now_ms
         self._history = run_dir / HISTORY_FILE if run_dir else None
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._by_session: Counter[str] = Counter()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._meter = BacklogMeter()
         self._metered_batch: int | None = None
         self.backlog: Backlog | None = None
 
-    async def listen(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
+    def has_room(self, session: str) -> bool:
+        """Whether one more stream may be opened, for this session and at all."""
+        return len(self._listeners) < LISTENERS_MAX and self._by_session[session] < PER_SESSION_MAX
+
+    async def listen(self, last_event_id: str | None, session: str = "") -> AsyncGenerator[bytes, None]:
         """Events for one browser. After a reconnect that missed something the first event says so."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
-        fleet = await self._view.current()
         self._listeners.add(queue)
+        if session:
+            self._by_session[session] += 1
+        try:
+            fleet = await self._view.current()
+        except BaseException:
+            self._leave(queue, session)
+            raise
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(fleet), name="live-hub")
         try:
@@ -67,7 +85,14 @@ class Hub:
             while (message := await queue.get()) is not None:
                 yield message
         finally:
-            self._listeners.discard(queue)
+            self._leave(queue, session)
+
+    def _leave(self, queue: asyncio.Queue[bytes | None], session: str) -> None:
+        self._listeners.discard(queue)
+        if session:
+            self._by_session[session] -= 1
+            if self._by_session[session] <= 0:
+                del self._by_session[session]
 
     async def close(self) -> None:
         """End every stream and the poller."""

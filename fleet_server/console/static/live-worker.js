@@ -12,15 +12,14 @@ function tell(message) {
 
 function open() {
   if (source || ports.size === 0) return;
-  source = new EventSource("/live");
+  source = new EventSource("/live" + (newest ? `?after=${encodeURIComponent(newest)}` : ""));
   source.onopen = () => tell({ name: "open" });
   source.onerror = () => {
     tell({ name: "error" });
-    // A refused stream (signed out, server starting) is closed for good by the browser: ask again ourselves.
+    // A refused stream (signed out, no room, server starting) is closed for good by the browser: ask again ourselves.
     if (source && source.readyState === EventSource.CLOSED) {
       close();
-      clearTimeout(retry);
-      retry = setTimeout(open, 2000);
+      again();
     }
   };
   for (const name of NAMES) {
@@ -29,6 +28,23 @@ function open() {
       tell({ name, data: event.data, id: newest });
     });
   }
+}
+
+// An EventSource is not told why it was refused: ask. Where there is no room the pages are told, and fetch their parts meanwhile.
+async function again() {
+  clearTimeout(retry);
+  let wait = 2;
+  try {
+    const answer = await fetch("/live/room", { headers: { "X-Live": "1" }, cache: "no-store" });
+    if (answer.status === 503) {
+      wait = Number(answer.headers.get("Retry-After")) || 15;
+      tell({ name: "full", data: String(wait) });
+    }
+  } catch {
+    // The server is away; pages say so themselves.
+  }
+  clearTimeout(retry);
+  retry = setTimeout(open, wait * 1000);
 }
 
 function close() {

@@ -9,6 +9,8 @@
   let heard = 0; // by this machine's clock; 0: not yet
   let lost = false;
   let stale = false;
+  let polling = 0; // seconds between two looks, where the server has no room for another stream
+  let fell = 0; // since when an answer is missing that this page needs to be true; 0: nothing is
 
   const serverNow = () => Date.now() + skew;
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -40,8 +42,8 @@
     const box = document.getElementById("live");
     const bar = document.getElementById("lost");
     if (!box || !bar) return;
-    const silent = heard ? Date.now() - heard : Date.now() - started;
-    const now = silent > LOST_AFTER_MS || (lost && catching);
+    const silent = fell ? Date.now() - fell : heard ? Date.now() - heard : Date.now() - started;
+    const now = silent > LOST_AFTER_MS + polling * 1000 || Boolean(fell) || (lost && catching);
     if (now !== lost) {
       lost = now;
       box.classList.toggle("lost", lost);
@@ -51,7 +53,7 @@
       bar.textContent = lost ? fill(words.lost, { time }) : "";
     }
     const text = box.querySelector("[data-live-text]");
-    const said = lost ? words.off : heard ? fill(words.on, { age: fill(words.ago, { duration: duration(silent) }) }) : text.textContent;
+    const said = lost ? words.off : polling ? fill(words.poll, { n: polling }) : heard ? fill(words.on, { age: fill(words.ago, { duration: duration(silent) }) }) : text.textContent;
     if (text.textContent !== said) text.textContent = said;
   }
   const started = Date.now();
@@ -64,7 +66,24 @@
     showLive();
   }
   document.addEventListener("htmx:beforeRequest", (event) => { if (catching) awaited.add(event.detail.xhr); });
+  for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) {
+    document.addEventListener(name, (event) => {
+      const { xhr, requestConfig } = event.detail;
+      const refused = xhr && xhr.status >= 400 && xhr.status < 500;
+      if (requestConfig && requestConfig.headers["X-Live"] && !refused) fallBehind();
+    });
+  }
   document.addEventListener("htmx:afterRequest", (event) => { if (awaited.delete(event.detail.xhr)) caughtUp(); });
+
+  // The stream may live while an answer fails: what is on the page is then older than it looks. Say so, and ask again.
+  let asking = 0;
+  function fallBehind() {
+    if (!fell) fell = Math.min(Date.now(), heard || Date.now());
+    catching = true;
+    showLive();
+    clearTimeout(asking);
+    asking = setTimeout(() => { fell = 0; if (shared) shared.catchUp(); }, LOST_AFTER_MS);
+  }
 
   // ---- the stream -----------------------------------------------------------------------------------------------------------------
 
@@ -88,15 +107,40 @@
         return;
       }
       // No shared worker: this tab has a stream of its own, and gives it back while nobody looks.
+      let newest = "";
+      let retry = 0;
+      const close = () => { clearTimeout(retry); if (this.direct) this.direct.close(); this.direct = null; };
       const open = () => {
-        this.direct = new EventSource("/live");
-        this.direct.onopen = () => this.receive("open");
-        this.direct.onerror = () => this.receive("error");
-        for (const name of NAMES) this.direct.addEventListener(name, (event) => this.receive(name, event.data, event.lastEventId));
+        close();
+        if (document.hidden) return;
+        const source = new EventSource("/live" + (newest ? `?after=${encodeURIComponent(newest)}` : ""));
+        this.direct = source;
+        source.onopen = () => this.receive("open");
+        source.onerror = async () => {
+          this.receive("error");
+          if (source.readyState !== EventSource.CLOSED || source !== this.direct) return;
+          close();
+          let wait = 2;
+          try {
+            const answer = await fetch("/live/room", { headers: { "X-Live": "1" }, cache: "no-store" });
+            if (answer.status === 503) {
+              wait = Number(answer.headers.get("Retry-After")) || 15;
+              this.receive("full", String(wait));
+            }
+          } catch {
+            // The server is away; the bar says so.
+          }
+          clearTimeout(retry);
+          retry = setTimeout(open, wait * 1000);
+        };
+        for (const name of NAMES) {
+          source.addEventListener(name, (event) => {
+            newest = event.lastEventId || newest;
+            this.receive(name, event.data, event.lastEventId);
+          });
+        }
       };
-      document.addEventListener("visibilitychange", () => {
-        if (document.hidden) { this.direct.close(); } else { open(); stale = true; }
-      });
+      document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else { stale = true; open(); } });
       open();
     }
 
@@ -106,8 +150,19 @@
         this.placed = true;
         if (Number(id) > Number(body.dataset.change)) setTimeout(() => this.pass("resync", ""), 0);
       }
+      if (name === "full") {
+        // No room for a stream: every refusal is a look at the database instead.
+        polling = Number(data);
+        heard = Date.now();
+        this.opened = true;
+        if (document.hidden) { stale = true; return; }
+        this.catchUp();
+        showLive();
+        return;
+      }
       if (name === "open") {
         heard = Date.now();
+        polling = 0;
         this.readyState = 1;
         if (this.opened) this.catchUp(); // what changed meanwhile is asked of the database, not guessed
         this.opened = true;

@@ -8,17 +8,17 @@ import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleet_server.console.fleet import FleetView
-from fleet_server.engine import FleetEngine
+from fleet_server.engine import DatabaseClosed, FleetEngine
 from fleet_server.live.backlog import END_BATCHES, START_BATCHES, Backlog, BacklogMeter, Load
 from fleet_server.live.diff import Look, news
-from fleet_server.live.hub import QUEUE, Hub, encode
+from fleet_server.live.hub import PER_SESSION_MAX, QUEUE, Hub, encode
 from tests.support.seed import NOW_MS, Seeded, seed
 
 ZONE = "Asia/Shanghai"
@@ -206,6 +206,35 @@ async def test_the_poller_rests_while_nobody_listens(hub: Hub) -> None:
         await task
     async with aclosing(hub.listen(None)) as messages:
         await until(messages, "tick")
+
+
+async def test_a_session_has_room_for_a_few_streams_and_gets_it_back(hub: Hub) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(PER_SESSION_MAX):
+            assert hub.has_room("one")
+            messages = await stack.enter_async_context(aclosing(hub.listen(None, "one")))
+            await until(messages, "tick")
+        assert not hub.has_room("one")
+        assert hub.has_room("other")
+    assert hub.has_room("one")
+    assert hub.listeners == 0
+
+
+async def test_all_sessions_together_have_a_limit_too(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_server.live.hub.LISTENERS_MAX", 2)
+    async with aclosing(hub.listen(None, "one")) as one, aclosing(hub.listen(None)) as two:
+        await until(one, "tick")
+        assert hub.has_room("third")
+        await until(two, "tick")
+        assert not hub.has_room("third")
+    assert hub.has_room("third")
+
+
+async def test_a_stream_that_cannot_begin_takes_no_room(hub: Hub, engine: FleetEngine) -> None:
+    engine.close()
+    with pytest.raises(DatabaseClosed):
+        await anext(hub.listen(None, "one"))
+    assert hub.listeners == 0
 
 
 async def test_closing_ends_every_stream(hub: Hub) -> None:
