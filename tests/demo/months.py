@@ -7,6 +7,7 @@ population; so the day of enrolment is set back to before the first day that is 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
@@ -35,18 +36,23 @@ def first_day_told(until_ms: int, days: int) -> str:
 
 
 def backdate(connection: sqlite3.Connection, until_ms: int, days: int) -> int:
-    """Enrolment at the start of the first day that is told, registration a week before; in the caller's transaction. How many were set back."""
+    """Enrolment at the start of the first day that is told, registration a week before; in the caller's transaction. How many were set back.
+
+    Only terminals that the server watches already: it counts silence since enrolment against one that it has never heard.
+    """
     if days <= 0:
         return 0
     enrolled_ms, _ = day_span_ms(first_day_told(until_ms, days))
     done = connection.execute(
-        "UPDATE terminal SET enrolled_ms = ?, created_ms = min(created_ms, ?) WHERE enrolled_ms > ?",
+        "UPDATE terminal SET enrolled_ms = ?, created_ms = min(created_ms, ?) WHERE enrolled_ms > ?"
+        " AND id IN (SELECT terminal FROM presence)",
         (enrolled_ms, enrolled_ms - REGISTERED_BEFORE_MS, enrolled_ms),
     )
-    connection.execute(
-        "INSERT INTO change (at_ms, terminal, kind, ref) SELECT ?, id, 'enrolment', NULL FROM terminal WHERE enrolled_ms = ?",
-        (until_ms, enrolled_ms),
-    )
+    if done.rowcount:
+        connection.execute(
+            "INSERT INTO change (at_ms, terminal, kind, ref) SELECT ?, id, 'enrolment', NULL FROM terminal WHERE enrolled_ms = ?",
+            (until_ms, enrolled_ms),
+        )
     return done.rowcount
 
 
@@ -67,12 +73,13 @@ class Closing:
         self._database, self._looked_ms = database, 0
         self._months = past_months(first_day_told(until_ms, days), local_day(until_ms)) if days > 0 else []
 
-    def look(self, now_ms: int) -> list[str]:
-        """The months closed now."""
+    def look(self, now_ms: int, before: Callable[[], None]) -> list[str]:
+        """The months closed now; `before` is called before anything is closed."""
         done: list[str] = []
         if now_ms - self._looked_ms < LOOK_EVERY_MS:
             return done
         self._looked_ms = now_ms
+        before()
         while self._months:
             month = self._months[0]
             with closing(db.open_reader(self._database)) as conn:

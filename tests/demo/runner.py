@@ -119,6 +119,7 @@ class Demo:
         self.say_where()
         self._timed("own processes", self._start_processes)
         self._maintain_one()
+        self._set_back()
 
     def _timed(self, name: str, work: Callable[[], None]) -> None:
         began_s = time.monotonic()
@@ -220,9 +221,6 @@ class Demo:
             step(f"enrolling {len(codes)} terminals with their one-time codes")
             enrolling.enrol_all(self.places, self.setup, codes, lambda done: _redraw(f"{done} of {len(codes)}"))
             _redraw("")
-        until_ms, days = self.setup.until_ms, self.setup.days
-        with closing(db.open_raw(self.settings.layout.database)) as connection:
-            transact(connection, lambda inside: months.backdate(inside, until_ms, days))
 
     def _start_fleet(self) -> None:
         own, others = len(self.city.processes), len(self.city.pipes)
@@ -275,6 +273,11 @@ class Demo:
             return False
         self._children.forget(lambda child: child.name.startswith("ahead-"))
         return True
+
+    def _set_back(self) -> None:
+        until_ms, days = self.setup.until_ms, self.setup.days
+        with closing(db.open_raw(self.settings.layout.database)) as connection:
+            transact(connection, lambda inside: months.backdate(inside, until_ms, days))
 
     def _maintain_one(self) -> None:
         """One terminal is being worked on, as on any day."""
@@ -338,7 +341,7 @@ class Demo:
                 _redraw(_line(status, self._past_records), log=time.monotonic() - line_s >= LOG_LINE_EVERY_S)
                 if time.monotonic() - line_s >= LOG_LINE_EVERY_S:
                     line_s = time.monotonic()
-                if status.past_done and not past.finished and (closed := past.look(enrolling.now_ms())):
+                if status.past_done and not past.finished and (closed := past.look(enrolling.now_ms(), self._set_back)):
                     _redraw("")
                     step(f"months closed, their figures published: {', '.join(closed)}; see {self.address}figures/published")
             time.sleep(LOOK_EVERY_S)
