@@ -17,6 +17,10 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/": [("GET", "/", 200)],
     "/parts/summary": [("GET", "/parts/summary", 200)],
     "/parts/needs": [("GET", "/parts/needs", 200)],
+    "/needs": [("GET", "/needs", 200)],
+    "/parts/usage": [("GET", "/parts/usage", 200)],
+    "/parts/areas": [("GET", "/parts/areas", 200)],
+    "/live/room": [("GET", "/live/room", 204)],
     "/parts/changes": [("GET", "/parts/changes", 200)],
     "/parts/strips": [("GET", "/parts/strips", 200)],
     "/parts/needs-state": [("GET", "/parts/needs-state", 200)],
@@ -74,6 +78,11 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/calendar/preview": [("POST", "/calendar/preview", 403)],
     "/calendar/import": [("POST", "/calendar/import", 403)],
     "/calendar/forget": [("POST", "/calendar/forget", 403)],
+    "/map": [("GET", "/map", 200)],
+    "/map/outline.json": [("GET", "/map/outline.json", 200)],
+    "/wallboards": [("GET", "/wallboards", 200), ("POST", "/wallboards", 403)],
+    "/wallboards/{board:int}": [("POST", "/wallboards/1", 403)],
+    "/wallboards/{board:int}/revoke": [("POST", "/wallboards/1/revoke", 403)],
     "/sites": [("GET", "/sites", 200)],
     "/sites/add": [("GET", "/sites/add", 403), ("POST", "/sites/add", 403)],
     "/sites/{code:str}": [("GET", "/sites/yiwu-hall", 200), ("POST", "/sites/yiwu-hall", 403)],
@@ -89,6 +98,8 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
 }
 STREAMS = {"/live"}
 PUBLIC = {"/login", "/static/{file_path:path}"}
+WALL = {"/wall", "/wall/enter", "/wall/state", "/wall/live", "/wall/outline.json"}
+"""For screens with a view token (test_wall.py)."""
 CASES = [case for cases in ROUTES.values() for case in cases]
 IDS = [f"{method} {path.partition('?')[0]}" for method, path, _ in CASES]
 
@@ -98,7 +109,7 @@ async def ask(person: Person, method: str, path: str) -> httpx.Response:
 
 
 def test_every_route_is_listed_here(app: Litestar) -> None:
-    assert {route.path for route in app.routes} == ROUTES.keys() | STREAMS | PUBLIC
+    assert {route.path for route in app.routes} == ROUTES.keys() | STREAMS | PUBLIC | WALL
 
 
 @pytest.mark.parametrize(("method", "path", "_status"), CASES, ids=IDS)
