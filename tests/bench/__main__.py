@@ -24,10 +24,18 @@ class Scale:
     settle_s: float
     watch_s: float
     page_requests: int
+    page_terminals: tuple[int, ...] = (400, 4_000)
 
 
 SHORT = Scale(
-    terminals=60, drain_terminals=40, full_records=60_000, natural_records=10_000, settle_s=15, watch_s=20, page_requests=30
+    terminals=60,
+    drain_terminals=40,
+    full_records=60_000,
+    natural_records=10_000,
+    settle_s=15,
+    watch_s=20,
+    page_requests=30,
+    page_terminals=(60,),
 )
 USUAL = Scale(
     terminals=400, drain_terminals=100, full_records=300_000, natural_records=60_000, settle_s=30, watch_s=60, page_requests=100
@@ -70,7 +78,19 @@ def _fault(scale: Scale) -> list[Row]:
 def _pages(scale: Scale) -> list[Row]:
     from tests.bench import pages
 
-    return pages.rows(terminals=scale.terminals, requests=scale.page_requests)
+    return [row for terminals in scale.page_terminals for row in pages.rows(terminals=terminals, requests=scale.page_requests)]
+
+
+def _streams(scale: Scale) -> list[Row]:
+    from tests.bench import streams
+
+    return streams.rows(changes=scale.page_requests // 3)
+
+
+def _public(scale: Scale) -> list[Row]:
+    from tests.bench import public
+
+    return public.rows(records=scale.full_records, terminals=scale.drain_terminals)
 
 
 def _codecs(_: Scale) -> list[Row]:
@@ -92,6 +112,8 @@ GROUPS: dict[str, Callable[[Scale], list[Row]]] = {
     "reconnect": _reconnect,
     "fault": _fault,
     "pages": _pages,
+    "streams": _streams,
+    "public": _public,
     "rest": _at_rest,
 }
 
