@@ -52,6 +52,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The mosquitto program, where it is not on the path."""
     memory_limit_mib: Annotated[int, Meta(ge=16)] = 512
     """What the managed mosquitto may take in all: its queues live in memory only."""
+    max_connections: Annotated[int, Meta(ge=8, le=1_000_000)] = 10_000
+    """Connections that the managed mosquitto takes at once: terminals, the ingest, and whoever knocks."""
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None

@@ -22,6 +22,13 @@ INFLIGHT_MESSAGES = 256
 """Chosen: more than one terminal may have unacknowledged (64), and enough to keep the ingest busy while it commits."""
 
 
+PACKET_HEAD_BYTES = 1024
+"""Room for fixed header, topic (at most 60 bytes) and message id around the largest message."""
+QUEUED_SHARE_BYTES = 4096
+"""One waiting message for so much memory: its own bytes are limited apart, and with what the broker keeps for each (a few hundred bytes) a queue of
+the smallest takes an eighth of it."""
+
+
 class Mosquitto:
     """Implements `kinds.Broker`."""
 
@@ -41,6 +48,7 @@ class Mosquitto:
 def configuration(settings: Settings, authority: Authority, acl: Path) -> str:
     """mosquitto.conf(5). Nothing outlives a restart: terminals keep what is not acknowledged by the server itself."""
     chain, key = authority.server_files
+    memory_bytes = settings.broker.memory_limit_mib * 1024 * 1024
     lines = [
         "persistence false",
         # Nothing of ours is retained, and topics to retain things on are free to make up: they would fill the broker's memory.
@@ -56,12 +64,22 @@ def configuration(settings: Settings, authority: Authority, acl: Path) -> str:
         "sys_interval 0",
         "set_tcp_nodelay true",
         f"message_size_limit {MESSAGE_MAX_BYTES}",
+        # Of the whole packet, whatever it is: also CONNECT and SUBSCRIBE are read into memory.
+        f"max_packet_size {MESSAGE_MAX_BYTES + PACKET_HEAD_BYTES}",
         f"max_inflight_messages {INFLIGHT_MESSAGES}",
-        # Never drop a message silently for being one too many: the limit is memory, and what is lost there is sent again by the terminals.
-        "max_queued_messages 0",
-        "max_queued_bytes 0",
-        f"memory_limit {settings.broker.memory_limit_mib * 1024 * 1024}",
+        # What waits for one client, of which only the ingest is sent much. Beyond it messages are dropped and not acknowledged by the server, so
+        # terminals send them again. If memory as a whole were the only limit, whoever fills it would have everybody disconnected.
+        f"max_inflight_bytes {memory_bytes // 8}",
+        f"max_queued_bytes {memory_bytes // 4}",
+        f"max_queued_messages {memory_bytes // QUEUED_SHARE_BYTES}",
+        f"memory_limit {memory_bytes}",
+        # Sessions are clean (C-401). One that is not is not kept for whoever left it behind.
+        "persistent_client_expiration 1h",
+        "max_keepalive 120",
         f"listener {settings.broker.port} {settings.broker.host}",
+        f"max_connections {settings.broker.max_connections}",
+        "max_qos 1",
+        "max_topic_alias 0",
         "tls_version tlsv1.2",
         f"cafile {authority.ca_file}",
         f"certfile {chain}",

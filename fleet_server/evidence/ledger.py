@@ -59,6 +59,8 @@ class Greeting:
     spans: Mapping[bytes, Held] = field(default_factory=dict)
     birth: bytes = b""
     """The signed birth; kept as evidence once it closes a hole."""
+    births: int = 0
+    """How many came with this nonce."""
 
     @property
     def greeted(self) -> bool:

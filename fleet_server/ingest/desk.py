@@ -29,6 +29,8 @@ BUNDLE_S = 0.05
 HINT_MAX_BYTES = 256
 UNSOLICITED = bytes(8)
 HEAD_RETRIES = 5
+BIRTHS_PER_GREETING = 64
+"""One birth lists 400 streams: far more than any disk holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,12 @@ class Desk:
         if greeting is None or birth.nonce != greeting.nonce:
             # A birth of an earlier connection says nothing about this one.
             self._quarantine(terminal, message, "staleNonce", now_ms)
+            return
+        greeting.births += 1
+        if greeting.births > BIRTHS_PER_GREETING:
+            # Each is answered at length. Whoever wants more has to read what it was told: the next nonce stands behind it.
+            self._ledger.count(terminal, "flood", 1, now_ms)
+            answers.append(self._challenge(terminal, UNSOLICITED, now_ms))
             return
         greeting.spans = {held.stream: held for held in birth.held}
         greeting.birth = opened.raw

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet_server.db import migrate
-from fleet_server.ingest.desk import Answer, Desk, Incoming, merge_acks
+from fleet_server.ingest.desk import BIRTHS_PER_GREETING, Answer, Desk, Incoming, merge_acks
 from protocols.contract import envelope as cose
 from protocols.contract import messages, topics, wire
 from protocols.contract.limits import CONTROL_MAX_BYTES
@@ -232,3 +232,18 @@ def test_acknowledgements_are_merged_without_losing_any() -> None:
     assert [(e.stream[0], e.no, e.mode) for e in merge_acks(entries)] == [
         (A[0], 2, AckMode.UP_TO), (A[0], 7, AckMode.ALONE), (A[0], 3, AckMode.UP_TO), (B[0], 1, AckMode.UP_TO), (B[0], 1, AckMode.BACK),
     ]  # fmt: skip
+
+
+@pytest.mark.spec("C-403", "C-407")
+def test_births_without_end_under_one_nonce_are_not_answered_without_end(table: Table) -> None:
+    """A head is long. Whoever wants more of them has to read its way to a new nonce."""
+    nonce = table.greeted()
+    for _ in range(BIRTHS_PER_GREETING - 1):
+        (head,) = table.birth(nonce)
+        assert head.topic == topics.down(TERMINAL, "head")
+    (answer,) = table.birth(nonce)
+    fresh = read(answer, "challenge", messages.CHALLENGE_CONTEXT, messages.Challenge).nonce
+    assert table.bench.conn.execute("SELECT reason, count FROM quarantine_count").fetchall() == [("flood", 1)]
+    assert table.birth(nonce) == []
+    (head,) = table.birth(fresh)
+    assert head.topic == topics.down(TERMINAL, "head"), "an honest terminal answers the challenge and goes on"
