@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,10 @@ from fleet_server.public.rules import EMPTY, View, judge
 log = logging.getLogger(__name__)
 
 REFRESH_S: Final = 2.0
-"""A view is at most this and one reading old; 5 s is what is promised."""
+LONGEST_PAUSE_S: Final = 4.0
+"""5 s is the age that is promised at most, one reading included."""
+PAUSES_PER_READING: Final = 30
+"""While a reading takes long, because the machine is busy or the fleet large, there are fewer: the pause is so many times as long."""
 PLACES_EVERY_MS: Final = 30_000
 ITEMS_EVERY_MS: Final = 600_000
 ITEMS_WITHIN_S: Final = 10.0
@@ -50,8 +54,9 @@ class Keeper:
 
     async def run(self) -> None:
         while True:
+            began_s = time.monotonic()
             await self.refresh()
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(min(LONGEST_PAUSE_S, max(REFRESH_S, PAUSES_PER_READING * (time.monotonic() - began_s))))
 
     async def refresh(self) -> None:
         """Read and judge. Never raises for a busy or broken database: the old rows are judged anew, and age into unknown."""

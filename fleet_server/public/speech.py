@@ -52,10 +52,8 @@ class Speech:
         return self.t("list.and").join(one.service.name(self.lang) for one in site.services if one.word is not Word.AVAILABLE)
 
     def today(self, opening: Opening) -> str:
-        """`今天 09:00–12:00 13:30–17:00`; empty where it adds nothing."""
-        if not opening.known or opening.always:
-            return ""
-        return self.t("hours.today", spans=self.spans(opening.today)) if opening.today else self.t("hours.todayNone")
+        """`今天 09:00–12:00 13:30–17:00`; empty where it adds nothing to what `hours` says."""
+        return self.t("hours.today", spans=self.spans(opening.today)) if len(opening.today) > 1 else ""
 
     def spans(self, spans: tuple[Span, ...]) -> str:
         if spans == ((0, 1440),):

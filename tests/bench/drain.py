@@ -6,8 +6,8 @@ import json
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -103,34 +103,52 @@ def rows(*, full_records: int, natural_records: int, terminals: int) -> list[Row
 
 def drain(server: Stage, records: int, *, full: bool) -> Drained:
     spools = fill(server.terminals, server.folder / "spools", records=records, full=full, now_ms=server.now_ms)
-    broker, ingest = server.start_broker(), server.start_ingest()
+    server.start_broker()
+    server.start_ingest()
     verify_before = raw_verification(server.terminals, spools)
-    sender = _start_senders(server, spools)
-    try:
-        cpu = {name: cpu_s(pid) for name, pid in (("ingest", ingest.pid), ("broker", broker.pid), ("senders", sender.pid))}
-        started = time.perf_counter()
-        _say(sender, "go")
-        _expect(sender, "done")
-        took_s = time.perf_counter() - started
-        spent = {
-            name: cpu_s(pid) - cpu[name]
-            for name, pid in (("ingest", ingest.pid), ("broker", broker.pid), ("senders", sender.pid))
-        }
-    finally:
-        sender.kill()
-        sender.wait()
-    stored = _check_stored(server, spools)
+    poured = pour(server, spools)
     return Drained(
-        batches=stored,
+        batches=poured.batches,
         records=sum(spool.records for spool in spools),
-        took_s=took_s,
-        ingest_cpu_s=spent["ingest"],
-        broker_cpu_s=spent["broker"],
-        senders_cpu_s=spent["senders"],
+        took_s=poured.took_s,
+        ingest_cpu_s=poured.cpu_s["ingest"],
+        broker_cpu_s=poured.cpu_s["broker"],
+        senders_cpu_s=poured.cpu_s["senders"],
         database_mib=server.settings.layout.database.stat().st_size / 2**20,
         raw=_mean(verify_before, raw_verification(server.terminals, spools)),
         bare_records_per_s=bare_loop(server.terminals, spools, server.folder / "bare.sqlite"),
     )
+
+
+@dataclass(frozen=True)
+class Poured:
+    """What it took until every batch of the spools was stored and acknowledged, each once."""
+
+    batches: int
+    took_s: float
+    cpu_s: Mapping[str, float]
+
+
+def pour(
+    server: Stage, spools: Sequence[Spool], *, meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Poured:
+    """Send the spools to the running broker and ingest. `meanwhile` is entered when the senders are ready, and left when they are done."""
+    assert server.broker is not None
+    assert server.ingest is not None
+    sender = _start_senders(server, spools)
+    pids = {"ingest": server.ingest.pid, "broker": server.broker.pid, "senders": sender.pid}
+    try:
+        with meanwhile():
+            cpu = {name: cpu_s(pid) for name, pid in pids.items()}
+            started = time.perf_counter()
+            _say(sender, "go")
+            _expect(sender, "done")
+            took_s = time.perf_counter() - started
+            spent = {name: cpu_s(pid) - cpu[name] for name, pid in pids.items()}
+    finally:
+        sender.kill()
+        sender.wait()
+    return Poured(_check_stored(server, spools), took_s, spent)
 
 
 def _mean(one: Rate, other: Rate) -> Rate:
