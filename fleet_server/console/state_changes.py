@@ -57,7 +57,7 @@ def changes(story: Story, from_ms: int, to_ms: int) -> list[Change]:
     for at_ms in edges:
         before, over = _state(story, at_ms - BEFORE)
         after, why = _state(story, at_ms)
-        if before != after and before:
+        if before and after and before != after:
             found.append(Change(at_ms, story.terminal, before, after, why or over))
     return found
 
