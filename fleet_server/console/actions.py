@@ -68,7 +68,7 @@ def claim(connection: sqlite3.Connection, fault: str, by: str, now_ms: int) -> N
         (by, now_ms, fault),
     )
     if done.rowcount != 1:
-        raise Conflict("fault", "claimed")
+        raise Conflict("fault", "yours" if row["claimed_by"] == by else "claimed")
     _remember(connection, row, "claim", by, None, now_ms)
 
 
@@ -79,7 +79,7 @@ def unclaim(connection: sqlite3.Connection, fault: str, by: str, now_ms: int) ->
         "UPDATE fault SET claimed_by = NULL, claimed_ms = NULL WHERE id = ? AND claimed_by = ?", (fault, by)
     )
     if done.rowcount != 1:
-        raise Conflict("fault", "claimed")
+        raise Conflict("fault", "notClaimed" if row["claimed_by"] is None else "claimed")
     _remember(connection, row, "unclaim", by, None, now_ms)
 
 
@@ -327,7 +327,7 @@ def read_inventory(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def _fault(connection: sqlite3.Connection, fault: str) -> dict[str, Any]:
-    row = connection.execute("SELECT terminal, cleared_ms, id FROM fault WHERE id = ? AND disputed = 0", (fault,)).fetchone()
+    row = connection.execute("SELECT terminal, cleared_ms, claimed_by, id FROM fault WHERE id = ? AND disputed = 0", (fault,)).fetchone()
     if row is None:
         raise NotFound(f"fault {fault[:64]!r}")
     return dict(row)
