@@ -112,7 +112,7 @@ def inputs_of(conn: sqlite3.Connection, question: Question) -> tuple[object, ...
     """What tells cheaply that a figure of `question` may have moved: its days, the faults while it still runs, and the registry."""
     period = question.period
     days = conn.execute(
-        "SELECT max(at_ms), count(*) FROM changed_day WHERE day BETWEEN ? AND ?", (period.first, period.last)
+        "SELECT sum(at_ms), count(*) FROM changed_day WHERE day BETWEEN ? AND ?", (period.first, period.last)
     ).fetchone()
     registry = conn.execute("SELECT count(*), max(enrolled_ms), max(revoked_ms) FROM terminal").fetchone()
     holidays = conn.execute("SELECT count(*) FROM holiday").fetchone()

@@ -125,10 +125,14 @@ def change(now: Figure, before: Figure | None, voice: Voice) -> Change | None:
         return None
     if now.unit == "share":
         points = round((now.value - before.value) * 100, 1)
+        if not points:
+            return Change("same", voice.t("figures.way.same"))
         return Change(_way(points), voice.t("figures.points", n=f"{points:+.1f}".replace("-", "−")))
     if not before.value:
         return None
     share = (now.value - before.value) / before.value
+    if not round(share, 3):
+        return Change("same", voice.t("figures.way.same"))
     text = f"{share:+.1%}" if abs(share) < _BIG_PERCENT else f"× {now.value / before.value:,.1f}"
     return Change(_way(round(share, 3)), text.replace("-", "−"))
 

@@ -354,7 +354,7 @@ _MAKERS: Final[dict[tuple[str, str], Callable[[sqlite3.Connection, Board, str], 
 
 _OUTSIDE = """
 SELECT s.id, s.terminal, s.began_ms, s.day FROM json_each(:ids) t CROSS JOIN session s
-WHERE s.terminal = t.value AND s.day BETWEEN :first AND :last AND s.disputed = 0 ORDER BY s.terminal, s.day, s.id
+WHERE s.terminal = t.value AND s.day BETWEEN :first AND :last AND s.disputed = 0 ORDER BY s.terminal, s.day, s.began_ms, s.id
 """
 _DAYS = """
 SELECT d.terminal, d.day, {columns} AS weight FROM json_each(:ids) t CROSS JOIN terminal_day d
@@ -362,9 +362,9 @@ WHERE d.terminal = t.value AND d.day BETWEEN :first AND :last AND weight > 0 ORD
 """
 _RATINGS = """
 SELECT r.id, r.terminal, r.at_ms, r.day, r.level FROM json_each(:ids) t CROSS JOIN rating r
-WHERE r.terminal = t.value AND r.day BETWEEN :first AND :last AND r.disputed = 0 ORDER BY r.terminal, r.day, r.id
+WHERE r.terminal = t.value AND r.day BETWEEN :first AND :last AND r.disputed = 0 ORDER BY r.terminal, r.day, r.at_ms, r.id
 """
 _QUEUE = """
 SELECT q.id, q.terminal, q.at_ms, q.day FROM json_each(:ids) t CROSS JOIN queue_event q
-WHERE q.terminal = t.value AND q.day BETWEEN :first AND :last AND q.action = :action AND q.disputed = 0 ORDER BY q.terminal, q.day, q.id
+WHERE q.terminal = t.value AND q.day BETWEEN :first AND :last AND q.action = :action AND q.disputed = 0 ORDER BY q.terminal, q.day, q.at_ms, q.id
 """

@@ -418,7 +418,7 @@ def count_queue_events(conn: sqlite3.Connection, members: Sequence[Member], peri
 
 _CASES = """
 SELECT s.id, s.terminal, s.item, s.outcome, s.began_ms, s.day FROM json_each(:ids) t CROSS JOIN session s
-WHERE s.terminal = t.value AND s.day BETWEEN :first AND :last AND s.disputed = 0 ORDER BY s.terminal, s.day, s.id
+WHERE s.terminal = t.value AND s.day BETWEEN :first AND :last AND s.disputed = 0 ORDER BY s.terminal, s.day, s.began_ms, s.id
 """
 
 _OUTSIDE = """

@@ -85,6 +85,9 @@ def load_population(conn: sqlite3.Connection, question: Question, now_ms: int) -
         },
     ).fetchall()  # fmt: skip
     members, outside = [], []
+    if period.first > today:
+        # Nobody has been in service on a day that has not begun.
+        return Population(members=(), outside=(), today=today, elapsed_days=0)
     for row in rows:
         zone = row[9] or DEFAULT_ZONE
         days = 0 if row[10] is None else _in_service_days(row[10], row[11], zone, period.first, period.last)

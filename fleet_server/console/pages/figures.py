@@ -330,15 +330,15 @@ def _bars(figures_: Sequence[Figure], voice: Voice) -> list[dict[str, Any]]:
 
 
 def _hours(sheet: Sheet, voice: Voice) -> dict[str, Any]:
-    """24 pairs of bars, 120 units high; the same numbers stand in a table below."""
+    """24 pairs of bars, 228 units high; the same numbers stand in a table below."""
     most = max(
         (one.numerator + other.numerator for one, other in zip(sheet.hours_work, sheet.hours_rest, strict=True)), default=0
     )
     bars, rows = [], []
     for n, (work, rest) in enumerate(zip(sheet.hours_work, sheet.hours_rest, strict=True)):
-        low, high = (round(104 * one.numerator / most, 1) if most else 0.0 for one in (work, rest))
+        low, high = (round(228 * one.numerator / most, 1) if most else 0.0 for one in (work, rest))
         bars.append({
-            "x": f"{n * 100 / 24 + 0.5:.3f}", "label": f"{n:02}", "work": low, "work_y": 112 - low, "rest": high, "rest_y": 112 - low - high,
+            "x": f"{n * 100 / 24 + 0.5:.3f}", "label": f"{n:02}", "work": low, "work_y": 240 - low, "rest": high, "rest_y": 240 - low - high,
             "title": voice.t("figures.hourBar", hour=words.key_name(work, voice), work=work.numerator, rest=rest.numerator),
         })  # fmt: skip
         rows.append({
