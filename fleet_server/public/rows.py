@@ -134,7 +134,9 @@ def within(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
         connection.execute("BEGIN")
         yield
     except sqlite3.OperationalError as err:
-        raise TooSlow(str(err)) from None
+        if err.sqlite_errorname == "SQLITE_INTERRUPT":
+            raise TooSlow(f"not read within {seconds:g} s") from None
+        raise
     finally:
         connection.set_progress_handler(None, 0)
         if connection.in_transaction:
