@@ -48,7 +48,8 @@ async def set_threshold(request: Asked, desk: TheDesk, name: FromPath[str]) -> R
         await desk.db.write(lambda conn: put(conn, name, value, by=request.user.name, now_ms=desk.now_ms(), terminal_class=scope))
     except Refused as refused:
         return await _dialog(request, desk, default, scope=scope, text=text, refused=refused)
-    address = f"/thresholds?done={quote(name)}#{quote(name)}"
+    # The time makes it another address: a browser that stands on the same one already would only jump to the fragment.
+    address = f"/thresholds?done={quote(name)}&at={desk.now_ms()}#{quote(name)}"
     return Response("", media_type=MediaType.HTML, headers={"HX-Redirect": address})
 
 
