@@ -346,8 +346,10 @@ def _restore(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _set_password(settings: Settings, options: argparse.Namespace) -> None:
+    from fleet_server.accounts.events import remember
     from fleet_server.accounts.passwords import Passwords, new_password
 
+    who = f"cli:{getpass.getuser()}"
     password = new_password() if options.generate else _ask_password()
     hashed = Passwords().hash(password)
 
@@ -360,12 +362,14 @@ def _set_password(settings: Settings, options: argparse.Namespace) -> None:
                 "INSERT INTO staff (name, password_hash, role, must_change, created_ms) VALUES (?, ?, ?, 1, ?)",
                 (options.name, hashed, options.role, _now_ms()),
             )
+            remember(connection, options.name, "add", by=who, now_ms=_now_ms(), detail=options.role)
             return "made"
         connection.execute(
             "UPDATE staff SET password_hash = ?, role = coalesce(?, role), failed = 0, locked_until_ms = NULL, must_change = 1 WHERE name = ?",
             (hashed, options.role, options.name),
         )
         connection.execute("DELETE FROM login WHERE staff = ?", (options.name,))
+        remember(connection, options.name, "reset", by=who, now_ms=_now_ms())
         return "changed, signed out everywhere"
 
     print(f"account {options.name}: {in_database(settings, work)}" + (f"; password {password}" if options.generate else ""))

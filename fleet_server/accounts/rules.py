@@ -23,6 +23,25 @@ PASSWORD_MAX: Final = 128
 """argon2 is slow on purpose: nobody may send it a megabyte."""
 
 
+MAX_SESSIONS: Final = 10
+"""Open browsers per account (chosen); the oldest is signed out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What operators may set; the defaults are those above."""
+
+    idle_ms: int = IDLE_MS
+    absolute_ms: int = ABSOLUTE_MS
+    max_failed: int = MAX_FAILED
+    locked_ms: int = LOCKED_MS
+    max_sessions: int = MAX_SESSIONS
+    password_min: int = PASSWORD_MIN
+
+
+USUAL: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """A row of `staff`, as far as signing in needs it."""
@@ -35,6 +54,7 @@ class Account:
     locked_until_ms: int | None
     must_change: bool
     lang: str
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +71,8 @@ class Session:
     created_ms: int
     seen_ms: int
     expires_ms: int
+    letters: bool = True
+    """Whether single letters of the keyboard do anything for this person."""
 
     @property
     def operator(self) -> bool:
@@ -70,26 +92,27 @@ def locked(account: Account, now_ms: int) -> bool:
     return account.locked_until_ms is not None and now_ms < account.locked_until_ms
 
 
-def judge(account: Account, password_fits: bool, now_ms: int) -> Attempt:
-    """A locked account admits nobody, not even with the right password, and the lock is not prolonged by trying."""
-    if locked(account, now_ms):
+def judge(account: Account, password_fits: bool, now_ms: int, limits: Limits = USUAL) -> Attempt:
+    """A locked account admits nobody, not even with the right password, and the lock is not prolonged by trying. Nor does a disabled one."""
+    if account.disabled or locked(account, now_ms):
         return Attempt(False, account.failed, account.locked_until_ms)
     if password_fits:
         return Attempt(True, 0, None)
     failed = account.failed + 1
-    if failed >= MAX_FAILED:
-        return Attempt(False, 0, now_ms + LOCKED_MS)
+    if failed >= limits.max_failed:
+        return Attempt(False, 0, now_ms + limits.locked_ms)
     return Attempt(False, failed, None)
 
 
-def alive(session: Session, now_ms: int) -> bool:
-    """Idle and absolute limits; a clock that went back does not lengthen a session."""
-    return now_ms < session.expires_ms and session.created_ms <= now_ms < session.seen_ms + IDLE_MS
+def alive(session: Session, now_ms: int, limits: Limits = USUAL) -> bool:
+    """Idle and absolute limits; a clock that went back does not lengthen a session, nor do limits that were changed since it began."""
+    ends_ms = min(session.expires_ms, session.created_ms + limits.absolute_ms, session.seen_ms + limits.idle_ms)
+    return session.created_ms <= now_ms < ends_ms
 
 
-def password_problem(name: str, password: str) -> str | None:
+def password_problem(name: str, password: str, least: int = PASSWORD_MIN) -> str | None:
     """Key of what is wrong with a new password, None if it will do: length first, and not just one kind of character."""
-    if len(password) < PASSWORD_MIN:
+    if len(password) < least:
         return "passwordShort"
     if len(password) > PASSWORD_MAX:
         return "passwordLong"

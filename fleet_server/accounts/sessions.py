@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from fleet_server.accounts import rules
+from fleet_server.accounts.events import remember
 from fleet_server.accounts.passwords import Passwords, new_token, token_hash
-from fleet_server.accounts.rules import Account, Role, Session
+from fleet_server.accounts.rules import Account, Limits, Role, Session
 from fleet_server.engine import FleetEngine
+from fleet_server.thresholds.rules import values
 
-MAX_SESSIONS: Final = 10
-"""Open browsers per account (chosen); the oldest is signed out."""
 HASHING_AT_ONCE: Final = 2
 """Each takes 64 MiB and a processor for a while: strangers who guess may not take the machine from the pages."""
+MINUTE_MS: Final = 60_000
 EVEN_S: Final = 0.25
 """A refusal comes at a multiple of this after its request: the write that a known name costs is not to be seen in the time it takes."""
 
@@ -39,6 +41,14 @@ class Sessions:
         self._db = db
         self._passwords = passwords
         self._hashing = asyncio.Semaphore(HASHING_AT_ONCE)
+        self._limits, self._limits_of = rules.USUAL, 0
+
+    async def limits(self) -> Limits:
+        """The limits that operators set; read again when a threshold was set since."""
+        newest = (await self._db.read("SELECT max(id) AS id FROM threshold"))[0]["id"] or 0
+        if newest != self._limits_of:
+            self._limits, self._limits_of = limits_of(await self._db.look(values)), newest
+        return self._limits
 
     async def sign_in(self, name: str, password: str, *, now_ms: int, lang: str | None = None) -> SignedIn | None:
         """A new session, or None: wrong name, wrong password and locked account are one answer and take the same time."""
@@ -59,10 +69,14 @@ class Sessions:
         if account is None:
             return None
 
+        limits = await self.limits()
+
         def decide(connection: sqlite3.Connection) -> bool:
             # Read again inside the transaction: two browsers may be guessing at once.
             current = _account_of(_one(connection, "SELECT * FROM staff WHERE name = ?", account.name))
-            attempt = rules.judge(current, fits, now_ms)
+            attempt = rules.judge(current, fits, now_ms, limits)
+            if attempt.locked_until_ms is not None and attempt.locked_until_ms != current.locked_until_ms:
+                remember(connection, account.name, "locked", by="", now_ms=now_ms)
             connection.execute(
                 "UPDATE staff SET failed = ?, locked_until_ms = ? WHERE name = ?",
                 (attempt.failed, attempt.locked_until_ms, account.name),
@@ -75,14 +89,14 @@ class Sessions:
         """The living session of a cookie; marks it as seen at most once a minute."""
         hashed = token_hash(token)
         rows = await self._db.read(
-            "SELECT l.token_hash, l.created_ms, l.seen_ms, l.expires_ms, l.csrf, s.name, s.display, s.role, s.must_change, s.lang"
-            " FROM login l JOIN staff s ON s.name = l.staff WHERE l.token_hash = ?",
+            "SELECT l.token_hash, l.created_ms, l.seen_ms, l.expires_ms, l.csrf, s.name, s.display, s.role, s.must_change, s.lang,"
+            " s.letters FROM login l JOIN staff s ON s.name = l.staff WHERE l.token_hash = ? AND s.disabled_ms IS NULL",
             (hashed,),
         )
         if not rows:
             return None
         session = _session_of(rows[0])
-        if not rules.alive(session, now_ms):
+        if not rules.alive(session, now_ms, await self.limits()):
             await self.sign_out(session)
             return None
         return session
@@ -110,17 +124,22 @@ class Sessions:
             await self.sign_out(session)
         return False
 
+    async def hashed(self, password: str) -> str:
+        """What is stored of a password."""
+        async with self._hashing:
+            return await asyncio.to_thread(self._passwords.hash, password)
+
     async def change_password(self, session: Session, password: str, *, now_ms: int) -> SignedIn:
         """Set a new password, end every session of the account, open a new one. The caller has checked the old password and the rules."""
-        async with self._hashing:
-            hashed = await asyncio.to_thread(self._passwords.hash, password)
+        hashed = await self.hashed(password)
 
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE staff SET password_hash = ?, must_change = 0, failed = 0, locked_until_ms = NULL WHERE name = ?",
-                (hashed, session.name),
+                "UPDATE staff SET password_hash = ?, must_change = 0, failed = 0, locked_until_ms = NULL, password_ms = ? WHERE name = ?",
+                (hashed, now_ms, session.name),
             )
             connection.execute("DELETE FROM login WHERE staff = ?", (session.name,))
+            remember(connection, session.name, "password", by=session.name, now_ms=now_ms)
 
         await self._db.write(change)
         account = await self._account(session.name)
@@ -139,22 +158,25 @@ class Sessions:
     async def _open(self, account: Account, *, now_ms: int, lang: str) -> SignedIn:
         token, csrf = new_token(), new_token()
         hashed = token_hash(token)
+        limits = await self.limits()
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM login WHERE expires_ms <= ? OR seen_ms <= ?", (now_ms, now_ms - rules.IDLE_MS))
+            connection.execute("DELETE FROM login WHERE expires_ms <= ? OR seen_ms <= ?", (now_ms, now_ms - limits.idle_ms))
             connection.execute(
                 "INSERT INTO login (token_hash, staff, created_ms, seen_ms, expires_ms, csrf) VALUES (?, ?, ?, ?, ?, ?)",
-                (hashed, account.name, now_ms, now_ms, now_ms + rules.ABSOLUTE_MS, csrf),
+                (hashed, account.name, now_ms, now_ms, now_ms + limits.absolute_ms, csrf),
             )
             connection.execute(
                 "DELETE FROM login WHERE staff = ? AND token_hash NOT IN"
                 " (SELECT token_hash FROM login WHERE staff = ? ORDER BY seen_ms DESC, created_ms DESC LIMIT ?)",
-                (account.name, account.name, MAX_SESSIONS),
+                (account.name, account.name, limits.max_sessions),
             )
             connection.execute("UPDATE staff SET lang = ? WHERE name = ?", (lang, account.name))
 
         await self._db.write(insert)
+        letters = (await self._db.read("SELECT letters FROM staff WHERE name = ?", (account.name,)))[0]["letters"]
         session = Session(
+            letters=bool(letters),
             token_hash=hashed,
             name=account.name,
             display=account.display,
@@ -164,9 +186,21 @@ class Sessions:
             csrf=csrf,
             created_ms=now_ms,
             seen_ms=now_ms,
-            expires_ms=now_ms + rules.ABSOLUTE_MS,
+            expires_ms=now_ms + limits.absolute_ms,
         )
         return SignedIn(token, session)
+
+
+def limits_of(set_: Mapping[str, float]) -> Limits:
+    """From thresholds by name."""
+    return Limits(
+        idle_ms=int(set_["account.idle_min"] * MINUTE_MS),
+        absolute_ms=int(set_["account.session_h"] * 60 * MINUTE_MS),
+        max_failed=int(set_["account.failed_max"]),
+        locked_ms=int(set_["account.locked_min"] * MINUTE_MS),
+        max_sessions=int(set_["account.sessions_max"]),
+        password_min=int(set_["account.password_min"]),
+    )
 
 
 def _one(connection: sqlite3.Connection, sql: str, *params: Any) -> dict[str, Any]:
@@ -187,6 +221,7 @@ def _account_of(row: dict[str, Any]) -> Account:
         locked_until_ms=row["locked_until_ms"],
         must_change=bool(row["must_change"]),
         lang=row["lang"],
+        disabled=row["disabled_ms"] is not None,
     )
 
 
@@ -202,4 +237,5 @@ def _session_of(row: dict[str, Any]) -> Session:
         created_ms=row["created_ms"],
         seen_ms=row["seen_ms"],
         expires_ms=row["expires_ms"],
+        letters=bool(row["letters"]),
     )

@@ -2,10 +2,12 @@
 "use strict";
 (() => {
   const box = document.getElementById("letters");
-  const kept = localStorage.getItem("kf-letters");
+  // The page comes with what the account chose; another choice is kept there.
   if (box) {
-    box.checked = kept !== "off";
-    box.addEventListener("change", () => localStorage.setItem("kf-letters", box.checked ? "on" : "off"));
+    box.addEventListener("change", () => {
+      const headers = JSON.parse(document.body.getAttribute("hx-headers"));
+      fetch("/account/letters", { method: "POST", headers, body: new URLSearchParams({ letters: box.checked ? "on" : "off" }) });
+    });
   }
   const PLACES = { o: "/", t: "/terminals", f: "/faults", s: "/system" };
   let awaiting = 0;
