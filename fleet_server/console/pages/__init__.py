@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleet_server.console.pages import (
     account,
+    accounts,
     calendar,
     enrol,
     evidence,
@@ -43,6 +44,7 @@ HANDLERS = [
     *sites.HANDLERS,
     *calendar.HANDLERS,
     *thresholds.HANDLERS,
+    *accounts.HANDLERS,
     *map.HANDLERS,
     *wall.HANDLERS,
     *wallboards.HANDLERS,
