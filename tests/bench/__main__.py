@@ -25,6 +25,7 @@ class Scale:
     watch_s: float
     page_requests: int
     page_terminals: tuple[int, ...] = (400, 4_000)
+    wall_step_s: int = 20
 
 
 SHORT = Scale(
@@ -36,6 +37,7 @@ SHORT = Scale(
     watch_s=20,
     page_requests=30,
     page_terminals=(60,),
+    wall_step_s=120,
 )
 USUAL = Scale(
     terminals=400, drain_terminals=100, full_records=300_000, natural_records=60_000, settle_s=30, watch_s=60, page_requests=100
@@ -105,6 +107,12 @@ def _capture(_: Scale) -> list[Row]:
     return capture.rows()
 
 
+def _wallboard(scale: Scale) -> list[Row]:
+    from tests.bench import wallboard
+
+    return wallboard.rows(step_s=scale.wall_step_s)
+
+
 GROUPS: dict[str, Callable[[Scale], list[Row]]] = {
     "codecs": _codecs,
     "capture": _capture,
@@ -114,6 +122,7 @@ GROUPS: dict[str, Callable[[Scale], list[Row]]] = {
     "pages": _pages,
     "streams": _streams,
     "public": _public,
+    "wallboard": _wallboard,
     "rest": _at_rest,
 }
 
