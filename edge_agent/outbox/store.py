@@ -14,6 +14,7 @@ from typing import Literal
 
 from edge_agent.clock import Clock
 from edge_agent.outbox.errors import CaptureRefused, OutboxError, OutboxFull
+from edge_agent.outbox.refusals import Refusals
 from protocols.contract import batch as batches
 from protocols.contract import messages, records
 from protocols.contract.envelope import Signer
@@ -118,7 +119,8 @@ class Outbox:
         self._stream: sqlite3.Row | None = None
         self._db.row_factory = sqlite3.Row
         self._stream = self._db.execute("SELECT * FROM stream ORDER BY seq DESC LIMIT 1").fetchone()
-        self._held_bytes = self._depth = self._refused = 0
+        self._held_bytes = self._depth = 0
+        self._refusals = Refusals()
         self._recount()
 
     @staticmethod
@@ -215,14 +217,15 @@ class Outbox:
         try:
             self._write_pending(bodies, encoded, urgent, memory or {})
         except OutboxFull:
-            if not self._make_room(sum(map(len, encoded)) + 4096):
-                self._refused += len(bodies)
+            if not self._make_room(sum(map(len, encoded)) + 4096, disk_full=True):
+                self._refusals.refused(bodies)
                 raise
             try:
                 self._write_pending(bodies, encoded, urgent, memory or {})
             except OutboxFull:
-                self._refused += len(bodies)
+                self._refusals.refused(bodies)
                 raise
+        self._refusals.stored(bodies)
 
     def seal_due_s(self) -> float | None:
         """Seconds until pending records must be sealed; 0 for urgent ones; None if nothing is pending."""
@@ -252,13 +255,18 @@ class Outbox:
 
     def note_refusals(self) -> None:
         """Account for records that a full disk refused, in a record of its own. OutboxFull while there is still no space."""
-        count, self._refused = self._refused, 0
+        count = self._refusals.count
         if count:
+            body = records.Notice(code="recordsRefused", count=count)
+            # Not through `capture`: a notice that is refused itself is no missing fact.
+            encoded = self._encode(body)
             try:
-                self.capture(records.Notice(code="recordsRefused", count=count))
+                self._write_pending([body], [encoded], False, {})
             except OutboxFull:
-                self._refused = count
-                raise
+                if not self._make_room(len(encoded) + 4096, disk_full=True):
+                    raise
+                self._write_pending([body], [encoded], False, {})
+            self._refusals.told()
 
     # -- the road ------------------------------------------------------------------------------------------------------
 
@@ -352,7 +360,12 @@ class Outbox:
         return None if row is None else int(row[0])
 
     def purge(self) -> int:
-        """Forget acknowledged batches past their keeping time, from the oldest on, so that what is held stays without gaps."""
+        """Forget acknowledged batches past their keeping time, from the oldest on, so that what is held stays without gaps.
+
+        What lies in the log only is taken into the file while there is space: on a full disk the file cannot grow, and the log not start again.
+        """
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         return self._purge_acked(older_than_ms=self._clock.wall_ms() - self._limits.keep_acked_s * 1000)
 
     # -- small memory of other modules ------------------------------------------------------------------------------------
@@ -452,17 +465,28 @@ class Outbox:
         self._depth += 1
         return 1
 
-    def _make_room(self, needed_bytes: int) -> bool:
-        """Purge what the server has, then replace batches by loss notices: summaries first, then plain events, then faults, cases and ratings."""
+    def _make_room(self, needed_bytes: int, *, disk_full: bool = False) -> bool:
+        """Purge what the server has, then replace batches by loss notices: summaries first, then plain events, then faults, cases and ratings.
+
+        `disk_full`: others may have filled the disk while the spool is small. Then what the server has makes room all the same, and the room stays
+        in the file: what is given back to the disk, others take.
+        """
         target = self._limits.max_bytes - needed_bytes
         before = self._held_bytes
         try:
+            if disk_full:
+                # The log keeps its size and is written from its start again; without that even a deletion needs space that is not there.
+                self._db.execute("PRAGMA wal_checkpoint(RESTART)")
+                while self._held_bytes > before - needed_bytes and self._purge_acked(
+                    older_than_ms=None, at_most=64, shrink=False
+                ):
+                    pass
             while self._held_bytes > target and self._purge_acked(older_than_ms=None, at_most=64):
                 pass
             for rank in range(len(_EVICTION_ORDER)):
                 while self._held_bytes > target and self._evict(rank):
                     pass
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.execute(f"PRAGMA wal_checkpoint({'RESTART' if disk_full else 'TRUNCATE'})")
         except (OutboxFull, sqlite3.OperationalError):
             return self._held_bytes < before
         return self._held_bytes < before or self._held_bytes <= target
@@ -494,7 +518,7 @@ class Outbox:
         self._held_bytes += len(envelope) - row["bytes"]
         return True
 
-    def _purge_acked(self, *, older_than_ms: int | None, at_most: int = -1) -> int:
+    def _purge_acked(self, *, older_than_ms: int | None, at_most: int = -1, shrink: bool = True) -> int:
         first_open = self._db.execute("SELECT min(seq) FROM batch WHERE acked_ms IS NULL").fetchone()[0]
         # The newest batch stays: it names the head that the next stream continues even after everything else is gone.
         rows = self._db.execute(
@@ -510,7 +534,8 @@ class Outbox:
             return 0
         with self._transaction():
             self._db.execute("DELETE FROM batch WHERE seq <= ?", (gone[-1]["seq"],))
-        self._db.execute("PRAGMA incremental_vacuum")
+        if shrink:
+            self._db.execute("PRAGMA incremental_vacuum")
         self._held_bytes -= sum(row["bytes"] for row in gone)
         return len(gone)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cbor2
+import msgspec
 import pytest
 
 from edge_agent.outbox import CaptureRefused, Outbox, OutboxError, OutboxFull, OutboxLimits
@@ -16,6 +18,8 @@ from protocols.contract import envelope as cose
 from protocols.contract import messages, records
 from protocols.contract.limits import BATCH_MAX_BYTES, BATCH_MAX_RECORDS, BIRTH_MAX_STREAMS, ENVELOPE_MAX_BYTES
 from tests.support.contract import BOOT_ID, FLEET, RECORD, STRANGER, TERMINAL, StepClock, notice
+from tests.together.power_cut import NoPowerSwitch
+from tests.together.small_disk import SmallDisk, small_disk
 
 SESSION = records.Session(id=b"s" * 16, item="social.query", outcome="success", began_ms=1, duration_ms=2)
 SUMMARY = records.Serviceability(from_ms=1, to_ms=2, observed_s=900, usable_s=900, partial_s=0, unusable_s=0)
@@ -319,9 +323,9 @@ def test_a_full_disk_refuses_counts_and_says_so_later(boxes: Boxes) -> None:
     pages = box._db.execute("PRAGMA page_count").fetchone()[0]
     box._db.execute(f"PRAGMA max_page_count = {pages}")
     refused = 0
-    for _ in range(400):
+    for number in range(400):
         try:
-            box.capture(SESSION)
+            box.capture(msgspec.structs.replace(SESSION, id=number.to_bytes(16, "big")))
         except OutboxFull:
             refused += 1
     assert refused
@@ -331,6 +335,87 @@ def test_a_full_disk_refuses_counts_and_says_so_later(boxes: Boxes) -> None:
     kept = [record for b in sent(box) for record in b.records]
     assert sum(r["k"] == "session" for r in kept) == 400 - refused
     assert [r["v"] for r in kept if r["k"] == "notice"] == [{"code": "recordsRefused", "count": refused}]
+
+
+@pytest.mark.spec("C-312")
+def test_what_was_tried_again_and_stored_at_last_is_not_counted_as_refused(boxes: Boxes) -> None:
+    """An application repeats its case until it is taken, a driver the state that it sees: missing facts are counted, not tries."""
+    box = boxes.started()
+    pages = box._db.execute("PRAGMA page_count").fetchone()[0]
+    box._db.execute(f"PRAGMA max_page_count = {pages}")
+    refused = 0
+    for number in range(400):
+        try:
+            box.capture(msgspec.structs.replace(SESSION, id=(1_000 + number).to_bytes(16, "big")))
+        except OutboxFull:
+            refused += 1
+    assert refused
+    rating = records.Rating(slot="evaluator", level=5)
+    for _ in range(50):
+        for body in (SESSION, FAULT, rating):
+            with pytest.raises(OutboxFull):
+                box.capture(body)
+    with pytest.raises(OutboxFull):
+        box.note_refusals()
+    box._db.execute("PRAGMA max_page_count = 100000")
+    box.capture(SESSION)
+    box.note_refusals()
+    box.note_refusals()
+    box.seal()
+    told = [r["v"] for b in sent(box) for r in b.records if r["k"] == "notice"]
+    # The cases that filled the disk, the fault, and each of the reviews: of those two that look the same may be two.
+    assert told == [{"code": "recordsRefused", "count": refused + 1 + 50}]
+
+
+@pytest.mark.spec("C-309", "C-311")
+def test_a_disk_that_others_filled_gets_room_from_what_the_server_has(boxes: Boxes) -> None:
+    """The spool is far below its own limit; acknowledged batches go all the same, unacknowledged ones stay."""
+    box = boxes.started()
+    for number in range(60):
+        for _ in range(20):
+            box.capture(msgspec.structs.replace(SESSION, id=number.to_bytes(16, "big")))
+        box.seal()
+    ack(box, 50)
+    waiting = box.depth()
+    pages = box._db.execute("PRAGMA page_count").fetchone()[0]
+    box._db.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(400):
+        box.capture(msgspec.structs.replace(SESSION, id=(1_000 + number).to_bytes(16, "big")))
+    box.seal()
+    assert box.depth() > waiting
+    assert [item.kind for item in box.unacknowledged(0, max_count=999, max_bytes=1 << 30)] == ["data"] * box.depth()
+    assert box.held()[0][0].first > 1, "the oldest of what the server has went"
+    assert len(box.held()[0]) == 1, "and without a gap"
+
+
+@contextmanager
+def small_disk_or_skip(folder: Path) -> Iterator[SmallDisk]:
+    try:
+        with small_disk(folder, "tmpfs", mib=8) as disk:
+            yield disk
+    except NoPowerSwitch as err:
+        pytest.skip(str(err))
+
+
+@pytest.mark.spec("C-311")
+def test_a_real_disk_that_others_filled_to_the_last_byte(tmp_path: Path, clock: StepClock) -> None:
+    with small_disk_or_skip(tmp_path) as disk:
+        boxes = Boxes(disk.mount / "outbox.db", clock)
+        box = boxes.started()
+        for number in range(200):
+            for _ in range(20):
+                box.capture(msgspec.structs.replace(SESSION, id=number.to_bytes(16, "big")))
+            box.seal()
+        ack(box, 190)
+        box.purge()  # as housekeeping does
+        disk.fill()
+        for number in range(400):
+            box.capture(msgspec.structs.replace(SESSION, id=(1_000 + number).to_bytes(16, "big")))
+        assert disk.free_bytes < 65_536, "what became free stays with the spool"
+        box.seal()
+        kept = [r["v"]["id"] for b in sent(box) for r in b.records]
+        assert {(1_000 + number).to_bytes(16, "big") for number in range(400)} <= set(map(bytes, kept))
+        box._db.close()
 
 
 def test_a_spool_of_another_key_is_not_opened(boxes: Boxes, clock: StepClock) -> None:

@@ -32,7 +32,7 @@ def now_ms() -> int:
 class Bench:
     """One broker and everything needed to connect to it."""
 
-    def __init__(self, kind: str, folder: Path, port: int, processes: Processes, **limits: int) -> None:
+    def __init__(self, kind: str, folder: Path, port: int, processes: Processes, **limits: Any) -> None:
         self.kind, self.folder, self.port = kind, folder, port
         broker = Broker(kind="embedded" if kind == "embedded" else "mosquitto", port=port, **limits)
         self.settings = Settings(data_dir=folder / "data", fleet="testfleet", broker=broker)
