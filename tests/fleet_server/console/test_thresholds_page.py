@@ -48,7 +48,7 @@ def test_every_threshold_has_its_sentence(language: i18n.Language) -> None:
 
 async def test_setting_one_says_who_and_when_and_back_again(operator: Person, viewer: Person, engine: FleetEngine) -> None:
     done = await operator.post("/thresholds/idle.notice_days", scope="", value="21")
-    assert done.headers["HX-Redirect"] == "/thresholds?done=idle.notice_days#idle.notice_days"
+    assert done.headers["HX-Redirect"] == f"/thresholds?done=idle.notice_days&at={NOW_MS}#idle.notice_days"
     assert await settings(engine) == [
         {"name": "idle.notice_days", "scope": "", "value": 21.0, "set_by": "operator", "set_ms": NOW_MS}
     ]
