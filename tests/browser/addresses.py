@@ -17,11 +17,25 @@ STEADY_PAGES: Final[dict[str, tuple[str, ...]]] = {
         "/terminals/kf-0152?tab=diagnostics&range=30d",
         "/terminals/kf-0201",
     ),
-    "/faults": ("/faults", "/faults?tab=today", "/faults?tab=all&site=yiwu-hall"),
+    "/faults": ("/faults", "/faults?tab=today", "/faults?tab=all&site=yiwu-hall", "/faults?group=code&severity=P2"),
     "/evidence/{batch_id:int}/{idx:int}": ("/evidence/1/0",),
     "/evidence/fault/{fault_id:str}": ("/evidence/fault/kf-0151:ffffffffffffffff",),
     "/system": ("/system",),
     "/needs": ("/needs",),
+    "/profiles": ("/profiles",),
+    "/figures": ("/figures", "/figures?period=2026-10&area=wucheng"),
+    "/figures/terminals": ("/figures/terminals",),
+    "/figures/zero": ("/figures/zero",),
+    "/figures/behind": (
+        "/figures/behind?figure=cases&period=2026-11&area=yiwu",
+        "/figures/behind?figure=availability&part=denominator&period=2026-11&area=yiwu",
+    ),
+    "/figures/day": ("/figures/day?terminal=kf-0016&day=2026-11-17",),
+    "/figures/month-report": ("/figures/month-report",),
+    "/figures/published": ("/figures/published",),
+    "/calendar": ("/calendar", "/calendar?year=2027"),
+    "/thresholds": ("/thresholds",),
+    "/wallboards": ("/wallboards",),
     "/map": ("/map",),
     "/notifications": ("/notifications",),
     "/sites": ("/sites",),
@@ -38,6 +52,7 @@ DIALOGS: Final[dict[str, str]] = {
     "/faults/{fault_id:str}/note": "/faults/kf-0151:ffffffffffffffff/note",
     "/faults/{fault_id:str}/mute": "/faults/kf-0151:ffffffffffffffff/mute",
     "/notifications/add": "/notifications/add",
+    "/thresholds/{name:str}": "/thresholds/presence.offline_s",
     "/areas/add": "/areas/add",
     "/areas/{code:str}/edit": "/areas/jindong/edit",
 }
@@ -48,8 +63,8 @@ PUBLIC_PAGES: Final[dict[str, tuple[str, ...]]] = {
 }
 """For everybody."""
 
-WALL_PAGES: Final[dict[str, tuple[str, ...]]] = {}
-"""Need a token of their own and are looked at by their own tests."""
+ELSEWHERE: Final = frozenset({"/wall", "/figures/published/{publication:int}"})
+"""Pages that need something made first; their own tests look at them."""
 
 EXAMPLES: Final[dict[str, str]] = {
     "terminal_id": "kf-0037",
@@ -59,6 +74,9 @@ EXAMPLES: Final[dict[str, str]] = {
     "file_path": "console.css",
     "code": "jindong-hall",
     "number": "1",
+    "publication": "1",
+    "board": "1",
+    "name": "presence.offline_s",
 }
 """Values for the parameters of routes, so that each can be asked."""
 

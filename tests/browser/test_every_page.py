@@ -14,7 +14,7 @@ from playwright.async_api import Page
 
 from fleet_server.app import create_app
 from fleet_server.engine import FleetEngine
-from tests.browser.addresses import DIALOGS, EXAMPLES, PUBLIC_PAGES, STEADY_PAGES, STREAMS, WALL_PAGES, addresses
+from tests.browser.addresses import DIALOGS, ELSEWHERE, EXAMPLES, PUBLIC_PAGES, STEADY_PAGES, STREAMS, addresses
 from tests.browser.axe import CONTRAST, sideways, small_targets, violations
 from tests.browser.conftest import Looks
 from tests.support.console import settings_for
@@ -101,7 +101,7 @@ async def test_no_page_is_forgotten(template: Seeded, tmp_path: Path) -> None:
     app = create_app(
         settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=lambda: NOW_MS
     )
-    known = {*STEADY_PAGES, *DIALOGS, *PUBLIC_PAGES, *WALL_PAGES}
+    known = {*STEADY_PAGES, *DIALOGS, *PUBLIC_PAGES, *ELSEWHERE}
     assert known <= set(readable(app)), "these routes are gone"
     async with AsyncTestClient(app, base_url="http://console.test") as client:
         transport = httpx.ASGITransport(app=client.app)

@@ -1,0 +1,201 @@
+"""What people set, reckon and hand on: hours, holidays, thresholds, channels, figures, the month report, wallboards. In both languages."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openpyxl import load_workbook
+from playwright.async_api import Page, expect
+
+from fleet_server.console import i18n
+from fleet_server.console.i18n import Catalogue
+from tests.browser.axe import violations
+from tests.browser.conftest import Browse, live
+from tests.support.seed import OPERATOR
+
+pytestmark = pytest.mark.browser
+
+WORDS = i18n.load_all()
+SITE = "jindong-hall"
+HOLIDAYS = "2027-01-01,休,元旦\n2027-01-02,休,元旦\n2027-01-03,休,元旦\n"
+
+
+@pytest.fixture(params=["zh", "en"])
+def say(request: pytest.FixtureRequest) -> Catalogue:
+    return WORDS[request.param]
+
+
+async def test_the_hours_of_a_site_are_changed_and_who_did_it_is_kept(browse: Browse, say: Catalogue) -> None:
+    async with browse() as window:
+        page = await window.signed_in(f"/sites/{SITE}", lang=say.language)
+        form = page.locator("form#hours")
+        today = form.locator("[data-spans=wed] input.time")
+        await expect(today.first).to_have_value("09:00")
+        await today.first.fill("26:00")
+        await form.get_by_role("button", name=say("hours.save")).click()
+        await expect(form.get_by_role("alert")).to_have_text(say("settings.fix"))
+        await expect(today.first).to_have_attribute("aria-invalid", "true")
+        await today.first.fill("08:30")
+        await form.get_by_role("button", name=say("hours.save")).click()
+        await live(page)
+        await expect(page.locator("form#hours [data-spans=wed] input.time").first).to_have_value("08:30")
+        history = page.locator("section.card", has=page.get_by_role("heading", name=say("site.history")))
+        await expect(history).to_contain_text(OPERATOR)
+        terminals = await window.opened(f"/terminals?site={SITE}")
+        await expect(terminals.locator("#rows td[title*='08:30']").first).to_be_visible()
+
+
+async def test_a_year_of_holidays_is_looked_at_before_it_is_taken_over(browse: Browse, say: Catalogue) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/calendar?year=2027", lang=say.language)
+        await page.fill("#import textarea[name=text]", "2027-01-01,maybe,元旦")
+        await page.get_by_role("button", name=say("calendar.preview")).click()
+        await expect(page.get_by_role("alert").first).to_contain_text(say("calendar.refused"))
+        await page.fill("#import textarea[name=text]", HOLIDAYS)
+        await page.get_by_role("button", name=say("calendar.preview")).click()
+        await expect(page.locator("h1")).to_have_text(say("calendar.previewTitle"))
+        await expect(page.locator(".diff")).to_contain_text("2027-01-01")
+        await page.get_by_role("button", name=say("calendar.save")).click()
+        await live(page)
+        await page.goto(f"{window.url}/calendar?year=2027")
+        await expect(page.locator("table.plain-table").first).to_contain_text("元旦")
+        await expect(page.locator(".mark.holiday[title='元旦']")).to_have_count(3)
+
+
+async def test_a_threshold_is_set_shown_with_its_author_and_set_back(browse: Browse, say: Catalogue) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/thresholds", lang=say.language)
+        row = page.locator("tr[id='presence.offline_s']")
+        await row.get_by_role("button").click()
+        value = page.locator("#dialog input[name=value]")
+        await value.fill("nonsense")
+        await page.locator("#dialog button.primary").click()
+        await expect(page.locator("#dialog [role=alert]")).to_be_visible()
+        await value.fill("600")
+        await page.locator("#dialog button.primary").click()
+        await expect(row).to_contain_text(OPERATOR)
+        await expect(row).to_have_class(re.compile("changed"))
+        await row.get_by_role("button").click()
+        await page.locator("#dialog").get_by_role("button", name=say("threshold.back")).click()
+        await expect(row).not_to_have_class(re.compile("changed"))
+
+
+class Hook(http.server.ThreadingHTTPServer):
+    """Somebody who takes webhooks."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Take)
+        self.taken: list[dict[str, Any]] = []
+        self.heard = threading.Event()
+
+
+class _Take(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Hook)
+        self.server.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.heard.set()
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the standard library
+        """Quiet."""
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    server = Hook()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_figures_lead_to_what_they_are_made_of(browse: Browse, say: Catalogue) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/figures?period=2026-11&area=yiwu", lang=say.language)
+        tile = page.locator("[data-figure=cases]")
+        value = (await tile.locator(".big a").inner_text()).strip()
+        assert int(value.replace(",", "")) > 0
+        await tile.locator(".big a").click()
+        await expect(page.locator("[data-value]")).to_have_text(value)
+        await expect(page.locator("#behind table tbody tr").first).to_be_visible()
+        assert await violations(page) == []
+        back = page.locator(".crumbs a")
+        await expect(back).to_have_text(say("nav.figures"))
+        await back.click()
+        await expect(page).to_have_url(re.compile(r"/figures\?.*area=yiwu"))
+
+
+async def test_an_open_fault_behind_a_figure_has_its_evidence(browse: Browse, say: Catalogue) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/figures/behind?figure=faults&period=2026-11&terminal=kf-0058", lang=say.language)
+        await page.locator("#behind a[hx-get^='/evidence/']").first.click()
+        await expect(page.get_by_role("dialog")).to_contain_text(say("evidence.signatureOk"))
+
+
+async def test_the_month_report_is_downloaded_and_opens(browse: Browse, say: Catalogue, tmp_path: Path) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/figures/month-report?month=2026-10", lang=say.language)
+        async with page.expect_download() as waiting:
+            await page.get_by_role("link", name=say("figures.downloadReport")).click()
+        download = await waiting.value
+        file = tmp_path / "report.xlsx"
+        await download.save_as(file)
+        book = load_workbook(file)
+        first = book.worksheets[0]
+        text = " ".join(str(cell.value) for row in first.iter_rows() for cell in row if cell.value is not None)
+        assert "2026" in text
+        assert first.merged_cells.ranges
+        assert any(sheet.freeze_panes for sheet in book.worksheets)
+
+
+async def test_a_closed_month_keeps_its_figures(browse: Browse, say: Catalogue) -> None:
+    async with browse() as window:
+        page = await window.signed_in("/figures/published", lang=say.language)
+        await page.select_option("select[name=month]", "2026-10")
+        await page.get_by_role("button", name=say("figures.close"), exact=True).click()
+        await page.wait_for_url(re.compile(r"/figures/published/\d+"))
+        await live(page)
+        assert await violations(page) == []
+        await page.goto(f"{window.url}/figures/published")
+        await expect(page.locator(".month-state.closed").first).to_contain_text("2026-10")
+
+
+async def test_a_wallboard_opens_with_its_address_alone_and_ends_when_revoked(browse: Browse, say: Catalogue) -> None:
+    async with browse() as office, browse(width=1920, height=1080, dark=True) as hall:
+        page = await office.signed_in("/wallboards", lang=say.language)
+        form = page.locator("form.wall-form[action='/wallboards']")
+        await form.locator("input[name=name]").fill("大厅东墙")
+        await form.locator("input[name=view_now]").check() if await form.locator("input[name=view_now]").count() else None
+        await form.locator("input[type=checkbox]").first.check()
+        await form.locator("select[name=lang]").select_option(say.language)
+        await form.locator("button.primary").click()
+        address = await page.locator("#wall-address").inner_text()
+        screen = await hall.page()
+        await screen.goto(address.replace(address.split("/wall")[0], office.url))
+        await expect(screen.locator("html")).to_have_attribute("lang", say.html_lang)
+        await expect(screen.locator("main, body").first).to_contain_text("KF-", timeout=15_000)
+        await signed_out(screen, office.url)
+        await page.goto(f"{office.url}/wallboards")
+        await expect(page.locator(".walls")).to_contain_text("大厅东墙")
+        assert address.rpartition("#")[2] not in await page.content(), "the address is shown once"
+        await page.locator(".wall-row summary", has_text=say("wall.revoke")).click()
+        await page.get_by_role("button", name=say("wall.revokeNow", name="大厅东墙")).click()
+        await live(page)
+        await screen.reload()
+        await expect(screen.locator("body")).not_to_contain_text("KF-")
+
+
+async def signed_out(screen: Page, url: str) -> None:
+    """A wall's token opens no page of the console."""
+    answer = await screen.request.get(f"{url}/terminals", max_redirects=0)
+    assert answer.status in {302, 303}
