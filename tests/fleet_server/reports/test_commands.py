@@ -28,3 +28,18 @@ def test_what_cannot_be_is_said(data: Data, tmp_path: Path) -> None:
     assert "north" in data("month-report", "2026-06", "--out", file, "--area", "north", status=1)
     assert "cannot be written" in data("month-report", "2026-06", "--out", tmp_path / "no" / "such.xlsx", status=1)
     assert not file.exists()
+
+
+def test_a_month_is_closed_and_can_be_closed_again(data: Data) -> None:
+    said = data("close-month", "2026-06")
+    assert "2026-06 is closed: 48 figures published as 1 to 48" in said
+    rows = data.rows("SELECT DISTINCT published_in, publication, substr(published_by, 1, 4) FROM figure_snapshot")
+    assert rows == [("month-close", 1, "cli:")]
+    assert "published as 49 to 96" in data("close-month", "2026-06")
+    assert data.rows("SELECT count(*), count(DISTINCT publication) FROM figure_snapshot") == [(96, 2)]
+
+
+def test_a_month_that_runs_or_has_nobody_is_not_closed(data: Data) -> None:
+    assert "monthRuns" in data("close-month", "2150-01", status=1)
+    assert "monthEmpty" in data("close-month", "2001-01", status=1)
+    assert data.rows("SELECT count(*) FROM figure_snapshot") == [(0,)]
