@@ -6,7 +6,7 @@ A choice is kept per account as the names that are shown; names that a later ver
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 FIXED: Final = ("state", "code")
@@ -17,6 +17,12 @@ HIDDEN: Final = ("model", "serial", "firmware", "network", "offset", "certificat
 ALL: Final = (*USUAL, *HIDDEN)
 FROM_DEVICES: Final = frozenset({"model", "serial", "firmware"})
 FROM_CONNECTION: Final = frozenset({"offset", "certificate"})
+WIDE_FROM: Final = 9
+"""So many columns, and others than the usual ones, scroll sideways in a box of their own."""
+
+
+def is_wide(columns: Collection[str]) -> bool:
+    return len(columns) >= WIDE_FROM and not set(columns) <= set(USUAL)
 
 
 def chosen(names: Iterable[str]) -> tuple[str, ...]:

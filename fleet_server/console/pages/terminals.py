@@ -230,7 +230,7 @@ async def _rows(
         }
         for terminal in shown
     ]
-    return {"rows": rows, "columns": columns, "oob": False}
+    return {"rows": rows, "columns": columns, "is_wide": column_rules.is_wide(columns), "oob": False}
 
 
 def _extra(terminal: TerminalNow, extra: Extra, columns: Sequence[str], voice: Voice) -> Mapping[str, Any]:

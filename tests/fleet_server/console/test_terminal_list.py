@@ -227,3 +227,9 @@ async def test_past_maintenance_is_drawn_in_the_week(operator: Person, engine: F
     before = (await operator.get("/terminals?q=kf-0001")).count("f-maintenance")
     await engine.write(past)
     assert (await operator.get("/terminals?q=kf-0001")).count("f-maintenance") >= before + 1
+
+
+def test_the_usual_columns_fit_and_many_chosen_ones_scroll() -> None:
+    assert not columns.is_wide(USUAL)
+    assert not columns.is_wide((*FIXED, "tags"))
+    assert columns.is_wide((*USUAL, "tags"))
