@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from fleet_server.console import format as fmt
 from fleet_server.console import listing
-from fleet_server.console.area_now import HOURS, AreaNow, Block, Shares, blocks, by_area, day_share, hour_shares
+from fleet_server.console.area_now import HOURS, AreaNow, Block, blocks, by_area, day_share, hour_shares
 from fleet_server.console.desk import Asked, Desk, TheDesk
 from fleet_server.console.figures_view import behind_href, pairs_of
 from fleet_server.console.fleet import Fleet
@@ -28,7 +29,7 @@ from fleet_server.console.usage_now import AreaMonth, UsageNow, by_code, usage_n
 from fleet_server.console.words import slot_name
 from fleet_server.figures.figure import Figure
 from fleet_server.figures.question import Period, Question, Scope
-from fleet_server.sites.calendar import local_time
+from fleet_server.sites.calendar import Calendar, local_time
 from fleet_server.terminals.state import WORST_FIRST, Counts, StateCode
 from protocols.canon.faults import FAULTS
 
@@ -38,6 +39,8 @@ HOUR_NAMES: Final = (0, 6, 12, 18)
 DAY_YOUNG_MS: Final = 60_000
 """The last 24 hours are drawn anew once a minute at most."""
 CHANGES_YOUNG_MS: Final = 2_000
+TOLD: Final = ("unusable", "offline", "noData")
+"""What the sentence beside the picture of an area's day tells."""
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class Glance:
     """What the start page keeps between requests, for one web process."""
 
     usage: Kept[UsageNow]
-    day: Kept[dict[str, list[dict[str, int]]]]
+    day: Kept[dict[str, AreaDay]]
     changes: Kept[list[Change]]
 
 
@@ -330,28 +333,53 @@ def _hour_bars(used: UsageNow, hour_now: int, voice: Voice) -> list[dict[str, An
 # E: by area -----------------------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class AreaDay:
+    """The last 24 hours of one row, drawn and told."""
+
+    drawn: Markup
+    told: dict[str, str]
+
+
+NO_DAY: Final = AreaDay(Markup(""), dict.fromkeys(TOLD, "0 %"))
+
+
 async def _areas(desk: Desk, fleet: Fleet, voice: Voice) -> dict[str, Any]:
     terminals, calendar = fleet.terminals, fleet.calendar
 
-    def read(conn: sqlite3.Connection, at_ms: int) -> dict[str, list[dict[str, int]]]:
-        return queries.last_day(conn, terminals, calendar, at_ms)
-
-    async def make(at_ms: int) -> dict[str, list[dict[str, int]]]:
-        return await desk.db.ponder(lambda conn: read(conn, at_ms))
+    async def make(at_ms: int) -> dict[str, AreaDay]:
+        return await desk.db.ponder(lambda conn: _last_day(conn, terminals, calendar, at_ms))
 
     day = await glance(desk).day.get("", make)
     month = by_code((await used_now(desk, fleet)).value.areas)
-    rows = []
-    for area in by_area(terminals, list(month)):
-        hours = hour_shares(day.value[one.id] for one in area.terminals if one.id in day.value)
-        rows.append(_area_row(area, month.get(area.code), hours, fleet, voice))
-    return {"area_rows": rows, "area_at_ms": day.at_ms}
+    areas = by_area(terminals, list(month))
+    return {
+        "area_rows": [_area_row(area, month.get(area.code), day.value.get(area.code, NO_DAY), fleet, voice) for area in areas]
+    }
 
 
-def _area_row(area: AreaNow, month: AreaMonth | None, hours: list[Shares], fleet: Fleet, voice: Voice) -> dict[str, Any]:
+def _last_day(conn: sqlite3.Connection, terminals: Sequence[TerminalNow], calendar: Calendar, at_ms: int) -> dict[str, AreaDay]:
+    """Off the event loop: in a large fleet this is most of the work of the page."""
+    times = queries.last_day(conn, terminals, calendar, at_ms)
+    found = {}
+    for area in by_area(terminals, ()):
+        hours = hour_shares(times[one.id] for one in area.terminals)
+        drawn = Markup("").join(_RECT.format(block.look, *_place(block)) for block in blocks(hours))
+        found[area.code] = AreaDay(drawn, {look: fmt_share(day_share(hours, look)) for look in TOLD})
+    return found
+
+
+_RECT: Final = Markup('<rect class="f-{}" x="{}%" width="{}%" y="{}" height="{}"/>')
+
+
+def _place(block: Block) -> tuple[str, str, str, str]:
+    width = block.to_hour - block.from_hour
+    return share(block.from_hour, HOURS), share(width, HOURS), f"{block.top * 18:.2f}", f"{block.height * 18:.2f}"
+
+
+def _area_row(area: AreaNow, month: AreaMonth | None, day: AreaDay, fleet: Fleet, voice: Voice) -> dict[str, Any]:
     counts = area.counts
     where = "?" + urlencode({"area": area.code}) if area.is_whole else ""
-    told = {look: fmt_share(day_share(hours, look)) for look in ("unusable", "offline", "noData")}
     active = month.active if month is not None else None
     return {
         "name": area.name(voice.lang) or voice.t("areas.none"),
@@ -364,24 +392,14 @@ def _area_row(area: AreaNow, month: AreaMonth | None, hours: list[Shares], fleet
         "cases_href": _behind("cases", today_question(fleet, area.code)) if where else "",
         "active": Ratio(active.numerator, active.denominator or 0) if active is not None else None,
         "active_href": _behind("active_share", month.question) if month is not None and month.question is not None else "",
-        "blocks": [_block(block) for block in blocks(hours)],
-        "label": voice.t("areas.day", **told),
+        "day": day.drawn,
+        "label": voice.t("areas.day", **day.told),
     }
 
 
 def fmt_share(part: float) -> str:
     """A share with one decimal; what is there is never shown as nothing."""
     return f"{max(0.1, part * 100):.1f} %" if part > 0 else "0 %"
-
-
-def _block(block: Block) -> dict[str, Any]:
-    return {
-        "look": block.look,
-        "x": share(block.from_hour, HOURS),
-        "width": share(block.to_hour - block.from_hour, HOURS),
-        "y": f"{block.top * 18:.2f}",
-        "height": f"{block.height * 18:.2f}",
-    }
 
 
 # F: what changed last -------------------------------------------------------------------------------------------------------------------
