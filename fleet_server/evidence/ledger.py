@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -30,6 +30,8 @@ STRANGER = "?"
 """Sender of what comes from nobody that is enrolled here: all of them share one bounded place."""
 QUARANTINE_PER_SENDER = 200
 """Kept rows per claimed sender; the counters go on."""
+STREAMS_KEPT = 10_000
+"""Streams remembered between batches, a few hundred bytes each: twice the largest fleet."""
 ASIDE_PER_HEAD = 1_000
 """Set-aside batches named in one head, over all its streams (40 bytes each); the rest is sent again and acknowledged again."""
 UNPROJECTABLE = "not projected: "
@@ -108,11 +110,14 @@ class Ledger:
         self._projection = projection
         self._keys: dict[bytes, _Key] = {}
         self._terminals: dict[str, _Terminal] = {}
+        self._streams: dict[tuple[str, bytes], _StreamRow] = {}
+        """As they are inside the open transaction."""
         self._data_version = -1
 
     def forget(self) -> None:
         """Call after a rollback: what was read inside the transaction may never have been."""
         self._data_version = -1
+        self._streams.clear()
 
     def refresh(self) -> None:
         """Call at the start of each transaction: forgets cached keys when another process has written (enrolment, revocation)."""
@@ -121,6 +126,7 @@ class Ledger:
             self._data_version = version
             self._keys.clear()
             self._terminals.clear()
+            self._streams.clear()
 
     # -- authentic or not ------------------------------------------------------------------------------------------------
 
@@ -295,6 +301,7 @@ class Ledger:
             )
             if moved.rowcount != 1:
                 raise HeadMoved(at.stream.hex())
+            self._remember(terminal, at)
         if decision.hole is not None:
             first, last = decision.hole
             self.conn.execute(
@@ -437,6 +444,7 @@ class Ledger:
         ).rowcount
         if not added:
             return
+        self._streams.pop((terminal, at.stream), None)
         conn.execute(
             "UPDATE stream SET forked = 1, disputed = 1, notice = 'fork', verdict = NULL, settle_from = NULL"
             " WHERE terminal = ? AND stream = ?",
@@ -455,6 +463,9 @@ class Ledger:
         self._projection.alarm(conn, terminal, "SEC.CLONE", now_ms)
 
     def _stream(self, terminal: str, stream: bytes) -> _StreamRow | None:
+        known = self._streams.get((terminal, stream))
+        if known is not None:
+            return known
         row = self.conn.execute(
             "SELECT id, head_no, head_digest, forked, disputed, boot_id FROM stream WHERE terminal = ? AND stream = ?",
             (terminal, stream),
@@ -462,7 +473,17 @@ class Ledger:
         if row is None:
             return None
         view = StreamView(row[1], bytes(row[2]), forked=bool(row[3]), disputed=bool(row[4]))
-        return _StreamRow(row[0], view, bytes(row[5]))
+        if len(self._streams) >= STREAMS_KEPT:
+            self._streams.clear()
+        found = self._streams[terminal, stream] = _StreamRow(row[0], view, bytes(row[5]))
+        return found
+
+    def _remember(self, terminal: str, at: Position) -> None:
+        """The head of a stream was advanced."""
+        known = self._streams.get((terminal, at.stream))
+        if known is not None:
+            view = replace(known.view, head_no=at.no, head_digest=at.digest)
+            self._streams[terminal, at.stream] = replace(known, view=view)
 
     def _out_of_place(self, terminal: str, kid: bytes, at: Position, known: _StreamRow | None) -> str | None:
         """Why an authentic batch may not stand where it says: behind its key's last record."""

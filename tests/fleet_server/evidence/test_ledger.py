@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import cbor2
 import pytest
 
-from fleet_server.evidence.ledger import QUARANTINE_PER_SENDER, HeadMoved
+from fleet_server.channel import transact
+from fleet_server.db import open_raw
+from fleet_server.evidence.ledger import QUARANTINE_PER_SENDER, Greeting, HeadMoved
+from fleet_server.evidence.verdict import settle
 from fleet_server.facts import DecodedRecord, StoredBatch
 from protocols.contract import batch as batches
 from protocols.contract import records
@@ -424,3 +428,30 @@ def test_a_key_that_was_revoked_is_refused(bench: Bench) -> None:
     bench.conn.execute("UPDATE record_key SET revoked_ms = 1 WHERE kid = ?", (RECORD.kid,))
     assert bench.send(Chain(A).seal()).quarantined == "revokedKey"
     assert ROOT.kid != RECORD.kid
+
+
+def test_what_another_process_says_about_a_stream_holds_from_its_next_batch_on(bench: Bench) -> None:
+    """The ledger remembers streams between batches; a verdict comes through another connection."""
+    chain, copy = Chain(A), Chain(A)
+    bench.send(chain.seal())
+    bench.send(copy.seal(notice(9)))
+    bench.send(chain.seal())
+    assert bench.one("SELECT disputed FROM batch WHERE no = 2") == 1
+    with closing(open_raw(bench.path)) as other:
+        transact(other, lambda conn: settle(conn, TERMINAL, A, "restored", NOW_MS))
+    bench.send(chain.seal())
+    assert bench.one("SELECT disputed FROM batch WHERE no = 3") == 0
+
+
+def test_what_was_remembered_in_a_transaction_that_failed_is_forgotten(bench: Bench) -> None:
+    chain = Chain(A)
+    bench.send(chain.seal())
+    second = chain.seal()
+    bench.conn.execute("BEGIN IMMEDIATE")
+    bench.ledger.refresh()
+    greeting = Greeting(b"n" * 16, {}, birth=b"x")
+    assert acked(bench.ledger.receive(TERMINAL, "batch", "topic", second, greeting, NOW_MS)) == (2, AckMode.UP_TO)
+    bench.conn.execute("ROLLBACK")
+    bench.ledger.forget()
+    assert acked(bench.send(second)) == (2, AckMode.UP_TO)
+    assert bench.numbers(A) == [1, 2]
