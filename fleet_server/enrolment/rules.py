@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import sqlite3
 from typing import Any
 
@@ -132,7 +133,12 @@ def _inventory(connection: sqlite3.Connection, terminal: str) -> list[dict[str, 
     if row[0] is not None:
         raise Denied("revoked", f"{terminal} was taken out of the fleet")
     inventory: list[dict[str, Any]] = json.loads(row[1])
-    return inventory
+    return [{"family": _family_of(item["slot"]), **item} for item in inventory]
+
+
+def _family_of(slot: str) -> str:
+    """What stands at a place whose family nobody named: places are called after it, several of one kind are numbered (`call-pad-3`)."""
+    return re.sub(r"-\d+$", "", slot)
 
 
 def _certified(connection: sqlite3.Connection, authority: Authority, terminal: str, public_key: bytes, *, now_ms: int) -> bytes:
