@@ -56,7 +56,7 @@ class Keeper:
         while True:
             began_s = time.monotonic()
             await self.refresh()
-            await asyncio.sleep(min(LONGEST_PAUSE_S, max(REFRESH_S, PAUSES_PER_READING * (time.monotonic() - began_s))))
+            await asyncio.sleep(pause_s(time.monotonic() - began_s))
 
     async def refresh(self) -> None:
         """Read and judge. Never raises for a busy or broken database: the old rows are judged anew, and age into unknown."""
@@ -85,6 +85,11 @@ class Keeper:
             self._items_ms = now_ms
             self._items = rows.look(connection, lambda inside: rows.read_items(inside, now_ms), ITEMS_WITHIN_S)
         return live
+
+
+def pause_s(took_s: float) -> float:
+    """How long to wait after a reading that took so long."""
+    return min(LONGEST_PAUSE_S, max(REFRESH_S, PAUSES_PER_READING * took_s))
 
 
 def _open(database: Path) -> sqlite3.Connection:

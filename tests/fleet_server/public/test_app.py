@@ -18,7 +18,7 @@ import pytest
 from fleet_server.console.i18n import LANGUAGES
 from fleet_server.public.__main__ import application
 from fleet_server.public.app import PublicApp, accepts_gzip
-from fleet_server.public.keeper import Keeper
+from fleet_server.public.keeper import Keeper, pause_s
 from fleet_server.public.render import catalogues
 from fleet_server.settings import Public, Settings
 from tests.fleet_server.public.conftest import BASE, Clock, Write, rows
@@ -308,6 +308,12 @@ async def test_a_busy_database_leaves_the_old_view_with_its_age(
         assert answer.headers["snapshot-age"] == str(seconds)
         assert answer.json()["site"]["state"] == wanted
     assert sum("cannot be read" in record.getMessage() for record in caplog.records) == 1, "said once, not every two seconds"
+
+
+def test_readings_get_rarer_while_they_take_long_but_never_too_rare() -> None:
+    assert pause_s(0.001) == 2
+    assert pause_s(0.1) == pytest.approx(3)
+    assert pause_s(10) == 4
 
 
 async def test_before_anything_was_read_it_says_so(settings: Settings, clock: Clock, tmp_path: Path) -> None:
