@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, get_args
 
-from fleet_server.enrolment import codes
-from fleet_server.enrolment.registry import NewTerminal, add_terminal, new_code, revoke
+from fleet_server.enrolment.registry import NewTerminal, add_terminal, code_lifetime_ms, new_code, revoke
 from fleet_server.errors import Conflict, NotFound, Refused
 from fleet_server.sites.calendar import day_span_ms, local_day, zone_of
 from fleet_server.terminals import maintenance
@@ -274,7 +273,7 @@ def create_terminal(connection: sqlite3.Connection, terminal: NewTerminal, by: s
 
 def issue_code(connection: sqlite3.Connection, terminal: str, by: str, now_ms: int) -> Issued:
     """A new code; earlier ones die."""
-    return Issued(terminal, new_code(connection, terminal, by=by, now_ms=now_ms), now_ms + codes.LIFETIME_MS)
+    return Issued(terminal, new_code(connection, terminal, by=by, now_ms=now_ms), now_ms + code_lifetime_ms(connection))
 
 
 def read_terminal(form: dict[str, str]) -> NewTerminal:
@@ -327,7 +326,9 @@ def read_inventory(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def _fault(connection: sqlite3.Connection, fault: str) -> dict[str, Any]:
-    row = connection.execute("SELECT terminal, cleared_ms, claimed_by, id FROM fault WHERE id = ? AND disputed = 0", (fault,)).fetchone()
+    row = connection.execute(
+        "SELECT terminal, cleared_ms, claimed_by, id FROM fault WHERE id = ? AND disputed = 0", (fault,)
+    ).fetchone()
     if row is None:
         raise NotFound(f"fault {fault[:64]!r}")
     return dict(row)

@@ -16,8 +16,6 @@ GROUPS: Final = ("site", "code")
 OWNERS: Final = ("mine", "nobody")
 STATUSES: Final = ("unclaimed", "claimed", "muted", "falseAlarm")
 PER_PAGE: Final = 100
-RECURRING_FROM: Final = 3
-"""Openings of one fault at one terminal within 24 hours from which it is called recurring."""
 MAX_TEXT: Final = 80
 FILTERS: Final = ("severity", "status", "owner", "site", "code", "profile", "terminal")
 

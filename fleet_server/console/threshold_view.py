@@ -15,21 +15,23 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("contact", ("presence", "platform")),
     ("attention", ("alarm", "recurring", "idle", "consumable", "certificate")),
     ("targets", ("availability", "intact", "online", "fault_rate", "use_rate")),
-    ("work", ("maintenance", "enrolment", "account")),
+    ("work", ("enrolment", "account")),
     ("notification", ("notification",)),
     ("response", ("response", "spare")),
     ("service", ("reviews", "queue", "hotline")),
 )
 """Sections and the groups of thresholds in them, in the order of the page."""
-_SMALL: Final = {"s": (("h", 3_600), ("min", 60)), "min": (("h", 60),)}
+_LARGER: Final = {"s": (("day", 86_400), ("h", 3_600), ("min", 60)), "min": (("day", 1_440), ("h", 60)), "h": (("day", 24),)}
 
 
 def value_words(voice: Voice, value: float, unit: str) -> str:
-    """`90 秒`, `5 分钟`, `4 小时`, `98 %`: the largest unit in which the value is whole."""
-    for larger, size in _SMALL.get(unit, ()):
-        if value >= size and value % size == 0:
+    """`90 秒`, `5 分钟`, `4 小时 10 分`, `98 %`: the largest unit in which the value is whole; a day is 24 hours, two are two days."""
+    for larger, size in _LARGER.get(unit, ()):
+        if value >= size * (2 if larger == "day" else 1) and value % size == 0:
             value, unit = value / size, larger
             break
+    if unit == "min" and value > 60:
+        return voice.duration(round(value * 60_000))
     if unit == "share":
         value *= 100
     return voice.t(f"threshold.unit.{unit}", n=number(value))

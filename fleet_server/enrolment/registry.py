@@ -13,6 +13,7 @@ from fleet_server.authority.authority import Authority
 from fleet_server.enrolment import codes
 from fleet_server.errors import Conflict, NotFound
 from fleet_server.faults.platform import retire_faults
+from fleet_server.thresholds.rules import effective
 from protocols.contract.topics import check_terminal_id
 
 
@@ -55,7 +56,7 @@ def add_terminal(connection: sqlite3.Connection, terminal: NewTerminal, *, now_m
     hint(connection, terminal.id, now_ms=now_ms)
 
 
-def new_code(connection: sqlite3.Connection, terminal: str, *, by: str, now_ms: int, lifetime_ms: int = codes.LIFETIME_MS) -> str:
+def new_code(connection: sqlite3.Connection, terminal: str, *, by: str, now_ms: int, lifetime_ms: int | None = None) -> str:
     """A code for `terminal`, to be shown once; earlier ones die. NotFound, or Conflict if the terminal is revoked."""
     row = connection.execute("SELECT revoked_ms FROM terminal WHERE id = ?", (terminal,)).fetchone()
     if row is None:
@@ -63,12 +64,20 @@ def new_code(connection: sqlite3.Connection, terminal: str, *, by: str, now_ms: 
     if row[0] is not None:
         raise Conflict("terminal", "revoked")
     connection.execute("UPDATE enrolment_code SET expires_ms = min(expires_ms, ?) WHERE terminal = ?", (now_ms, terminal))
+    if lifetime_ms is None:
+        lifetime_ms = code_lifetime_ms(connection)
+    tries = int(effective(connection, "enrolment.tries").value)
     code = codes.new()
     connection.execute(
         "INSERT INTO enrolment_code (terminal, code_hash, created_ms, expires_ms, tries_left, created_by) VALUES (?, ?, ?, ?, ?, ?)",
-        (terminal, codes.digest(terminal, code.replace("-", "")), now_ms, now_ms + lifetime_ms, codes.TRIES, by),
+        (terminal, codes.digest(terminal, code.replace("-", "")), now_ms, now_ms + lifetime_ms, tries, by),
     )
     return code
+
+
+def code_lifetime_ms(connection: sqlite3.Connection) -> int:
+    """How long a code is valid, as operators set it."""
+    return round(effective(connection, "enrolment.code_h").value * 3_600_000)
 
 
 def revoke(

@@ -12,6 +12,7 @@ from fleet_server.evidence.ledger import Ledger
 from fleet_server.evidence.verdict import settle_some
 from fleet_server.facts.project import correct_some, settle_clock
 from fleet_server.facts.projection import Projection
+from fleet_server.faults.certificates import follow_certificates
 from fleet_server.faults.platform import clear_platform_fault
 from fleet_server.presence.watch import PresenceWatch
 from fleet_server.usage.days import recompute_some
@@ -23,6 +24,7 @@ DAYS_PER_STEP = 20
 """About 20 ms: a step must not keep a fault waiting."""
 TRIM_EVERY_MS = 60_000
 CLOCK_EVERY_MS = 30_000
+CERTIFICATES_EVERY_MS = 60_000
 CLOCK_AGAIN_MS = 3_600_000
 """Putting a long boot right takes minutes of slices."""
 HINTS_KEPT_MS = 3_600_000
@@ -38,7 +40,7 @@ class Housekeeping:
         self._conn, self._ledger, self._watch, self._wall_ms = conn, ledger, watch, wall_ms
         self._projection = projection
         projection.resume(conn)
-        self._next_watch_ms = self._next_trim_ms = self._next_clock_ms = 0
+        self._next_watch_ms = self._next_trim_ms = self._next_clock_ms = self._next_certificates_ms = 0
         self._settled: dict[tuple[str, bytes], int] = {}
         self._parked: int | None = 0
 
@@ -58,6 +60,9 @@ class Housekeeping:
         if not 0 < self._next_clock_ms - now_ms <= CLOCK_EVERY_MS:
             self._next_clock_ms = now_ms + CLOCK_EVERY_MS
             self._do("clocks", lambda: self._settle_clock(now_ms))
+        if not 0 < self._next_certificates_ms - now_ms <= CERTIFICATES_EVERY_MS:
+            self._next_certificates_ms = now_ms + CERTIFICATES_EVERY_MS
+            self._do("certificates", lambda: transact(self._conn, lambda conn: follow_certificates(conn, now_ms)))
         more = self._do("clock corrections", lambda: transact(self._conn, correct_some))
         more |= self._do("verdicts", lambda: transact(self._conn, settle_some))
         if self._parked is not None:

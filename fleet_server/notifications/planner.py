@@ -88,6 +88,16 @@ class PlatformState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long news waits; operators may set it."""
+
+    gather_ms: int = GATHER_MS
+    settle_ms: int = SETTLE_MS
+    late_ms: int = LATE_MS
+    late_behind_ms: int = LATE_BEHIND_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """Everything that was read, at one moment."""
 
@@ -98,6 +108,7 @@ class Seen:
     """Terminal → in maintenance until."""
     platform: PlatformState = PlatformState()
     places: Mapping[str, Place] = field(default_factory=dict)
+    pace: Pace = Pace()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,8 +207,8 @@ def why(now_ms: int, seen: Seen, listener: Listener, before: Sent, rows: Sequenc
         return Hold("waiting")
     if now_ms < before.paused_until_ms:
         return Hold("resting", before.paused_until_ms)
-    ripe_ms = max(row.known_ms for row in desk.speaking(rows)) + GATHER_MS
-    if now_ms < ripe_ms <= now_ms + GATHER_MS:
+    ripe_ms = max(row.known_ms for row in desk.speaking(rows)) + seen.pace.gather_ms
+    if now_ms < ripe_ms <= now_ms + seen.pace.gather_ms:
         return Hold("gathering", ripe_ms)
     is_urgent = min(row.severity for row in desk.speaking(rows)) == URGENT
     every_ms = DIGEST_EVERY_MS if is_urgent else listener.filters.every_min * MINUTE_MS
@@ -275,7 +286,7 @@ class _Desk:
         if told is None:
             return None
         from_ms, to_ms = (told.told_ms, self.now_ms) if state.last_gap_ms is None else state.last_gap_ms
-        if state.last_gap_ms is not None and 0 <= self.now_ms - to_ms < SETTLE_MS:
+        if state.last_gap_ms is not None and 0 <= self.now_ms - to_ms < self.seen.pace.settle_ms:
             return None
         return PlatformEvent(kind="sighted", cause="", since_ms=from_ms, until_ms=to_ms)
 
@@ -324,7 +335,7 @@ class _Desk:
         if told is None:
             if self.hearsay(rows) is not None:
                 return
-            ripe = all(not 0 <= self.now_ms - row.known_ms < GATHER_MS for row in rows)
+            ripe = all(not 0 <= self.now_ms - row.known_ms < self.seen.pace.gather_ms for row in rows)
             yield _News(self._event("opened", rows), ripe)
         elif severity < told.severity:
             yield _News(self._event("worsened", rows), ripe=True)
@@ -338,7 +349,8 @@ class _Desk:
         if rows[0].code == NET_OFFLINE and self.seen.platform.silence_since_ms is not None:
             return Hold("silence")
         place = self.seen.places.get(rows[0].terminal)
-        wait_ms = LATE_BEHIND_MS if place is not None and place.behind else LATE_MS
+        pace = self.seen.pace
+        wait_ms = pace.late_behind_ms if place is not None and place.behind else pace.late_ms
         if all(row.late and 0 <= self.now_ms - row.known_ms < wait_ms for row in rows):
             return Hold("late", min(row.known_ms for row in rows) + wait_ms)
         return None
@@ -348,7 +360,7 @@ class _Desk:
         if last.retired or last.false_alarm or self._muted(last) or not self.listener.filters.recoveries:
             self.forget.append(last.subject)
         elif not self._is_quiet(told.severity):
-            is_settled = not 0 <= self.now_ms - (last.cleared_ms or 0) < SETTLE_MS
+            is_settled = not 0 <= self.now_ms - (last.cleared_ms or 0) < self.seen.pace.settle_ms
             if is_settled:
                 yield _News(self._event("recovered", [last]), ripe=True)
 

@@ -7,9 +7,10 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from fleet_server.faults.severity import impact
-from fleet_server.notifications.planner import Fault, Place, PlatformState, Seen
+from fleet_server.notifications.planner import Fault, Pace, Place, PlatformState, Seen
 from fleet_server.presence.rules import platform_blind_since
 from fleet_server.presence.store import MARK
+from fleet_server.thresholds.rules import values
 
 BEHIND_BATCHES = 20
 """Waiting batches from which a terminal is sending a backlog (chosen: in ordinary life it has one or two)."""
@@ -47,6 +48,18 @@ def read(conn: sqlite3.Connection, told: Iterable[str], *, watching_since_ms: in
         maintenance=maintenance,
         platform=_platform(conn, watching_since_ms, now_ms),
         places=places,
+        pace=read_pace(conn),
+    )
+
+
+def read_pace(conn: sqlite3.Connection) -> Pace:
+    """As operators set it."""
+    found = values(conn)
+    return Pace(
+        gather_ms=round(found["notification.gather_s"] * 1000),
+        settle_ms=round(found["notification.settle_s"] * 1000),
+        late_ms=round(found["notification.late_s"] * 1000),
+        late_behind_ms=round(found["notification.late_behind_s"] * 1000),
     )
 
 

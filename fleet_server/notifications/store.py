@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from fleet_server.errors import Conflict, NotFound
 from fleet_server.notifications.digest import Digest, decode, encode
 from fleet_server.notifications.planner import Plan, Sent, Told, standing_after
+from fleet_server.thresholds.rules import effective
 
 LEASE_MS = 60_000
 """Longer than any attempt may take."""
-STALE_MS = 900_000
+STALE_MS = 900_000  # the default; operators may set it
 """A message to people that waited so long is dropped, and what still holds is told anew. Longer than DingTalk's block of 10 minutes."""
 PAUSE_MS = 3_600_000
 """After a refusal for good, so long until the channel is tried with something new, unless it is set anew before."""
 TEST_EVERY_MS = 10_000
 """Chosen: with a digest a minute still far below what the narrowest platform allows (20 a minute)."""
-KEEP_MS = 90 * 86_400_000
+KEEP_MS = 90 * 86_400_000  # the default; operators may set it
 """How long messages are kept to look at (chosen)."""
 
 
@@ -382,21 +383,22 @@ def refused(conn: sqlite3.Connection, message: Due, now_ms: int, why: str) -> bo
 
 def drop_stale(conn: sqlite3.Connection, channels: Iterable[int], now_ms: int) -> int:
     """Messages to these channels that wait too long; whoever is just sending one keeps it until the lease ends."""
-    dropped = 0
+    dropped, stale_ms = 0, round(effective(conn, "notification.stale_min").value * 60_000)
     for number in channels:
         dropped += conn.execute(
             "UPDATE notification SET state = 'dropped' WHERE channel = ? AND state = 'queued' AND next_ms <= ? AND created_ms <= ?",
-            (number, now_ms, now_ms - STALE_MS),
+            (number, now_ms, now_ms - stale_ms),
         ).rowcount
     return dropped
 
 
 def trim(conn: sqlite3.Connection, now_ms: int) -> int:
     """Forget old messages, but never the newest of a channel: the planner goes by it."""
+    keep_ms = round(effective(conn, "notification.keep_days").value * 86_400_000)
     return conn.execute(
         "DELETE FROM notification WHERE state <> 'queued' AND created_ms < ?"
         " AND id NOT IN (SELECT max(id) FROM notification WHERE test = 0 GROUP BY channel)",
-        (now_ms - KEEP_MS,),
+        (now_ms - keep_ms,),
     ).rowcount
 
 

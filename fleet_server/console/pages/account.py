@@ -17,6 +17,7 @@ from fleet_server.console.desk import LANGUAGE_COOKIE, Asked, Desk, TheDesk, for
 from fleet_server.console.i18n import language_of
 from fleet_server.console.queries import accounts as queries
 from fleet_server.console.render import Voice
+from fleet_server.console.threshold_view import value_words
 from fleet_server.errors import NotFound, Refused
 
 YEAR_S: Final = 365 * 86_400
@@ -214,8 +215,8 @@ async def _own(
         "form": {**stored, **form, "letters": form.get("letters", "")} if form else stored,
         "row": row,
         "sessions": [{**one, "id": one["token_hash"].hex(), "here": one["token_hash"] == session.token_hash} for one in open_],
-        "idle": voice.duration(limits.idle_ms),
-        "longest": voice.duration(limits.absolute_ms),
+        "idle": value_words(voice, limits.idle_ms / 1000, "s"),
+        "longest": value_words(voice, limits.absolute_ms / 1000, "s"),
         "problems": {refused.field: voice.t(f"refused.{refused.reason}")} if refused else {},
         "notice": voice.t(f"own.done.{done}") if done in {"saved", "ended"} else "",
     }

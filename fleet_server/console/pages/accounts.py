@@ -156,4 +156,7 @@ async def _dialog(
         "history": _history(voice, past, named=False),
         "changed": bool(password or done),
     }
-    return await desk.part(request, "_account.html", voice=voice, **values)
+    answer = await desk.part(request, "_account.html", voice=voice, **values)
+    if values["changed"]:
+        answer.headers["HX-Trigger"] = "kf:acted"
+    return answer

@@ -11,7 +11,7 @@ from litestar import Response, get
 
 from fleet_server.console import export, fault_view
 from fleet_server.console.desk import Asked, Desk, TheDesk, is_fragment
-from fleet_server.console.fault_view import RECURRING_FROM, TABS, FaultView
+from fleet_server.console.fault_view import TABS, FaultView
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.model import SEVERITY_RANK, FaultNow, TerminalNow
 from fleet_server.console.profiles import model_name
@@ -19,6 +19,7 @@ from fleet_server.console.queries import lists
 from fleet_server.console.render import Voice
 from fleet_server.reports.listing import Column
 from fleet_server.sites.calendar import day_span_ms
+from fleet_server.thresholds.rules import effective
 from protocols.canon.faults import FAULTS
 
 OPERATOR: Final = {"role": "operator"}
@@ -87,7 +88,7 @@ async def _list(desk: Desk, fleet: Fleet, voice: Voice, view: FaultView, me: str
         "active": [
             (name, labels.get(name, {}).get(value) or _label(name, value, fleet, voice)) for name, value in view.filters.items()
         ],
-        "recurring_from": RECURRING_FROM,
+        "recurring_from": await desk.db.look(lambda conn: effective(conn, "recurring.times").value),
         "first": (page - 1) * fault_view.PER_PAGE + 1 if rows else 0,
         "last": (page - 1) * fault_view.PER_PAGE + len(rows),
         "total": total,
@@ -191,7 +192,8 @@ def _columns(voice: Voice) -> list[Column]:
 
 async def _export_rows(request: Asked, desk: Desk, voice: Voice) -> list[list[object]]:
     fleet, me = await desk.fleet(request), request.user.name
-    view = fault_view.parse_view({name: str(value) for name, value in request.query_params.items()} | {"page": "1"})
+    params = {name: str(value) for name, value in request.query_params.items()}
+    view = fault_view.parse_view(params | {"page": "1", "group": ""})
     if view.tab == "open":
         faults: Sequence[FaultNow] = _open_faults(fleet, view, me, voice.now_ms)
     else:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
+import fleet_server
 from fleet_server.errors import Refused
 from fleet_server.presence.limits import DEFAULT_LIMITS, load_limits
 from fleet_server.thresholds.defaults import DEFAULTS, ORDERS, TERMINAL_CLASSES
@@ -152,3 +154,13 @@ def test_presence_runs_on_what_holds(bench: FactBench) -> None:
 
 def test_the_list_has_every_threshold_once(bench: FactBench) -> None:
     assert [one.name for one in all_effective(bench.conn)] == list(DEFAULTS)
+
+
+def test_the_catalogue_says_truly_what_a_threshold_does() -> None:
+    """What decides something is asked for by name in some rule; what is only on record is asked for nowhere."""
+    package = Path(fleet_server.__file__).parent
+    own = {package / "thresholds", package / "console" / "threshold_view.py"}
+    files = [file for file in package.rglob("*.py") if own.isdisjoint({file, *file.parents})]
+    text = "\n".join(file.read_text("utf-8") for file in files)
+    asked = {name for name in DEFAULTS if f'"{name}"' in text}
+    assert {name for name, default in DEFAULTS.items() if default.use != "record"} == asked
