@@ -88,13 +88,5 @@
     if (event.target.closest && event.target.closest("[data-bulk]")) { chosen.clear(); show(); }
   });
 
-  document.addEventListener("kf:toast", (event) => {
-    const toast = document.getElementById("toast");
-    if (!toast || !event.detail || !event.detail.text) return;
-    toast.textContent = event.detail.text;
-    toast.hidden = false;
-    setTimeout(() => { toast.hidden = true; }, 4000);
-  });
-
   show();
 })();

@@ -393,6 +393,15 @@
     document.body.dispatchEvent(new Event("kf:acted"));
   });
 
+  // What was done is said on every page.
+  document.addEventListener("kf:toast", (event) => {
+    const toast = document.getElementById("toast");
+    if (!toast || !event.detail || !event.detail.text) return;
+    toast.textContent = event.detail.text;
+    toast.hidden = false;
+    setTimeout(() => { toast.hidden = true; }, 4000);
+  });
+
   // A person who reads without clicking is still there: say so, at most every two minutes.
   let said = Date.now();
   for (const name of ["pointermove", "keydown", "touchstart"]) {
