@@ -6,7 +6,7 @@ from datetime import date
 
 from fleet_server.console.model import FaultNow, Limits, Place
 from fleet_server.console.render import Voice
-from fleet_server.sites.calendar import Calendar, HoursError, builtin_calendar, local_day, local_time, open_spans_ms, parse_hours
+from fleet_server.sites.calendar import Calendar, HoursError, local_day, local_time, open_spans_ms, parse_hours
 
 
 def slot_name(voice: Voice, slot: str | None) -> str:
@@ -45,7 +45,7 @@ def fault_title(fault: FaultNow, voice: Voice) -> str:
     return f"{fault.sentence(voice.lang)} · {fault.code} · {voice.stamp(fault.since_ms)}"
 
 
-def hours_words(voice: Voice, place: Place, now_ms: int, calendar: Calendar | None = None) -> str:
+def hours_words(voice: Voice, place: Place, now_ms: int, calendar: Calendar) -> str:
     """Today's opening hours: `09:00–12:00 13:30–17:00`."""
     try:
         hours = parse_hours(place.hours)
@@ -54,7 +54,7 @@ def hours_words(voice: Voice, place: Place, now_ms: int, calendar: Calendar | No
     today = local_day(now_ms, place.timezone)
     if hours.always and hours.on_date(date.fromisoformat(today)) is None:
         return voice.t("head.always")
-    spans = open_spans_ms(hours, calendar or builtin_calendar(), place.timezone, today)
+    spans = open_spans_ms(hours, calendar, place.timezone, today)
     return " ".join(f"{local_time(start, place.timezone):%H:%M}–{local_time(end, place.timezone):%H:%M}" for start, end in spans)
 
 

@@ -25,6 +25,7 @@ from fleet_server.console.queries.lists import Extra
 from fleet_server.console.render import Voice
 from fleet_server.console.words import fault_title, hours_words, slot_name, type_name
 from fleet_server.reports.listing import Column
+from fleet_server.sites.calendar import Calendar
 from fleet_server.terminals.state import WORST_FIRST, StateCode
 from fleet_server.thresholds.defaults import TERMINAL_CLASSES
 from fleet_server.thresholds.rules import effective
@@ -224,7 +225,7 @@ async def _rows(
     drawn: dict[tuple[str, int, Cell], Markup] = {}
     rows = [
         {
-            **_row(terminal, wanted.get(terminal.type, ""), idle, voice),
+            **_row(terminal, wanted.get(terminal.type, ""), idle, fleet.calendar, voice),
             "week": _week(week[terminal.id], terminal.place.timezone, voice, drawn) if week else "",
             "extra": _extra(terminal, extras[terminal.id], columns, voice),
         }
@@ -273,12 +274,12 @@ def _cell(place: int, cell: Cell, zone: str, voice: Voice) -> Markup:
     )
 
 
-def _row(terminal: TerminalNow, wanted: str, idle: Idle, voice: Voice) -> dict[str, Any]:
+def _row(terminal: TerminalNow, wanted: str, idle: Idle, calendar: Calendar, voice: Voice) -> dict[str, Any]:
     return {
         "now": terminal,
         "look": LOOK[terminal.state],
         "type": type_name(voice, terminal.type),
-        "hours": hours_words(voice, terminal.place, voice.now_ms),
+        "hours": hours_words(voice, terminal.place, voice.now_ms, calendar),
         "fault_title": "\n".join(fault_title(fault, voice) for fault in terminal.faults),
         "lamps": [
             {
