@@ -28,12 +28,17 @@ PAPER_OUT = FAULTS["PRN.PAPER_OUT"]
 WAIT_MS = 40_000
 
 
-def started(folder: Path, processes: Processes) -> tuple[RunningServer, RealTerminal]:
+def running(folder: Path, processes: Processes) -> RunningServer:
     server = RunningServer(folder / "server", processes)
     server.init()
     server.start()
     server.add_account(DUTY, PASSWORD)
     server.add_account(VIEWER, PASSWORD, role="viewer", lang="en")
+    return server
+
+
+def started(folder: Path, processes: Processes) -> tuple[RunningServer, RealTerminal]:
+    server = running(folder, processes)
     terminal = RealTerminal(folder / "terminals", processes, server, TERMINAL)
     terminal.plug_in()
     terminal.write_config()
@@ -93,5 +98,56 @@ async def test_paper_out_is_one_story_in_two_browsers(chromium: Browser, tmp_pat
             for page in pages:
                 assert await page.evaluate("window.notReloaded === true")
             assert one.take() == two.take() == []
+    finally:
+        terminal.close()
+
+
+def with_a_site(folder: Path, processes: Processes) -> tuple[RunningServer, RealTerminal]:
+    server = running(folder, processes)
+    with server.database() as connection:
+        connection.execute(
+            "INSERT INTO site (code, area, name_zh, name_en, kind, hours, timezone) VALUES (?, '', '大厅', 'Hall', 'hall', ?, 'Asia/Shanghai')",
+            ("hall", '{"always": true}'),
+        )
+    terminal = RealTerminal(folder / "terminals", processes, server, TERMINAL)
+    terminal.plug_in()
+    terminal.write_config()
+    return server, terminal
+
+
+def typed(terminal: RealTerminal, command: str) -> None:
+    """Somebody types at the kiosk what the console said, and starts the agent."""
+    program, *words = command.split()
+    assert program == "edge-agent"
+    child = terminal.processes.start_python("-m", "edge_agent.cli", *words, "--config", terminal.config)
+    assert child.popen.wait(40) == 0, child.output()
+    terminal.start()
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+async def test_a_terminal_is_added_and_its_row_turns_normal_by_itself(
+    chromium: Browser, tmp_path: Path, processes: Processes, lang: i18n.Language
+) -> None:
+    say = i18n.load(lang)
+    server, terminal = await asyncio.to_thread(with_a_site, tmp_path, processes)
+    try:
+        async with window(chromium, server.web_url) as office:
+            page = await office.signed_in("/terminals", name=DUTY, lang=lang)
+            await page.get_by_role("button", name=say("add.button")).click()
+            await page.fill("#dialog input[name=code]", TERMINAL.upper())
+            await page.fill("#dialog input[name=name_zh]", "新机")
+            await page.select_option("#dialog select[name=site]", "hall")
+            await page.fill("#dialog textarea[name=inventory]", "receipt-printer M")
+            await page.locator("#dialog button.primary").click()
+            command = await page.locator("#dialog .command code").inner_text()
+            await page.locator("#dialog [data-close]").click()
+            chip = page.locator(f"#row-{TERMINAL} .chip")
+            await expect(chip).to_have_text(say("state.notEnrolled"))
+            await page.evaluate("window.notReloaded = true")
+            await page.mouse.move(5, 5)
+            await asyncio.to_thread(typed, terminal, command)
+            await expect(chip).to_have_text(say("state.normal"), timeout=WAIT_MS)
+            assert await page.evaluate("window.notReloaded === true")
+            assert office.take() == []
     finally:
         terminal.close()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
-import threading
-from collections.abc import Iterator
+import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 from openpyxl import load_workbook
@@ -16,14 +13,20 @@ from playwright.async_api import Page, expect
 
 from fleet_server.console import i18n
 from fleet_server.console.i18n import Catalogue
+from fleet_server.notifications import store
+from fleet_server.notifications.secrets import SecretBox
 from tests.browser.axe import violations
-from tests.browser.conftest import Browse, live
-from tests.support.seed import OPERATOR
+from tests.browser.conftest import Browse, Work, Write, live
+from tests.support.console import Console, running_clock
+from tests.support.fakes.http import serve
+from tests.support.fakes.receiver import Receiver
+from tests.support.seed import NOW_MS, OPERATOR
 
 pytestmark = pytest.mark.browser
 
 WORDS = i18n.load_all()
 SITE = "jindong-hall"
+SIGNING = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="  # given to the test's own receiver
 HOLIDAYS = "2027-01-01,休,元旦\n2027-01-02,休,元旦\n2027-01-03,休,元旦\n"
 
 
@@ -87,36 +90,50 @@ async def test_a_threshold_is_set_shown_with_its_author_and_set_back(browse: Bro
         await expect(row).not_to_have_class(re.compile("changed"))
 
 
-class Hook(http.server.ThreadingHTTPServer):
-    """Somebody who takes webhooks."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Take)
-        self.taken: list[dict[str, Any]] = []
-        self.heard = threading.Event()
-
-
-class _Take(http.server.BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Hook)
-        self.server.taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.server.heard.set()
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the standard library
-        """Quiet."""
-
-
 @pytest.fixture
-def hook() -> Iterator[Hook]:
-    server = Hook()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def box(tmp_path: Path) -> SecretBox:
+    """Where the console keeps the secrets of channels."""
+    folder = tmp_path / "authority"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return SecretBox(folder)
+
+
+def local_channel(box: SecretBox, url: str) -> Work:
+    """As a shell on the server sets one: it may reach this machine."""
+    sealed = box.seal(json.dumps({"url": url, "secret": SIGNING}).encode(), store.seal_name("webhook", "duty"))
+
+    def add(connection: sqlite3.Connection) -> None:
+        store.add_channel(
+            connection,
+            kind="webhook",
+            name="duty",
+            config='{"own_machine":true,"host":"127.0.0.1"}',
+            filters='{"quiet":{}}',
+            secret=sealed,
+            by="cli:root",
+            now_ms=NOW_MS,
+        )
+
+    return add
+
+
+async def test_a_channel_is_tried_before_it_is_trusted(
+    browse: Browse, console: Console, write: Write, box: SecretBox, say: Catalogue
+) -> None:
+    receiver = Receiver(SIGNING)
+    with serve(receiver, now_ms=running_clock()) as served:
+        write(local_channel(box, served.url("/")))
+        async with browse() as window:
+            page = await window.signed_in("/notifications", lang=say.language)
+            await page.get_by_role("button", name=say("notify.testNamed", name="duty")).click()
+            await expect(page.locator("#toast")).to_have_text(say("notify.tested", name="duty"))
+            assert [tree["type"] for _, tree in receiver.received] == ["fleet.test"]
+            await expect(page.locator("#deliveries .n-log li")).to_have_count(1)
+            await page.get_by_role("button", name=say("notify.add")).click()
+            await page.fill("#dialog input[name=name]", "elsewhere")
+            await page.fill("#dialog input[name=url]", "http://127.0.0.1:9/")
+            await page.locator("#dialog button.primary").click()
+            await expect(page.locator("#dialog [role=alert]")).to_have_text(say("refused.channelHome"))
 
 
 async def test_figures_lead_to_what_they_are_made_of(browse: Browse, say: Catalogue) -> None:
@@ -175,7 +192,6 @@ async def test_a_wallboard_opens_with_its_address_alone_and_ends_when_revoked(br
         page = await office.signed_in("/wallboards", lang=say.language)
         form = page.locator("form.wall-form[action='/wallboards']")
         await form.locator("input[name=name]").fill("大厅东墙")
-        await form.locator("input[name=view_now]").check() if await form.locator("input[name=view_now]").count() else None
         await form.locator("input[type=checkbox]").first.check()
         await form.locator("select[name=lang]").select_option(say.language)
         await form.locator("button.primary").click()
