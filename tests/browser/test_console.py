@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import Browse, Work, Write, live
+from tests.browser.conftest import Browse, Window, Work, Write, live
 from tests.support.console import Console
-from tests.support.seed import NOW_MS
+from tests.support.seed import NOW_MS, Seeded
+from tests.support.storm import Storm
 
 pytestmark = pytest.mark.browser
 
@@ -190,6 +192,39 @@ async def test_a_lost_stream_is_said_and_the_truth_comes_back_with_it(browse: Br
         await expect(bar).to_be_hidden(timeout=20_000)
         await expect(page.locator("[data-tile=abnormal]")).to_have_text(str(before + 1))
         assert await still_the_same(page)
+
+
+async def test_a_storm_leaves_tiles_and_lists_in_agreement(
+    browse: Browse, console: Console, template: Seeded, tmp_path: Path
+) -> None:
+    storm = Storm(tmp_path / "fleet.sqlite", template.machines, seed=4)
+    async with browse() as window:
+        page = await window.signed_in("/")
+        await mark(page)
+        before = await text(page, "#summary .tiles")
+        storm.gust(NOW_MS, strength=60)
+        await expect(page.locator("#summary .tiles")).not_to_have_text(before)
+        links = {
+            name: str(await page.locator(f"a.tile:has([data-tile={name}])").get_attribute("href"))
+            for name in ("total", "online", "abnormal", "offline")
+        }
+        listed = {name: await rows_behind(window, href) for name, href in links.items()}
+        for name, number in listed.items():
+            # What was told last may be on its way to the open page.
+            await expect(page.locator(f"[data-tile={name}]")).to_have_text(str(number))
+        assert await still_the_same(page)
+
+
+async def rows_behind(window: Window, address: str) -> int:
+    """Rows of a list, all its pages, as a person counts them."""
+    page = await window.opened(address)
+    counted = await page.locator("#rows tr").count()
+    following = page.locator(".pages a[rel=next]")
+    while await following.count():
+        await page.goto(f"{window.url}{await following.get_attribute('href')}")
+        counted += await page.locator("#rows tr").count()
+    await page.close()
+    return counted
 
 
 RECORD = """() => {
