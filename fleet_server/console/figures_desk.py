@@ -36,6 +36,10 @@ TOO_OLD_MS: Final = 1_800_000
 """Beyond it an old answer is worse than waiting."""
 
 
+class StillComputing(Exception):
+    """Nothing to show yet; the computation goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
     """`at_ms`: the moment for which it holds; `cost_ms`: what it took."""
@@ -54,12 +58,23 @@ class FiguresDesk:
         self._kept: OrderedDict[Hashable, Answer[Any]] = OrderedDict()
         self._running: dict[Hashable, asyncio.Task[Answer[Any]]] = {}
 
-    async def headline(self, question: Question) -> Answer[Mapping[str, Figure]]:
+    async def headline(self, question: Question, *, patience_s: float | None = None) -> Answer[Mapping[str, Figure]]:
         """Every figure that is one number, by name (`Board.headline`)."""
-        return await self.answer("headline", question, Board.headline)
+        return await self.answer("headline", question, Board.headline, patience_s=patience_s)
 
-    async def answer(self, what: str, question: Question, work: Callable[[Board], T]) -> Answer[T]:
-        """`work` on a board of `question`. `what` names the work: the same name always means the same work."""
+    async def answer(
+        self, what: str, question: Question, work: Callable[[Board], T], *, patience_s: float | None = None
+    ) -> Answer[T]:
+        """`work` on a board of `question`. `what` names the work: the same name always means the same work.
+
+        StillComputing after `patience_s`; whoever asks again later finds the answer.
+        """
+        try:
+            return await asyncio.wait_for(self._answer(what, question, work), patience_s)
+        except TimeoutError:
+            raise StillComputing from None
+
+    async def _answer(self, what: str, question: Question, work: Callable[[Board], T]) -> Answer[T]:
         key = (what, question)
         kept = self._kept.get(key)
         if kept is None:

@@ -13,7 +13,7 @@ from fleet_server.console import figures_words as words
 from fleet_server.console import format as fmt
 from fleet_server.console.desk import Asked, Desk, TheDesk
 from fleet_server.console.export import csv_file, xlsx_file
-from fleet_server.console.figures_desk import Answer
+from fleet_server.console.figures_desk import Answer, StillComputing
 from fleet_server.console.figures_sheet import Sheet, sheet_of
 from fleet_server.console.figures_view import PER_PAGE, View, behind_href, read_view
 from fleet_server.console.queries.figures import Places, load_places
@@ -40,6 +40,8 @@ LINE_FIGURES: Final = (
 """Columns of the table by area."""
 RATES: Final = ("online_rate", "availability", "intact_rate", "good_rate")
 TOP: Final = 10
+PATIENCE_S: Final = 8.0
+"""A year of thousands of terminals takes longer; the page then says so, and asks again."""
 
 
 @get("/figures")
@@ -47,12 +49,15 @@ async def figures(request: Asked, desk: TheDesk) -> Response[Any]:
     voice, view = await _view(request, desk)
     if "from" in request.query_params:
         return _canonical(view, "/figures")
-    answer, before, places, limits = await asyncio.gather(
-        desk.figures.answer("sheet", view.question, sheet_of),
-        desk.figures.headline(view.compared),
-        desk.db.look(load_places),
-        desk.db.look(lambda conn: {one.name: one for one in all_effective(conn, _class_of(view))}),
-    )
+    try:
+        answer, before, places, limits = await asyncio.gather(
+            _sheet(desk, view),
+            desk.figures.headline(view.compared, patience_s=PATIENCE_S),
+            desk.db.look(load_places),
+            desk.db.look(lambda conn: {one.name: one for one in all_effective(conn, _class_of(view))}),
+        )
+    except StillComputing:
+        return await _wait(request, desk, view, voice, "figures")
     sheet, fleet = answer.value, await desk.fleet(request)
     names = places.names(voice.lang)
     values: dict[str, Any] = {
@@ -84,7 +89,10 @@ async def terminals(request: Asked, desk: TheDesk) -> Response[Any]:
     voice, view = await _view(request, desk)
     if "from" in request.query_params:
         return _canonical(view, "/figures/terminals")
-    answer, places = await asyncio.gather(desk.figures.answer("sheet", view.question, sheet_of), desk.db.look(load_places))
+    try:
+        answer, places = await asyncio.gather(_sheet(desk, view), desk.db.look(load_places))
+    except StillComputing:
+        return await _wait(request, desk, view, voice, "terminals")
     rows, page = _page(answer.value.terminals, view)
     first = (page - 1) * PER_PAGE
     values: dict[str, Any] = {
@@ -122,11 +130,14 @@ async def zero(request: Asked, desk: TheDesk) -> Response[Any]:
     voice, view = await _view(request, desk)
     if "from" in request.query_params:
         return _canonical(view, "/figures/zero")
-    answer, places, limits = await asyncio.gather(
-        desk.figures.answer("sheet", view.question, sheet_of),
-        desk.db.look(load_places),
-        desk.db.look(lambda conn: {one.name: one for one in all_effective(conn, _class_of(view))}),
-    )
+    try:
+        answer, places, limits = await asyncio.gather(
+            _sheet(desk, view),
+            desk.db.look(load_places),
+            desk.db.look(lambda conn: {one.name: one for one in all_effective(conn, _class_of(view))}),
+        )
+    except StillComputing:
+        return await _wait(request, desk, view, voice, "zero")
     rows, page = _page(answer.value.zero, view)
     values: dict[str, Any] = {
         **frame(view, answer, places, voice),
@@ -177,6 +188,15 @@ async def _view(request: Asked, desk: Desk) -> tuple[Voice, View]:
 def view_of(request: Asked, desk: Desk, voice: Voice) -> View:
     params = {name: str(value) for name, value in request.query_params.items()}
     return read_view(params, local_day(voice.now_ms, desk.view.zone))
+
+
+async def _sheet(desk: Desk, view: View) -> Answer[Sheet]:
+    return await desk.figures.answer("sheet", view.question, sheet_of, patience_s=PATIENCE_S)
+
+
+async def _wait(request: Asked, desk: Desk, view: View, voice: Voice, section: str) -> Response[str]:
+    period = words.period_words(view.period.first, view.period.last, voice)
+    return await desk.page(request, "figures_wait.html", nav="figures", voice=voice, view=view, section=section, period=period)
 
 
 def _canonical(view: View, path: str) -> Redirect:

@@ -14,6 +14,9 @@
       for (const field of form.querySelectorAll("select, input")) if (!field.value) field.disabled = true;
     });
   }
+  // Figures that take long are asked for again until they are there.
+  const again = document.querySelector("[data-again-after]");
+  if (again) setTimeout(() => location.reload(), Number(again.dataset.againAfter));
   // Disabled fields would stay so in a page that the browser kept.
   window.addEventListener("pageshow", () => {
     for (const field of document.querySelectorAll("[data-figures-form] :disabled")) field.disabled = false;

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import openpyxl
 import pytest
 
+from fleet_server.console.pages import figures as pages
 from fleet_server.db import open_reader
 from fleet_server.engine import FleetEngine
 from fleet_server.figures.behind import _MAKERS, is_weighed, number_of
@@ -368,3 +369,15 @@ async def test_an_answer_is_kept_until_its_inputs_move(operator: Person, engine:
     clock.now_ms += 60_000
     after = await operator.seen("/figures?period=2026-10")
     assert f"办件 {board.cases().numerator + 1:,} 件" in after
+
+
+@pytest.mark.parametrize("path", ["/figures", "/figures/zero", "/figures/terminals"])
+async def test_figures_that_take_long_are_promised_and_then_shown(
+    operator: Person, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(pages, "PATIENCE_S", 0)
+    page = await operator.get(f"{path}?period=2026-10")
+    assert "正在计算 2026-10 的指标" in page
+    assert "data-again-after" in page
+    monkeypatch.setattr(pages, "PATIENCE_S", 30)
+    assert "正在计算" not in await operator.seen(f"{path}?period=2026-10")
