@@ -41,6 +41,8 @@ STEADY_PAGES: Final[dict[str, tuple[str, ...]]] = {
     "/sites": ("/sites",),
     "/sites/add": ("/sites/add",),
     "/sites/{code:str}": ("/sites/jindong-hall",),
+    "/accounts": ("/accounts",),
+    "/account": ("/account",),
     "/password": ("/password",),
 }
 """For somebody who is signed in."""
@@ -53,6 +55,8 @@ DIALOGS: Final[dict[str, str]] = {
     "/faults/{fault_id:str}/mute": "/faults/kf-0151:ffffffffffffffff/mute",
     "/notifications/add": "/notifications/add",
     "/thresholds/{name:str}": "/thresholds/presence.offline_s",
+    "/accounts/add": "/accounts/add",
+    "/accounts/{name:str}": "/accounts/viewer",
     "/areas/add": "/areas/add",
     "/areas/{code:str}/edit": "/areas/jindong/edit",
 }
