@@ -63,7 +63,7 @@ async def behind_page(request: Asked, desk: TheDesk) -> Response[str]:
         "part_title": _part_title(listed, voice),
         "count_words": _count_words(listed, voice),
         "rows": [_row(row, listed, voice) for row in listed.rows],
-        "weighed": _weight_head(listed, voice),
+        "weighed": _weight_head(listed, voice, "length"),
         "back": "/figures" + view.query(),
         "file": urlencode(pairs_of(view.question) | kept),
         **pager(
@@ -208,11 +208,11 @@ def _count_words(listed: Listed, voice: Voice) -> str:
     return voice.t("figures.rowsCounted", n=fmt.count(listed.count))
 
 
-def _weight_head(listed: Listed, voice: Voice) -> str:
-    """Heading of what each row weighs; empty where each counts once."""
+def _weight_head(listed: Listed, voice: Voice, time: str = "seconds") -> str:
+    """Heading of what each row weighs; empty where each counts once. `time` is the word for weights in seconds."""
     if not listed.is_weighed:
         return ""
-    return voice.t("figures.column.machineDays" if _unit_of(listed) == "machineDay" else "figures.column.seconds")
+    return voice.t("figures.column.machineDays" if _unit_of(listed) == "machineDay" else f"figures.column.{time}")
 
 
 def _row(row: Row, listed: Listed, voice: Voice) -> dict[str, Any]:
