@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from fleet_server.faults.severity import impact
 from fleet_server.notifications.planner import Fault, Pace, Place, PlatformState, Seen
+from fleet_server.presence.limits import load_limits
 from fleet_server.presence.rules import platform_blind_since
 from fleet_server.presence.store import MARK
 from fleet_server.thresholds.rules import values
@@ -116,7 +117,8 @@ def _platform(conn: sqlite3.Connection, watching_since_ms: int, now_ms: int) -> 
     mark = conn.execute("SELECT at_ms FROM watch_mark WHERE name = ?", (MARK,)).fetchone()
     lasting = conn.execute("SELECT from_ms, cause FROM platform_gap WHERE to_ms IS NULL").fetchall()
     last = conn.execute("SELECT from_ms, to_ms FROM platform_gap WHERE to_ms IS NOT NULL ORDER BY to_ms DESC LIMIT 1").fetchone()
-    blind = platform_blind_since(None if mark is None else mark[0], lasting, now_ms)
+    blind_ms = load_limits(conn).crowd.blind_ms
+    blind = platform_blind_since(None if mark is None else mark[0], lasting, now_ms, blind_ms=blind_ms)
     return PlatformState(
         blind_since_ms=None if blind is None else blind[0],
         cause="" if blind is None else blind[1],
