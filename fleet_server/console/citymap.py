@@ -253,6 +253,7 @@ def feed(now: CityNow, voice: Voice, state: str = "") -> dict[str, Any]:
                 "id": site.place.code,
                 "at": site.spot,
                 "n": site.size,
+                "worst": sum(one.state is site.worst for one in site.terminals),
                 "look": site.look,
                 "name": site.place.name(voice.lang),
                 "tip": site_tip(site, voice),

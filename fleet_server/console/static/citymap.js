@@ -37,7 +37,7 @@
 
     const look = getComputedStyle(host);
     const colour = (token) => look.getPropertyValue(`--${token}`).trim();
-    const radius = () => 21 * scale;
+    const radius = () => 26 * scale;
 
     function base() {
       const text = colour("text");
@@ -60,7 +60,7 @@
           regions: [],
         },
         series: [
-          { id: "names", type: "scatter", coordinateSystem: "geo", data: [], symbolSize: 0.1, z: 4, silent: true, itemStyle: { opacity: 1 }, emphasis: { disabled: true }, tooltip: { show: false },
+          { id: "names", type: "scatter", coordinateSystem: "geo", data: [], symbolSize: 0.1, z: 7, silent: true, itemStyle: { opacity: 1 }, emphasis: { disabled: true }, tooltip: { show: false },
             label: { show: true, position: "inside", align: "center", verticalAlign: "middle", color: text, fontSize: 12 * scale, lineHeight: 16 * scale, fontWeight: 600, textBorderColor: colour("halo"), textBorderWidth: 3 * scale,
               formatter: (item) => item.data.text } },
           { id: "plates", type: "scatter", coordinateSystem: "geo", data: [], zlevel: 0, z: 5, silent: still, cursor: "pointer", emphasis: { scale: 1.15 } },
@@ -92,7 +92,7 @@
       });
     }
 
-    // Sites that would cover one another become one mark: the worst of them, with how many machines stand there.
+    // Sites that would cover one another become one mark: the worst state among them, with how many machines are in it.
     function gather() {
       const near = radius() ** 2;
       const made = [];
@@ -101,15 +101,20 @@
         const point = chart.convertToPixel("geo", site.at);
         if (!point || Number.isNaN(point[0])) continue;
         const group = made.find((one) => (one.x - point[0]) ** 2 + (one.y - point[1]) ** 2 < near);
-        if (group) { group.members.push(site); group.n += site.n; continue; }
-        made.push({ x: point[0], y: point[1], at: site.at, look: site.look, n: site.n, members: [site], shift: [0, 0] });
+        if (group) {
+          group.members.push(site);
+          group.n += site.n;
+          if (site.look === group.look) group.worst += site.worst;
+          continue;
+        }
+        made.push({ x: point[0], y: point[1], at: site.at, look: site.look, n: site.n, worst: site.worst, members: [site], shift: [0, 0] });
       }
       if (zoom < MAX_ZOOM * 0.9) return made;
       // As near as it goes: what still lies together is laid out around its place.
       return made.flatMap((group) => group.members.map((site, index, all) => {
         const far = all.length === 1 ? 0 : radius() * (0.9 + all.length / 12);
         const turn = (index / all.length) * 2 * Math.PI;
-        return { at: group.at, look: site.look, n: site.n, members: [site], shift: [Math.cos(turn) * far, Math.sin(turn) * far] };
+        return { at: group.at, look: site.look, n: site.n, worst: site.worst, members: [site], shift: [Math.cos(turn) * far, Math.sin(turn) * far] };
       }));
     }
 
@@ -119,7 +124,7 @@
       const taken = groups.map((group) => {
         const [x, y] = chart.convertToPixel("geo", group.at);
         const wide = group.members.length > 1 || SPOKEN.has(group.look) ? 16 * scale : 0;
-        return [x + group.shift[0] + wide / 2, y + group.shift[1], wide / 2];
+        return [x + group.shift[0] + wide / 2, y + group.shift[1], wide / 2, group.look === "normal" ? 1 : 0.6]; // rather over what is well
       });
       const degree = Math.abs(chart.convertToPixel("geo", [outline.features[0].properties.rooms[0]?.[0] || 0, 1])[1] - chart.convertToPixel("geo", [outline.features[0].properties.rooms[0]?.[0] || 0, 0])[1]);
       const width = chart.getWidth();
@@ -130,7 +135,7 @@
           const [x, y] = chart.convertToPixel("geo", room);
           if (x < 40 || y < 20 || x > width - 40 || y > height - 20) return { room, score: -1 };
           const clear = Math.min(room[2] * degree, 42 * scale);
-          const away = taken.reduce((least, [mx, my, half]) => Math.min(least, Math.hypot(Math.max(0, Math.abs(mx - x) - half) * 0.7, (my - y) * 1.25)), 56 * scale);
+          const away = taken.reduce((least, [mx, my, half, weight]) => Math.min(least, Math.hypot(Math.max(0, Math.abs(mx - x) - half) * 0.7, (my - y) * 1.25) * weight), 56 * scale);
           return { room, score: clear + away * 1.6 };
         });
         const best = seen.reduce((one, other) => (other.score > one.score ? other : one), { score: -1 });
@@ -143,7 +148,11 @@
       });
     }
 
-    const sizeOf = (group) => Math.round((group.members.length > 1 ? 22 : 15 + Math.min(9, Math.sqrt(group.n) * 2.2)) * scale);
+    // What is well stays small, so that the eye finds what is not.
+    const sizeOf = (group) => {
+      const calm = group.look === "normal" ? 0.72 : 1;
+      return Math.round((group.members.length > 1 ? 23 : 15 + Math.min(8, Math.sqrt(group.n) * 2)) * calm * scale);
+    };
 
     function marks() {
       groups = gather();
@@ -162,7 +171,7 @@
           itemStyle: shape.line ? { color: "transparent", borderColor: bar, borderWidth: 1.8 * scale, opacity: 1 } : { color: bar, opacity: 1 },
           label: { show: many || SPOKEN.has(group.look), position: "right", distance: size / 3 + 3, fontSize: 11 * scale, fontWeight: 700,
             color: colour(group.look === "offline" || group.look === "normal" ? "text" : group.look), textBorderColor: colour("halo"), textBorderWidth: 3 * scale,
-            formatter: many ? String(group.n) : (feed.words.states[group.look] || "") } });
+            formatter: many ? String(group.worst) : (feed.words.states[group.look] || "") } });
       });
       return [{ id: "names", data: names() }, { id: "plates", data: plates }, { id: "marks", data: shapes }];
     }
