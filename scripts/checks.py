@@ -38,7 +38,7 @@ BUDGET_S: dict[str, int] = {
     "fleet_server": 900,
     "protocols": 300,
     "together": 900,
-    "browser": 300,
+    "browser": 600,
     "simulators": 240,
     "": 180,
 }

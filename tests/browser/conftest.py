@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from fleet_server.db import open_raw
 from tests.support.console import Console, console_server
@@ -37,6 +37,8 @@ FLAGS = [
 ]
 HERE = Path(__file__).parent
 WAIT_MS = 15_000
+"""A deadline, not a measure: busy machines take their time."""
+expect.set_options(timeout=WAIT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
