@@ -269,6 +269,7 @@ def _slot(text: str) -> dict[str, Any]:
 
 def _import_sites(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.enrolment.registry import import_sites
+    from fleet_server.sites import audit
     from fleet_server.sites.calendar import local_day
     from fleet_server.sites.hours import keep_replaced_hours
 
@@ -278,11 +279,15 @@ def _import_sites(settings: Settings, options: argparse.Namespace) -> None:
         found = _rows(file)
         areas += found["areas"]
         sites += found["sites"]
-    today = local_day(_now_ms())
+    today, who = local_day(_now_ms()), f"cli:{getpass.getuser()}"
 
     def work(connection: Any) -> tuple[int, int, int]:
         replaced = keep_replaced_hours(connection, sites, today)
-        return (*import_sites(connection, areas, sites), replaced)
+        counts = import_sites(connection, areas, sites)
+        for kind, rows in (("area", areas), ("site", sites)):
+            for row in rows:
+                audit.remember(connection, f"{kind}:{row['code']}", f"{kind}.import", {}, by=who, now_ms=_now_ms())
+        return (*counts, replaced)
 
     counts = in_database(settings, work)
     print(f"{counts[0]} areas and {counts[1]} sites imported" + (f"; new opening hours at {counts[2]}" if counts[2] else ""))

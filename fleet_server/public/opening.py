@@ -50,14 +50,14 @@ def readable(text: str) -> Hours | None:
         hours = parse_hours(text)
     except HoursError:
         return None
-    return hours if hours.always or any(hours.week) or hours.holiday else None
+    return hours if hours.always or any(hours.week) or hours.holiday or hours.dates else None
 
 
 def opening(hours: Hours | None, calendar: Calendar, zone: str, now_ms: int) -> Opening:
     """How a site with these hours stands at `now_ms`."""
     if hours is None:
         return UNKNOWN_HOURS
-    if hours.always:
+    if hours.always and not _has_dates(hours, local_day(now_ms, zone)):
         return Opening(known=True, always=True, is_open=True, today=((0, 1440),), week=week_lines(hours))
     today = local_day(now_ms, zone)
     spans = _spans(hours, calendar, zone, today)
@@ -77,6 +77,12 @@ def opening(hours: Hours | None, calendar: Calendar, zone: str, now_ms: int) -> 
         ),
         week=week_lines(hours),
     )
+
+
+def _has_dates(hours: Hours, today: str) -> bool:
+    """Whether a day that is looked at has hours of its own: then even a site that never closes may."""
+    first = date.fromisoformat(today)
+    return any(0 <= (day - first).days <= LOOK_AHEAD_DAYS for day, _ in hours.dates)
 
 
 @lru_cache(maxsize=4096)

@@ -54,3 +54,5 @@ def test_imported_hours_are_dated(data: Data, tmp_path: Path) -> None:
         file.write_text('{"sites": [{"code": "S1", "area": "A", "hours": {"mon": [["' + hours + '", "17:00"]]}}]}', "utf-8")
         assert said in data("import-sites", file)
     assert data.rows("SELECT site, hours FROM site_hours") == [("S1", '{"mon": [["09:00", "17:00"]]}')]
+    events = data.rows("SELECT subject, kind, set_by LIKE 'cli:%' FROM setting_event")
+    assert events == [("site:S1", "site.import", 1)] * 2
