@@ -435,9 +435,7 @@ def _forget(
                 (terminal, body.slot, body.item, old.at_ms),
             )
         elif isinstance(body, Boot):
-            conn.execute(
-                "DELETE FROM boot WHERE terminal = ? AND stream = ? AND at_ms = ?", (terminal, batch.stream, old.at_ms)
-            )
+            conn.execute("DELETE FROM boot WHERE terminal = ? AND stream = ? AND at_ms = ?", (terminal, batch.stream, old.at_ms))
     return _delete_rows(conn, terminal, batch.id)
 
 

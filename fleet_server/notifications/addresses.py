@@ -2,7 +2,8 @@
 
 An operator of the console can set an address, and the server posts to it from where it stands. So a channel must not reach what only this machine
 reaches: its own loopback, where administration interfaces trust whoever is there, link-local addresses, where clouds hand out credentials, and
-what is no single host. Whoever has a shell on the server reaches its loopback anyway and may say so for a channel (`own_machine`). See docs/server.md, Notifications.
+what is no single host. Whoever has a shell on the server reaches its loopback anyway and may say so for a channel (`own_machine`). Operators read of
+it in docs/server.md, Notifications.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def decode(envelope: bytes) -> list[Record]:
 def stored_records(server: RunningServer, terminal: str, *, aside: bool = False) -> list[Record]:
     """Everything the server keeps of a terminal, in the order of its streams; with `aside` also second stories."""
     rows = server.rows(
-        "SELECT b.envelope FROM batch b JOIN stream s ON s.stream = b.stream WHERE b.terminal = ? AND b.kind = 'data' "
+        "SELECT b.envelope FROM batch b JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream WHERE b.terminal = ? AND b.kind = 'data' "
         "ORDER BY s.boot_no, s.stream, b.no",
         (terminal,),
     )
