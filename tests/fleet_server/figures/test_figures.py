@@ -60,7 +60,7 @@ class TestPopulation:
         town.terminal("a")
         board = town.board(now_ms=at("06-10 00:30"))
         assert (board.population.elapsed_days, board.members[0].machine_days) == (10, 10)
-        assert town.board(now_ms=at("05-31 23:00")).members[0].machine_days == 0
+        assert town.board(now_ms=at("05-31 23:00")).members == ()
 
     def test_scope_is_area_subtree_site_type_terminal_and_all_of_them(self, town: Town) -> None:
         town.terminal("e1", "hall-e")
