@@ -99,6 +99,7 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/areas/add": [("GET", "/areas/add", 403), ("POST", "/areas/add", 403)],
     "/areas/{code:str}/edit": [("GET", "/areas/yiwu/edit", 403), ("POST", "/areas/yiwu/edit", 403)],
     "/areas/{code:str}/remove": [("POST", "/areas/yiwu/remove", 403)],
+    "/profiles": [("GET", "/profiles", 200)],
     "/password": [("GET", "/password", 200), ("POST", "/password", 400)],
     "/language": [("POST", "/language", 303)],
     "/here": [("POST", "/here", 204)],
