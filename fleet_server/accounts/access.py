@@ -28,6 +28,8 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "_csrf"
 LIVE_HEADER: Final = "X-Live"
 """Set by a page that refreshes itself: such a request does not keep a session alive."""
+UNATTENDED: Final = ("/live", "/wall/")
+"""What pages ask by themselves without being able to say so; a wallboard in somebody's browser does not keep their session alive either."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -52,7 +54,7 @@ class SessionGate(AbstractAuthenticationMiddleware):
             return AuthenticationResult(user=None, auth=None)
         now_ms = self._now_ms()
         session = await self._sessions.find(token, now_ms=now_ms)
-        if session is not None and LIVE_HEADER not in connection.headers and connection.scope["path"] != "/live":
+        if session is not None and LIVE_HEADER not in connection.headers and not connection.scope["path"].startswith(UNATTENDED):
             await self._sessions.touch(session, now_ms=now_ms)
         return AuthenticationResult(user=session, auth=token)
 

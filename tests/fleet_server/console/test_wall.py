@@ -312,3 +312,13 @@ async def test_two_screens_are_two_tokens(operator: Person, new_person: Callable
         await enter(screen, token)
     await operator.post("/wallboards/1/revoke")
     assert [(await screen.client.get("/wall/state")).status_code for screen in screens] == [401, 200]
+
+
+async def test_a_screen_in_an_operators_browser_does_not_keep_the_session_alive(
+    operator: Person, token: str, clock: Clock
+) -> None:
+    await enter(operator, token)
+    for _ in range(4):
+        clock.now_ms += 10 * 60_000
+        assert (await operator.client.get("/wall/state")).status_code == 200
+    assert (await operator.client.get("/")).status_code == 302
