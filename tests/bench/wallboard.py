@@ -25,6 +25,8 @@ from tests.support.seed import DAY, HOUR, Seeded, seed
 TERMINALS: Final = 400
 TURN_S: Final = 20
 HOURS: Final = 24
+LOOKED_AT: Final = (1, 6, 12, 18, HOURS)
+"""Hours at whose end the heap is read."""
 MOST_GROWTH: Final = 1.15
 CHROMIUM: Final = "/usr/bin/chromium"
 FLAGS: Final = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--js-flags=--expose-gc"]
@@ -68,10 +70,22 @@ class Kept:
 
 @dataclass(frozen=True)
 class Watched:
-    """A page at the end of the first hour and of the last."""
+    """A page at the ends of some hours, the first and the last among them."""
 
-    first: Kept
-    last: Kept
+    at: dict[int, Kept]
+
+    @property
+    def first(self) -> Kept:
+        return self.at[1]
+
+    @property
+    def last(self) -> Kept:
+        return self.at[HOURS]
+
+    @property
+    def heaps(self) -> str:
+        """A heap that grows and stops is a cache, one that grows evenly is a leak."""
+        return ", ".join(f"{kept.heap_mib:.2f} at {hour} h" for hour, kept in self.at.items())
 
 
 def rows(*, step_s: int) -> list[Row]:
@@ -88,13 +102,10 @@ def rows(*, step_s: int) -> list[Row]:
     turns = HOURS * 3600 // TURN_S
     day = (
         f"{HOURS} simulated hours in {took_s:.0f} s: {steps:,} changes of the fleet's data, {turns:,} turns of five views with the map among"
-        f" them, {asked:,} requests. After a forced collection: heap {wall.first.heap_mib:.2f} MiB at 1 h, {wall.last.heap_mib:.2f} MiB at"
-        f" 24 h; listeners {wall.first.listeners} and {wall.last.listeners}."
+        f" them, {asked:,} requests. Heap in MiB after a forced collection: {wall.heaps}; listeners {wall.first.listeners} and"
+        f" {wall.last.listeners}."
     )
-    calm = (
-        f"A page with a clock and nothing else, in the same browser: heap {nothing.first.heap_mib:.2f} and {nothing.last.heap_mib:.2f} MiB,"
-        f" nodes {nothing.first.nodes} and {nothing.last.nodes}."
-    )
+    calm = f"A page with a clock and nothing else, in the same browser: {nothing.heaps}; nodes {nothing.first.nodes} and {nothing.last.nodes}."
     budget = (Budget(rule="at_most", limit=MOST_GROWTH, of="ratio"),)
     return [
         Row(
@@ -146,29 +157,26 @@ def _day(path: Path, seeded: Seeded, address: str, step_s: int) -> tuple[Watched
                 context.clock.install(time=seeded.now_ms / 1000)
                 page = context.new_page()
                 pages.append((page, context.new_cdp_session(page)))
-            (wall, wall_cdp), (nothing, nothing_cdp) = pages
+            (wall, _), (nothing, _) = pages
             wall.add_init_script(PLAYED)
             wall.goto(address)
             wall.wait_for_selector("#name")
             wall.evaluate("() => window.settled()")
             nothing.set_content(NOTHING)
-            first: tuple[Kept, Kept] | None = None
+            kept: list[dict[int, Kept]] = [{}, {}]
             for step in range(HOURS * 3600 // step_s):
                 _change(connection, machines, step, seeded.now_ms)
                 wall.evaluate("() => { tell('tick', String(Date.now())); tell('changed', ''); }")
                 _pass(wall, step_s)
                 nothing.clock.run_for(step_s * 1000)
-                if (step + 1) * step_s == 3600:
-                    first = (_kept(wall, wall_cdp), _kept(nothing, nothing_cdp))
-            assert first is not None
+                hour, rest = divmod((step + 1) * step_s, 3600)
+                if rest == 0 and hour in LOOKED_AT:
+                    for found, (page, cdp) in zip(kept, pages, strict=True):
+                        found[hour] = _kept(page, cdp)
             if wall.locator("#over").is_visible() or wall.locator("#view-now").count() != 1:
                 raise RuntimeError("the wallboard stopped showing its views")
             asked = int(wall.evaluate("() => window.asked"))
-            return (
-                Watched(first[0], _kept(wall, wall_cdp)),
-                Watched(first[1], _kept(nothing, nothing_cdp)),
-                asked,
-            )
+            return Watched(kept[0]), Watched(kept[1]), asked
         finally:
             browser.close()
 
