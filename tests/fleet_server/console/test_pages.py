@@ -125,7 +125,7 @@ async def test_at_night_closed_sites_are_closed_and_round_the_clock_sites_are_of
                 (machine.id, at_ms - HOUR),
             )
             connection.execute("INSERT INTO change (at_ms, terminal, kind) VALUES (?, ?, 'presence')", (at_ms, machine.id))
-        connection.execute("UPDATE login SET seen_ms = ?, expires_ms = ?", (at_ms, at_ms + HOUR))
+        connection.execute("UPDATE login SET created_ms = ?, seen_ms = ?, expires_ms = ?", (at_ms, at_ms, at_ms + HOUR))
 
     await engine.write(silence)
     clock.now_ms = at_ms
