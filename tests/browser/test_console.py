@@ -302,6 +302,6 @@ async def test_everything_can_be_reached_by_keyboard(browse: Browse) -> None:
 async def test_ages_go_on_counting(browse: Browse) -> None:
     async with browse() as window:
         page = await window.signed_in("/terminals/kf-0001")
-        age = page.locator("[data-seen-of] time")
+        age = page.locator("#head [data-seen-of] time")
         before = await age.inner_text()
         await expect(age).not_to_have_text(before, timeout=5_000)

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.browser
 WORDS = i18n.load_all()
 SITE = "jindong-hall"
 SIGNING = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="  # given to the test's own receiver
-HOLIDAYS = "2027-01-01,休,元旦\n2027-01-02,休,元旦\n2027-01-03,休,元旦\n"
+HEAD = "日期,类型,名称\n"
+HOLIDAYS = f"{HEAD}2027-01-01,休,元旦\n2027-01-02,休,元旦\n2027-01-03,休,元旦\n"
 
 
 @pytest.fixture(params=["zh", "en"])
@@ -58,9 +59,10 @@ async def test_the_hours_of_a_site_are_changed_and_who_did_it_is_kept(browse: Br
 async def test_a_year_of_holidays_is_looked_at_before_it_is_taken_over(browse: Browse, say: Catalogue) -> None:
     async with browse() as window:
         page = await window.signed_in("/calendar?year=2027", lang=say.language)
-        await page.fill("#import textarea[name=text]", "2027-01-01,maybe,元旦")
+        await page.fill("#import textarea[name=text]", f"{HEAD}2027-01-01,maybe,元旦")
         await page.get_by_role("button", name=say("calendar.preview")).click()
         await expect(page.get_by_role("alert").first).to_contain_text(say("calendar.refused"))
+        await expect(page.locator("#import textarea[name=text]")).to_have_value(f"{HEAD}2027-01-01,maybe,元旦")
         await page.fill("#import textarea[name=text]", HOLIDAYS)
         await page.get_by_role("button", name=say("calendar.preview")).click()
         await expect(page.locator("h1")).to_have_text(say("calendar.previewTitle"))
@@ -128,7 +130,7 @@ async def test_a_channel_is_tried_before_it_is_trusted(
             await page.get_by_role("button", name=say("notify.testNamed", name="duty")).click()
             await expect(page.locator("#toast")).to_have_text(say("notify.tested", name="duty"))
             assert [tree["type"] for _, tree in receiver.received] == ["fleet.test"]
-            await expect(page.locator("#deliveries .n-log li")).to_have_count(1)
+            await expect(page.locator("#deliveries .n-log > li")).to_have_count(1)
             await page.get_by_role("button", name=say("notify.add")).click()
             await page.fill("#dialog input[name=name]", "elsewhere")
             await page.fill("#dialog input[name=url]", "http://127.0.0.1:9/")
@@ -155,7 +157,7 @@ async def test_figures_lead_to_what_they_are_made_of(browse: Browse, say: Catalo
 async def test_an_open_fault_behind_a_figure_has_its_evidence(browse: Browse, say: Catalogue) -> None:
     async with browse() as window:
         page = await window.signed_in("/figures/behind?figure=faults&period=2026-11&terminal=kf-0058", lang=say.language)
-        await page.locator("#behind a[hx-get^='/evidence/']").first.click()
+        await page.locator("#behind a[hx-get^='/evidence/']:not([hx-get^='/evidence/fault/'])").first.click()
         await expect(page.get_by_role("dialog")).to_contain_text(say("evidence.signatureOk"))
 
 
