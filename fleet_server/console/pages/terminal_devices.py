@@ -28,7 +28,9 @@ async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, An
     rows = []
     for slot, mandatory in listed:
         faults = [fault for fault in now.faults if fault.slot == slot]
-        device = _device(slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice)
+        device = _device(
+            slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice
+        )
         # A change is told when it is seen, so what was told last holds for as long as the terminal is heard.
         device["read_ms"] = max(device["read_ms"], now.heard_ms or 0) if device["read_ms"] else None
         rows.append(device)
