@@ -16,7 +16,7 @@ from litestar.response import Stream
 from fleet_server.console import wall
 from fleet_server.console.desk import Asked, Desk, TheDesk, form_of, language
 from fleet_server.console.i18n import language_of
-from fleet_server.console.pages.map import outline_answer
+from fleet_server.console.pages.city import outline_answer
 from fleet_server.console.render import Voice
 from fleet_server.live.hub import encode
 from fleet_server.wallboards import store

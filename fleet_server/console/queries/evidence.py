@@ -12,7 +12,8 @@ async def batch(db: FleetEngine, batch_id: int) -> dict[str, Any] | None:
     rows = await db.read(
         "SELECT b.*, s.parent_stream, s.parent_no, s.parent_digest, s.disputed AS stream_disputed,"
         " k.public_key, k.certificate, k.generation FROM batch b"
-        " LEFT JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream LEFT JOIN record_key k ON k.kid = b.kid AND k.terminal = b.terminal WHERE b.id = ?",
+        " LEFT JOIN stream s ON s.terminal = b.terminal AND s.stream = b.stream"
+        " LEFT JOIN record_key k ON k.kid = b.kid AND k.terminal = b.terminal WHERE b.id = ?",
         (batch_id,),
     )
     return rows[0] if rows else None

@@ -73,7 +73,7 @@ async def test_what_runs_out_stands_on_the_start_page_until_it_is_refilled(viewe
 async def test_events_can_be_listed_by_kind(viewer: Person, engine: FleetEngine) -> None:
     def happen(connection: sqlite3.Connection) -> None:
         connection.execute(
-            "INSERT INTO maintenance (terminal, from_ms, to_ms, until_ms, reason, \"by\", ended_by)"
+            'INSERT INTO maintenance (terminal, from_ms, to_ms, until_ms, reason, "by", ended_by)'
             " VALUES ('kf-0037', ?, ?, ?, '换纸', 'operator', 'zhao')",
             (NOW_MS - 3 * HOUR, NOW_MS - 2 * HOUR, NOW_MS),
         )

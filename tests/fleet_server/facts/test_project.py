@@ -313,6 +313,7 @@ class TestOtherKinds:
         )
         send(bench, agent, (level, T0 + 1000))
         (batch,) = bench.one("SELECT id FROM batch")
+        assert isinstance(batch, int)
         for disputed, left in ((1, 0), (0, 1)):
             bench.conn.execute("UPDATE batch SET disputed = ?", (disputed,))
             reproject(bench.conn, [batch])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fleet_server.errors import Refused
@@ -68,7 +70,7 @@ class TestPopulation:
         town.terminal("w1", "hall-w")
         town.terminal("nowhere", "no-such-site")
 
-        def ids(**scope: str) -> set[str]:
+        def ids(**scope: Any) -> set[str]:
             return {one.id for one in town.board(scope=Scope(**scope)).members}
 
         assert ids() == {"e1", "e2", "w1", "nowhere"}
