@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -103,9 +105,15 @@ class Processes:
             child.kill_group()
 
 
+FIRST_PORT, LAST_PORT = 20_000, 32_000
+"""Below the range from which Linux takes the ports of outgoing connections: none of those can sit on one that a server is about to use."""
+_next_ports = itertools.cycle(random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), LAST_PORT - FIRST_PORT))
+
+
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses now, chosen by the system."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nobody uses now, and that this process was not given before."""
+    for port in itertools.islice(_next_ports, LAST_PORT - FIRST_PORT):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"every port from {FIRST_PORT} to {LAST_PORT} is in use")
