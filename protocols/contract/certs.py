@@ -6,7 +6,7 @@ by the position of its last record in the chain (`records.Key`), which no clock 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,6 +19,7 @@ from protocols.contract.records import Count, Digest, Id16, Millis
 
 RECORD_KEY_CONTEXT = "kf-recordkey/1"
 SERVER_KEY_CONTEXT = "kf-serverkey/1"
+ORDER_KEY_CONTEXT = "kf-orderkey/1"
 CHECKPOINT_CONTEXT = "kf-checkpoint/1"
 CERTIFICATE_MAX_BYTES = 1024
 CHECKPOINT_MAX_BYTES = 1024
@@ -40,6 +41,10 @@ class ServerKeyCert(wire.Wire, frozen=True, kw_only=True):
     issued_ms: Millis = msgspec.field(name="w")
 
 
+class OrderKeyCert(ServerKeyCert, frozen=True, kw_only=True):
+    """A key that may sign orders and desired states, and nothing else; greeting keys may not. Same fields, another context."""
+
+
 class Checkpoint(wire.Wire, frozen=True, kw_only=True):
     """Signed by the server: the head of one stream, and how much of it was kept when this was written."""
 
@@ -50,6 +55,9 @@ class Checkpoint(wire.Wire, frozen=True, kw_only=True):
     erased_up_to: Count = msgspec.field(name="e", default=0)
     """Batches 1 to this number are kept as (number, hash, reason) only."""
     made_ms: Millis = msgspec.field(name="w")
+
+
+_Key = TypeVar("_Key", bound=ServerKeyCert)
 
 
 def seal_record_key_cert(cert: RecordKeyCert, root: cose.Signer, fleet: str) -> bytes:
@@ -70,8 +78,20 @@ def seal_server_key_cert(cert: ServerKeyCert, root: cose.Signer, fleet: str) -> 
 
 
 def open_server_key_cert(raw: bytes, root: Ed25519PublicKey, fleet: str) -> ServerKeyCert:
-    opened = cose.verify(cose.parse(raw, CERTIFICATE_MAX_BYTES), root, SERVER_KEY_CONTEXT, fleet, "")
-    cert = wire.read(opened.payload, ServerKeyCert)
+    return _open_fleet_key(raw, root, SERVER_KEY_CONTEXT, fleet, ServerKeyCert)
+
+
+def seal_order_key_cert(cert: OrderKeyCert, root: cose.Signer, fleet: str) -> bytes:
+    return wire.seal(cert, root, ORDER_KEY_CONTEXT, fleet, "")
+
+
+def open_order_key_cert(raw: bytes, root: Ed25519PublicKey, fleet: str) -> OrderKeyCert:
+    return _open_fleet_key(raw, root, ORDER_KEY_CONTEXT, fleet, OrderKeyCert)
+
+
+def _open_fleet_key(raw: bytes, root: Ed25519PublicKey, context: str, fleet: str, kind: type[_Key]) -> _Key:
+    opened = cose.verify(cose.parse(raw, CERTIFICATE_MAX_BYTES), root, context, fleet, "")
+    cert = wire.read(opened.payload, kind)
     if cert.kid != cose.key_id(cert.public_key):
         raise cose.EnvelopeError("certificate", "the certificate does not fit its own key")
     return cert

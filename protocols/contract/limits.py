@@ -25,3 +25,11 @@ BIRTH_MAX_STREAMS = 400
 ACKS_PER_MESSAGE = 256
 TIME_LIMIT_MS = 2**53
 """Above every time and count (C-112): what JSON and a double carry exactly, and SQLite stores."""
+ORDER_KEYS_MAX = 4
+"""Order keys that may be valid at a time: one in use, one to come, and room for an emergency."""
+ORDER_MAX_BYTES = 8 * 1024
+DESIRED_MAX_BYTES = CONTROL_MAX_BYTES
+BUNDLE_MAX_COMPONENTS = 64
+LOG_MAX_BYTES = 4 * 1024 * 1024
+"""A signed excerpt of an agent's log, compressed; unpacked at most LOG_TEXT_MAX_BYTES."""
+LOG_TEXT_MAX_BYTES = 64 * 1024 * 1024

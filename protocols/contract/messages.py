@@ -15,7 +15,7 @@ from msgspec import Meta
 from protocols.canon.words import Severity
 from protocols.contract import wire
 from protocols.contract.batch import BatchNo, Hash, Parent
-from protocols.contract.limits import ACKS_PER_MESSAGE, BIRTH_MAX_STREAMS
+from protocols.contract.limits import ACKS_PER_MESSAGE, BIRTH_MAX_STREAMS, ORDER_KEYS_MAX
 from protocols.contract.records import ClockQuality, Code, Count, Digest, Id8, Id16, Millis, Slot, Version
 
 CHALLENGE_CONTEXT = "kf-challenge/1"
@@ -41,6 +41,10 @@ class Challenge(wire.Wire, frozen=True, kw_only=True):
     version: Count = msgspec.field(name="v")
     server_ms: Millis = msgspec.field(name="t")
     certificate: Annotated[bytes, Meta(max_length=1024)] = msgspec.field(name="k")
+    order_keys: Annotated[tuple[Annotated[bytes, Meta(max_length=1024)], ...], Meta(max_length=ORDER_KEYS_MAX)] = msgspec.field(
+        name="o", default=()
+    )
+    """Certificates of the keys that may sign orders now. A key that is not listed any more has been withdrawn."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -81,7 +85,9 @@ class Birth(wire.Wire, frozen=True, kw_only=True):
     """More streams are held than fit; they are listed by a later birth and not sent before."""
     faults: Annotated[tuple[OpenFault, ...], Meta(max_length=128)] = msgspec.field(name="f", default=())
     command_counter: Count = msgspec.field(name="x", default=0)
-    """Highest command counter seen; a restored server raises its own above it."""
+    """Highest counter of an order or a desired state seen; a restored server raises its own above it."""
+    desired_counter: Count = msgspec.field(name="d", default=0)
+    """Counter of the desired state that is held; 0: none but what enrolment brought."""
 
 
 class StreamHead(msgspec.Struct, frozen=True, array_like=True):

@@ -271,9 +271,108 @@ class Notice(_Body, frozen=True, kw_only=True):
     count: Count = 1
 
 
+class Order(_Body, frozen=True, kw_only=True):
+    """What became of an order; written at each change of its state. `id` None: what came was no authentic order."""
+
+    id: Id16 | None = None
+    counter: Count = 0
+    kind: Literal["selfTest", "restart", "pullLogs", "cancel", "unknown"] = "unknown"
+    state: Literal["received", "waiting", "running", "done", "failed", "refused", "expired", "cancelled"]
+    reason: Literal[
+        "none", "session", "replayed", "stale", "expired", "otherTerminal", "notAuthentic", "withdrawnKey", "unknownKind", "unreadable",
+        "notApproved", "noSlot", "unsupported", "inUse", "device", "timeout", "interrupted", "noSpace", "upload", "noHook", "ordered",
+    ] = "none"  # fmt: skip
+    slot: Slot | None = None
+    count: Count = 1
+    """How many of the same were refused since the last such record; refusals of strangers' bytes are summed up."""
+
+
+class Desired(_Body, frozen=True, kw_only=True):
+    """What became of a desired state."""
+
+    counter: Count
+    state: Literal["applied", "refused", "rolledBack"]
+    reason: Literal[
+        "none", "replayed", "otherTerminal", "notAuthentic", "withdrawnKey", "unreadable", "notApproved", "configuration", "startFailed", "noSpace",
+    ] = "none"  # fmt: skip
+    config_version: Count = 0
+    locked: bool = False
+    count: Count = 1
+
+
+ComponentName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(agent|profiles|catalogue|image|(content|firmware)/[a-z]{2,16}(-[a-z]{1,16}){0,3}(-[0-9]{1,3})?)\Z",
+        max_length=72,
+    ),
+]
+"""What can be updated: agent, profiles, catalogue of items, an operating-system image, a content package by its name, the firmware of a slot."""
+UpdateState = Literal[
+    "pending", "downloading", "verifying", "staged", "waiting", "installing", "probation", "committed", "rolledBack", "failed", "refused",
+    "cancelled",
+]  # fmt: skip
+UpdateReason = Literal[
+    "none", "idle", "window", "hold", "notBefore", "rate", "inUse", "otherFirmware", "noSpace", "readOnly", "unreachable", "slow", "certificate",
+    "notFound", "notAuthentic", "metadataExpired", "metadataRollback", "mixedBundle", "partialBundle", "notInDirector", "notInImages", "differs",
+    "wrongTerminal", "wrongHardware", "wrongArch", "downgrade", "length", "hash", "badArchive", "delta", "selfTest", "crashed", "hung", "memory",
+    "peripheralLost", "noConfirmation", "noProgress", "aborted", "superseded", "interrupted", "bootloader", "wrongPart", "readBack", "transfer",
+    "tooOften", "configuration", "clock",
+]  # fmt: skip
+
+
+class Update(_Body, frozen=True, kw_only=True):
+    """A step of an update of one component, written when its state or reason changes, and at most once a minute while bytes arrive."""
+
+    bundle: Id16
+    rollout: Id16
+    component: ComponentName
+    state: UpdateState
+    reason: UpdateReason = "none"
+    since_ms: Millis
+    """Wall time at which this state began."""
+    from_version: Version | None = None
+    to_version: Version
+    via: Literal["full", "packed", "delta", "none"] = "none"
+    bytes_done: Count = 0
+    bytes_total: Count = 0
+    tries: Count = 0
+    resumed: Count = 0
+    """How often the download went on after an interruption instead of starting anew."""
+
+
+class Installed(msgspec.Struct, frozen=True, array_like=True):
+    component: ComponentName
+    version: Version
+    release: Count
+    sha256: Digest | None = None
+
+
+class Versions(_Body, frozen=True, kw_only=True):
+    """The terminal's word on what runs (Uptane's version report): at start and at each change."""
+
+    installed: Annotated[tuple[Installed, ...], Meta(max_length=64)]
+
+
+class Play(msgspec.Struct, frozen=True, array_like=True):
+    page: ItemCode
+    count: Count
+    seconds: Seconds
+
+
+class Plays(_Body, frozen=True, kw_only=True):
+    """Summary, proof of play: how often pages of a content package were shown in a span of wall time."""
+
+    component: ComponentName
+    version: Version
+    from_ms: Millis
+    to_ms: Millis
+    pages: Annotated[tuple[Play, ...], Meta(max_length=60)]
+
+
 Body = (
     Boot | Stop | Clock | Device | Sighting | Fault | Session | Rating | Queue | Consumable
-    | Counters | Serviceability | Host | Reading | Link | Key | Notice
+    | Counters | Serviceability | Host | Reading | Link | Key | Notice | Order | Desired | Update | Versions | Plays
 )  # fmt: skip
 
 KINDS: dict[str, type[_Body]] = {
@@ -294,9 +393,14 @@ KINDS: dict[str, type[_Body]] = {
     "link": Link,
     "key": Key,
     "notice": Notice,
+    "order": Order,
+    "desired": Desired,
+    "update": Update,
+    "versions": Versions,
+    "plays": Plays,
 }
 KIND_OF: dict[type, str] = {body: kind for kind, body in KINDS.items()}
-SUMMARY_KINDS = frozenset({"counters", "serviceability", "host", "reading"})
+SUMMARY_KINDS = frozenset({"counters", "serviceability", "host", "reading", "plays"})
 """Kinds that may be thinned or evicted first; everything else is an event."""
 
 

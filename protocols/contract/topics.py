@@ -15,7 +15,7 @@ from protocols.errors import ProtocolError
 
 ROOT = "kf/1"
 UP_KINDS = frozenset({"hello", "birth", "batch", "loss", "hb", "will"})
-DOWN_KINDS = frozenset({"challenge", "head", "ack"})
+DOWN_KINDS = frozenset({"challenge", "head", "ack", "order", "desired"})
 SERVER_STATE = f"{ROOT}/server/state"
 """Where the server says that it is up (a hint: agents without an answer greet again)."""
 _TERMINAL = re.compile(r"[a-z0-9-]{1,32}")
