@@ -6,8 +6,9 @@ terminal's record key: birth. Unsigned hints: hello, heartbeat, will.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -41,6 +42,7 @@ class Challenge(wire.Wire, frozen=True, kw_only=True):
     version: Count = msgspec.field(name="v")
     server_ms: Millis = msgspec.field(name="t")
     certificate: Annotated[bytes, Meta(max_length=1024)] = msgspec.field(name="k")
+    ADDED: ClassVar[Mapping[str, object]] = {"o": ()}
     order_keys: Annotated[tuple[Annotated[bytes, Meta(max_length=1024)], ...], Meta(max_length=ORDER_KEYS_MAX)] = msgspec.field(
         name="o", default=()
     )
@@ -86,6 +88,7 @@ class Birth(wire.Wire, frozen=True, kw_only=True):
     faults: Annotated[tuple[OpenFault, ...], Meta(max_length=128)] = msgspec.field(name="f", default=())
     command_counter: Count = msgspec.field(name="x", default=0)
     """Highest counter of an order or a desired state seen; a restored server raises its own above it."""
+    ADDED: ClassVar[Mapping[str, object]] = {"d": 0}
     desired_counter: Count = msgspec.field(name="d", default=0)
     """Counter of the desired state that is held; 0: none but what enrolment brought."""
 

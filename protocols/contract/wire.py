@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 import cbor2
 import msgspec
@@ -34,9 +35,18 @@ class WireError(ProtocolError):
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Base of everything that travels as a CBOR map; unknown fields are ignored by readers."""
 
+    ADDED: ClassVar[Mapping[str, object]] = {}
+    """Fields that came after the first release, by their name on the wire, with the value that older readers assume: left off while they have it
+    (C-603)."""
+
 
 def dump(value: object) -> bytes:
-    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)), canonical=True)
+    plain = msgspec.to_builtins(value, builtin_types=(bytes,))
+    if isinstance(value, Wire):
+        for name, assumed in value.ADDED.items():
+            if plain[name] == assumed:
+                del plain[name]
+    return cbor2.dumps(plain, canonical=True)
 
 
 def load(data: bytes) -> Any:

@@ -37,7 +37,13 @@ ROOT = MemoryKey(b"\x01" * 32)
 SERVER = MemoryKey(b"\x02" * 32)
 RECORD = MemoryKey(b"\x03" * 32)
 STRANGER = MemoryKey(b"\x04" * 32)
+ORDERS = MemoryKey(b"\x05" * 32)
+"""Signs orders and desired states."""
 SERVER_CERT = certs.seal_server_key_cert(certs.ServerKeyCert(kid=SERVER.kid, public_key=SERVER.public, issued_ms=0), ROOT, FLEET)
+
+
+def order_key_cert(key: MemoryKey = ORDERS, signer: MemoryKey = ROOT) -> bytes:
+    return certs.seal_order_key_cert(certs.OrderKeyCert(kid=key.kid, public_key=key.public, issued_ms=0), signer, FLEET)
 
 
 def record_cert(key: MemoryKey, terminal: str = TERMINAL, generation: int = 1) -> bytes:

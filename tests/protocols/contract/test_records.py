@@ -179,6 +179,25 @@ EXAMPLES: list[records.Body] = [
     records.Link(state="down", reason="tls"),
     records.Key(kid=b"k" * 16, generation=2),
     records.Notice(code="spoolLost"),
+    records.Order(id=b"o" * 16, counter=7, kind="restart", state="waiting", reason="session"),
+    records.Desired(counter=8, state="rolledBack", reason="startFailed", config_version=3),
+    records.Update(
+        bundle=b"b" * 16,
+        rollout=b"r" * 16,
+        component="firmware/receipt-printer",
+        state="downloading",
+        since_ms=NOW_MS,
+        from_version="4.2",
+        to_version="4.3",
+        via="delta",
+        bytes_done=1,
+        bytes_total=2,
+        resumed=1,
+    ),
+    records.Versions(installed=(records.Installed("agent", "0.2.0", 2, b"h" * 32),)),
+    records.Plays(
+        component="content/guides", version="1.0", from_ms=1, to_ms=2, pages=(records.Play("guide.social-insurance", 3, 90),)
+    ),
 ]
 
 
