@@ -25,6 +25,9 @@ APPS = (
     "thresholds",
     "figures",
     "wallboards",
+    "audit",
+    "orders",
+    "rollouts",
 )
 
 DB = FleetEngine()

@@ -1,0 +1,1 @@
+"""Updates brought to many terminals, a few at a time."""
