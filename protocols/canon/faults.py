@@ -348,6 +348,15 @@ _CODES: tuple[_Row, ...] = (
         "核对软件版本",
         "Check the software version",
     ),
+    (
+        "APP.FIRMWARE_FAILED",
+        P2,
+        AT_ONCE,
+        "外设固件更新失败",
+        "Firmware update of a device failed",
+        "现场检查该设备，重新下发或更换",
+        "Look at the device on site; order the update again or replace it",
+    ),
     ("APP.LICENCE", P2, AT_ONCE, "软件授权失效", "Software licence invalid", "联系软件厂商", "Ask the software vendor"),
     ("APP.SESSION_STUCK", P3, AT_ONCE, "业务会话未结束", "A session does not end", "查看终端画面", "Look at the terminal"),
     # receipt printer

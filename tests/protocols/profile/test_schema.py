@@ -163,7 +163,7 @@ WRONG = [
     (PRINTER, "[poll]", "[transport.serial]\nbaud = 9600\n[poll]", "transport.serial: no match names that bus"),
     (PRINTER, "[poll]", "[quirks]\nrun_this = true\n[poll]", "quirks: object contains unknown field `run_this`"),
     (PRINTER, 'known_good = ["1.4.2"]', 'known_good = ["1.3.0"]', "firmware: version 1.3.0 is both good and bad"),
-    (PRINTER, "[firmware]", '[firmware]\nmethod = "usb-dfu"', "firmware: usb-dfu needs bootloader and install_duration_s"),
+    (PRINTER, "[firmware]", '[firmware]\nmethod = "usb-dfu"', "firmware: usb-dfu needs bootloader, part_number, version"),
     (PRINTER, 'source = "Acme', 'source = "\\nAcme', "source: expected `str` matching regex"),
     (PRINTER, "sections 4.2 and 7.1", "330102199001011235", "source: expected `str` matching regex"),
     (PRINTER, "[poll]", "[poll", "not TOML: "),
