@@ -1,7 +1,8 @@
 """Who may do what: finds the session of a request, holds each route to its role, and refuses forged requests.
 
-A route is for signed-in people unless it says `public=True`; it is for everybody signed in unless it says `role="operator"`. Unsafe methods need the
-session's CSRF token, and no request with a body is taken from another origin.
+A route is for signed-in people unless it says `public=True`; it is for everybody signed in unless it says `role="operator"` or
+`permission="request"` (one of `accounts.permissions`). Unsafe methods need the session's CSRF token, and no request with a body is taken from another
+origin.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ def require_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
         raise MustChangePassword("the first password must be changed")
     if handler.opt.get("role") == "operator" and not session.operator:
         raise Forbidden(f"{session.name} is a {session.role}")
+    permission = handler.opt.get("permission")
+    if permission is not None and not session.may(permission):
+        raise Forbidden(f"{session.name} is a {session.role}, which may not {permission}")
 
 
 async def refuse_forged(request: Request[Any, Any, Any]) -> None:

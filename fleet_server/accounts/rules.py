@@ -9,8 +9,10 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Role = Literal["viewer", "operator"]
-ROLES: Final = ("viewer", "operator")
+from fleet_server.accounts.permissions import role_may
+
+Role = Literal["viewer", "operator", "requester", "approver", "auditor"]
+ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "requester", "approver", "auditor")
 
 IDLE_MS: Final = 30 * 60_000
 ABSOLUTE_MS: Final = 12 * 3_600_000
@@ -77,6 +79,22 @@ class Session:
     @property
     def operator(self) -> bool:
         return self.role == "operator"
+
+    def may(self, permission: str) -> bool:
+        return role_may(self.role, permission)
+
+
+def may(session: Session, permission: str) -> bool:
+    """Whether who is asking may do it."""
+    return session.may(permission)
+
+
+def known_role(word: str) -> Role:
+    """A role as it is stored; one that this version does not know may only look."""
+    for role in ROLES:
+        if role == word:
+            return role
+    return "viewer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from fleet_server.accounts import rules
 from fleet_server.accounts.events import remember
 from fleet_server.accounts.passwords import Passwords, new_token, token_hash
-from fleet_server.accounts.rules import Account, Limits, Role, Session
+from fleet_server.accounts.rules import Account, Limits, Session
 from fleet_server.engine import FleetEngine
 from fleet_server.thresholds.rules import values
 
@@ -207,16 +207,12 @@ def _one(connection: sqlite3.Connection, sql: str, *params: Any) -> dict[str, An
     return cast(dict[str, Any], connection.execute(sql, params).fetchone())
 
 
-def _role(word: str) -> Role:
-    return "operator" if word == "operator" else "viewer"
-
-
 def _account_of(row: dict[str, Any]) -> Account:
     return Account(
         name=row["name"],
         display=row["display"],
         password_hash=row["password_hash"],
-        role=_role(row["role"]),
+        role=rules.known_role(row["role"]),
         failed=row["failed"],
         locked_until_ms=row["locked_until_ms"],
         must_change=bool(row["must_change"]),
@@ -230,7 +226,7 @@ def _session_of(row: dict[str, Any]) -> Session:
         token_hash=row["token_hash"],
         name=row["name"],
         display=row["display"],
-        role=_role(row["role"]),
+        role=rules.known_role(row["role"]),
         must_change=bool(row["must_change"]),
         lang=row["lang"],
         csrf=row["csrf"],

@@ -15,7 +15,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("contact", ("presence", "platform")),
     ("attention", ("alarm", "recurring", "idle", "consumable", "certificate")),
     ("targets", ("availability", "intact", "online", "fault_rate", "use_rate")),
-    ("work", ("enrolment", "account")),
+    ("work", ("enrolment", "account", "order", "audit")),
     ("notification", ("notification",)),
     ("response", ("response", "spare")),
     ("service", ("reviews", "queue", "hotline")),
