@@ -302,8 +302,8 @@ def _pipe_score(interface: Any) -> tuple[int, int]:
 def _has_kernel_driver(device: Any, interface: int) -> bool:
     try:
         return bool(device.is_kernel_driver_active(interface))
-    except NotImplementedError:
-        return False  # this platform's libusb has no such notion
+    except NotImplementedError:  # what pyusb raises where the platform's libusb has no notion of kernel drivers
+        return False
 
 
 def _write(device: Any, endpoint: int, data: bytes, timeout_ms: int, name: str) -> None:
@@ -349,7 +349,7 @@ def _release(device: Any, claim: _Claim) -> None:
     with suppress(usb.core.USBError):
         usb.util.release_interface(device, claim.interface)
     if claim.detached:
-        with suppress(usb.core.USBError, NotImplementedError):
+        with suppress(usb.core.USBError):  # it was detached here, so this platform can attach it
             device.attach_kernel_driver(claim.interface)
     with suppress(usb.core.USBError):
         usb.util.dispose_resources(device)

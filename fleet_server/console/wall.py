@@ -39,7 +39,7 @@ CLIENT_WORDS: Final = {
     "over": "wall.over",
     "paused": "wall.paused",
 }
-MADE_OF: Final = ("wall.js", "wall.css", "citymap.js", "map.css", "vendor/echarts.min.js")
+MADE_OF: Final = ("wall.js", "ages.js", "wall.css", "citymap.js", "map.css", "vendor/echarts.min.js")
 
 
 @lru_cache(maxsize=1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sqlite3
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -14,10 +12,10 @@ from playwright.async_api import Page, expect
 
 from fleet_server.console import i18n
 from fleet_server.console.i18n import Catalogue
-from fleet_server.notifications import store
 from fleet_server.notifications.secrets import SecretBox
 from tests.browser.axe import violations
 from tests.browser.conftest import Browse, Work, Write, live
+from tests.support.channels import add_local_channel
 from tests.support.console import Console, running_clock
 from tests.support.fakes.http import serve
 from tests.support.fakes.receiver import Receiver
@@ -114,22 +112,7 @@ def box(tmp_path: Path) -> SecretBox:
 
 
 def local_channel(box: SecretBox, url: str) -> Work:
-    """As a shell on the server sets one: it may reach this machine."""
-    sealed = box.seal(json.dumps({"url": url, "secret": SIGNING}).encode(), store.seal_name("webhook", "duty"))
-
-    def add(connection: sqlite3.Connection) -> None:
-        store.add_channel(
-            connection,
-            kind="webhook",
-            name="duty",
-            config='{"own_machine":true,"host":"127.0.0.1"}',
-            filters='{"quiet":{}}',
-            secret=sealed,
-            by="cli:root",
-            now_ms=NOW_MS,
-        )
-
-    return add
+    return lambda connection: add_local_channel(connection, box, url, SIGNING, now_ms=NOW_MS)
 
 
 async def test_a_channel_is_tried_before_it_is_trusted(

@@ -17,7 +17,7 @@
   };
   const WORST = ["unusable", "offline", "partial", "suspect", "unknown", "maintenance", "closed", "notEnrolled", "normal"];
   const SPOKEN = new Set(["unusable", "offline", "partial", "suspect"]);
-  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const { fill } = ages;
 
   // `host`: the element to draw in. `outline`: GeoJSON. Options: words of no feed, `onOpen(address)`, `onPick(text)`, `scale` of everything drawn.
   function create(host, outline, options = {}) {

@@ -13,19 +13,10 @@
   let fell = 0; // since when an answer is missing that this page needs to be true; 0: nothing is
 
   const serverNow = () => Date.now() + skew;
-  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const { fill } = ages;
+  const duration = (ms) => ages.duration(words, ms);
 
   // ---- ages -----------------------------------------------------------------------------------------------------------------------
-
-  function duration(ms) {
-    const s = Math.floor(Math.max(0, ms) / 1000);
-    const m = Math.floor(s / 60);
-    const h = Math.floor(m / 60);
-    if (s < 60) return fill(words.seconds, { n: s });
-    if (m < 60) return fill(words.minutes, { n: m });
-    if (h < 24) return fill(words.hours, { h, m: m % 60 });
-    return fill(words.days, { d: Math.floor(h / 24), h: h % 24 });
-  }
 
   function count() {
     const now = serverNow();
@@ -175,7 +166,7 @@
       if (missed) this.catchUp();
       if (name === "tick") { skew = Number(data) - Date.now(); showLive(); return; }
       if (document.hidden) { stale = true; if (name !== "ages") return; }
-      if (name === "ages") return ages(JSON.parse(data));
+      if (name === "ages") return heardOf(JSON.parse(data));
       if (name === "alarm") return announce(JSON.parse(data));
       if (name === "touched") {
         for (const id of JSON.parse(data)) this.pass(`t-${id}`, "");
@@ -215,7 +206,7 @@
     shared.pass("resync", "");
   });
 
-  function ages(changed) {
+  function heardOf(changed) {
     for (const [id, [reported, seen]] of Object.entries(changed)) {
       for (const time of document.querySelectorAll(`[data-age-of="${id}"] time.tick`)) time.dataset.at = Math.max(reported || 0, seen || 0);
       for (const time of document.querySelectorAll(`[data-seen-of="${id}"] time.tick`)) time.dataset.at = Math.max(reported || 0, seen || 0);

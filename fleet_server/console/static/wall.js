@@ -40,7 +40,8 @@
 
   const words = JSON.parse(body.dataset.words);
   const zone = body.dataset.zone || undefined;
-  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const { fill } = ages;
+  const duration = (ms) => ages.duration(words, ms);
   let skew = Number(body.dataset.now) - Date.now();
   let state = null; // the newest answer
   let at = 0; // which view stands
@@ -63,16 +64,6 @@
 
   function set(element, text) { if (element.textContent !== text) element.textContent = text; }
   function put(element, markup) { const part = document.createElement("template"); part.innerHTML = markup; element.replaceChildren(part.content); }
-
-  function duration(ms) {
-    const s = Math.floor(Math.max(0, ms) / 1000);
-    const m = Math.floor(s / 60);
-    const h = Math.floor(m / 60);
-    if (s < 60) return fill(words.seconds, { n: s });
-    if (m < 60) return fill(words.minutes, { n: m });
-    if (h < 24) return fill(words.hours, { h, m: m % 60 });
-    return fill(words.days, { d: Math.floor(h / 24), h: h % 24 });
-  }
 
   // ---- asking ------------------------------------------------------------------------------------------------------------------------------
 

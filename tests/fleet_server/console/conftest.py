@@ -14,6 +14,7 @@ from litestar.testing import AsyncTestClient
 
 from fleet_server.app import create_app
 from fleet_server.engine import FleetEngine
+from tests.support.clock import HandClock
 from tests.support.console import settings_for
 from tests.support.contract import ROOT
 from tests.support.person import Person as Person
@@ -21,16 +22,6 @@ from tests.support.seed import NOW_MS, OPERATOR, VIEWER, Seeded, quick_passwords
 
 COUNT = 210
 BASE = "http://console.test"
-
-
-class Clock:
-    """A wall clock that stands still until it is moved."""
-
-    def __init__(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-
-    def __call__(self) -> int:
-        return self.now_ms
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +38,8 @@ def seeded(template: Seeded, tmp_path: Path) -> Seeded:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(NOW_MS)
+def clock() -> HandClock:
+    return HandClock(NOW_MS)
 
 
 @pytest.fixture
@@ -60,7 +51,7 @@ def engine(seeded: Seeded) -> Iterator[FleetEngine]:
 
 
 @pytest.fixture
-async def app(seeded: Seeded, engine: FleetEngine, clock: Clock, tmp_path: Path) -> AsyncIterator[Litestar]:
+async def app(seeded: Seeded, engine: FleetEngine, clock: HandClock, tmp_path: Path) -> AsyncIterator[Litestar]:
     made = create_app(settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=clock)
     async with AsyncTestClient(made, base_url=BASE):
         yield made

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from fleet_server.engine import FleetEngine
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, PASSWORD, VIEWER
 
 
@@ -95,7 +96,7 @@ async def test_a_disabled_account_is_out_and_gets_the_same_answer_as_anybody(
 
 
 async def test_a_lock_is_seen_with_its_end_and_can_be_ended(
-    operator: Person, stranger: Person, clock: Clock, engine: FleetEngine
+    operator: Person, stranger: Person, clock: HandClock, engine: FleetEngine
 ) -> None:
     for _ in range(5):
         await stranger.client.post("/login", data={"name": VIEWER, "password": "wrong", "lang": "zh"})
@@ -189,7 +190,7 @@ async def test_signing_in_again_leaves_no_old_session_behind(viewer: Person, eng
 # Limits that were set -------------------------------------------------------------------------------------------------------------------
 
 
-async def test_limits_of_sessions_follow_the_thresholds_at_once(operator: Person, viewer: Person, clock: Clock) -> None:
+async def test_limits_of_sessions_follow_the_thresholds_at_once(operator: Person, viewer: Person, clock: HandClock) -> None:
     await operator.post("/thresholds/account.idle_min", value="5")
     clock.now_ms += 5 * 60_000
     assert (await viewer.client.get("/")).status_code == 302

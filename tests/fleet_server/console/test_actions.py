@@ -12,7 +12,8 @@ from fleet_server.console.actions import BadInventory, person_text, read_invento
 from fleet_server.engine import FleetEngine
 from fleet_server.enrolment import codes
 from fleet_server.errors import Refused
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, OPERATOR
 
 HOUR = 3_600_000
@@ -91,7 +92,7 @@ def test_ordinary_notes_pass(text: str) -> None:
     assert person_text("text", text, 500) == text
 
 
-async def test_maintenance_has_a_reason_and_an_end(operator: Person, clock: Clock) -> None:
+async def test_maintenance_has_a_reason_and_an_end(operator: Person, clock: HandClock) -> None:
     assert (await operator.post("/terminals/kf-0037/maintenance", reason="更换硒鼓", until="2h")).status_code == 200
     page = await operator.seen("/terminals/kf-0037")
     assert "维护中：更换硒鼓（operator），到 2026-11-18 12:42:07 自动结束。 另有故障：A4 打印机卡纸。".replace(

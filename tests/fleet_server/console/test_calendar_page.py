@@ -13,8 +13,9 @@ from fleet_server.console.calendar_view import changes_between, months_of, rests
 from fleet_server.engine import FleetEngine
 from fleet_server.sites.calendar import builtin_calendar, with_imported
 from fleet_server.sites.holidays import SpecialDay, builtin_days, decode, read_holidays
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
 from tests.fleet_server.sites.test_holidays import OFF_2027, WORK_2027, invented_2027
+from tests.support.clock import HandClock
 
 DECEMBER_MS = int(datetime.fromisoformat("2026-12-01T10:00:00+08:00").timestamp() * 1000)
 
@@ -42,7 +43,7 @@ async def test_a_year_nobody_knows_says_so(viewer: Person) -> None:
     assert "2026 年日历" in await viewer.seen("/calendar?year=soon")
 
 
-async def test_the_warning_comes_with_december(viewer: Person, operator: Person, clock: Clock) -> None:
+async def test_the_warning_comes_with_december(viewer: Person, operator: Person, clock: HandClock) -> None:
     assert "缺少" not in await viewer.seen("/calendar")
     clock.now_ms = DECEMBER_MS
     for person in (operator, viewer):

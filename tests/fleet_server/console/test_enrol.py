@@ -10,8 +10,9 @@ import pytest
 from fleet_server.console.pages.enrol import qr_code
 from fleet_server.engine import FleetEngine
 from fleet_server.enrolment import codes
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
 from tests.fleet_server.console.test_actions import NEW
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, OPERATOR
 
 
@@ -51,7 +52,7 @@ async def test_the_dialog_turns_when_the_terminal_is_here(operator: Person, engi
     assert "正常" in await operator.seen("/terminals?q=KF-0401")
 
 
-async def test_a_code_that_has_run_out_offers_a_new_one(operator: Person, clock: Clock, engine: FleetEngine) -> None:
+async def test_a_code_that_has_run_out_offers_a_new_one(operator: Person, clock: HandClock, engine: FleetEngine) -> None:
     await operator.post("/terminals/kf-0201/code")
     await engine.write(lambda connection: connection.execute("UPDATE enrolment_code SET expires_ms = ?", (NOW_MS,)))
     page = await operator.get("/terminals/kf-0201/enrolment")

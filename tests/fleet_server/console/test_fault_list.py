@@ -17,8 +17,9 @@ from fleet_server.console.fault_view import FaultView, matches, parse_view, stat
 from fleet_server.console.fleet import FleetView
 from fleet_server.console.queries import lists
 from fleet_server.engine import FleetEngine
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
 from tests.fleet_server.console.test_rules import NOW, fault, terminal
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, OPERATOR
 
 HOUR = 3_600_000
@@ -207,7 +208,7 @@ async def test_the_files_hold_the_whole_view(operator: Person, engine: FleetEngi
 
 
 async def test_what_recovered_today_is_what_was_cleared_since_midnight(
-    operator: Person, engine: FleetEngine, clock: Clock
+    operator: Person, engine: FleetEngine, clock: HandClock
 ) -> None:
     midnight = NOW_MS - (NOW_MS + 8 * HOUR) % (24 * HOUR)
     rows = await engine.read("SELECT id FROM fault WHERE cleared_ms >= ? AND disputed = 0 ORDER BY cleared_ms DESC", (midnight,))

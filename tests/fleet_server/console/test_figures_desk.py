@@ -13,7 +13,7 @@ from fleet_server.console.figures_desk import KEPT, FiguresDesk
 from fleet_server.engine import FleetEngine
 from fleet_server.figures.board import Board
 from fleet_server.figures.question import Period, Question, Scope
-from tests.fleet_server.console.conftest import Clock
+from tests.support.clock import HandClock
 
 NOVEMBER = Question(Period.month("2026-11"))
 
@@ -41,7 +41,7 @@ def work() -> Iterator[Work]:
 
 
 @pytest.fixture
-def desk(engine: FleetEngine, clock: Clock) -> FiguresDesk:
+def desk(engine: FleetEngine, clock: HandClock) -> FiguresDesk:
     return FiguresDesk(engine, clock)
 
 
@@ -84,7 +84,9 @@ async def test_another_question_or_other_work_is_another_answer(desk: FiguresDes
     assert work.runs == 3
 
 
-async def test_an_untouched_answer_is_kept_for_minutes_and_then_made_anew(desk: FiguresDesk, work: Work, clock: Clock) -> None:
+async def test_an_untouched_answer_is_kept_for_minutes_and_then_made_anew(
+    desk: FiguresDesk, work: Work, clock: HandClock
+) -> None:
     first = await desk.answer("x", NOVEMBER, work)
     clock.now_ms += 60_000
     assert await desk.answer("x", NOVEMBER, work) is first
@@ -95,7 +97,7 @@ async def test_an_untouched_answer_is_kept_for_minutes_and_then_made_anew(desk: 
 
 
 async def test_a_dear_answer_is_served_as_it_is_and_made_anew_behind(
-    desk: FiguresDesk, work: Work, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    desk: FiguresDesk, work: Work, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures_desk, "WAIT_BELOW_MS", -1)
     first = await desk.answer("x", NOVEMBER, work)
@@ -126,6 +128,6 @@ async def test_no_more_is_kept_than_fits(desk: FiguresDesk, work: Work) -> None:
     assert len(desk._kept) == KEPT
 
 
-async def test_the_headline_is_that_of_the_board(desk: FiguresDesk, engine: FleetEngine, clock: Clock) -> None:
+async def test_the_headline_is_that_of_the_board(desk: FiguresDesk, engine: FleetEngine, clock: HandClock) -> None:
     found = (await desk.headline(NOVEMBER)).value
     assert found == await engine.look(lambda conn: Board(conn, NOVEMBER, clock.now_ms).headline())

@@ -22,7 +22,8 @@ from fleet_server.figures.board import Board
 from fleet_server.figures.figure import Figure
 from fleet_server.figures.question import Period, Question, Scope
 from fleet_server.figures.snapshots import _BROKEN_DOWN, NAMES, compute
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 from tests.support.seed import DAY, NOW_MS, Seeded, seed
 from tests.support.usage import add_usage
 
@@ -349,7 +350,9 @@ async def test_the_report_of_an_area_and_of_a_month_that_runs(operator: Person) 
 # Keeping answers ------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_kept_until_its_inputs_move(operator: Person, engine: FleetEngine, clock: Clock, board: Board) -> None:
+async def test_an_answer_is_kept_until_its_inputs_move(
+    operator: Person, engine: FleetEngine, clock: HandClock, board: Board
+) -> None:
     from fleet_server.usage.days import recompute_some
 
     before = f"办件 {board.cases().numerator:,} 件"

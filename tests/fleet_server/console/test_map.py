@@ -22,8 +22,9 @@ from fleet_server.console.queries.map import Ground
 from fleet_server.console.render import Voice
 from fleet_server.db import open_raw
 from fleet_server.terminals.state import StateCode
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
 from tests.fleet_server.console.test_rules import NOW, terminal
+from tests.support.clock import HandClock
 from tests.support.seed import Seeded
 
 OUTLINE = load_outline(None)
@@ -171,7 +172,7 @@ async def test_the_sentence_names_the_worst_area(new_person: Callable[[], Person
     assert re.search("问题最多的是" if lang == "zh" else "Most trouble in", seen)
 
 
-async def test_a_change_reaches_the_map(viewer: Person, seeded: Seeded, clock: Clock) -> None:
+async def test_a_change_reaches_the_map(viewer: Person, seeded: Seeded, clock: HandClock) -> None:
     before = {site["id"]: site["look"] for site in _feed(await viewer.get("/map"))["sites"]}
     machine = next(one for one in seeded.machines if one.fate == "online" and before[one.site] == "normal")
     with closing(open_raw(seeded.path)) as connection:
@@ -192,7 +193,7 @@ def _take_offline(connection: sqlite3.Connection, terminal_id: str, now_ms: int)
     connection.execute("COMMIT")
 
 
-async def test_names_of_people_who_like_markup_stay_text(operator: Person, seeded: Seeded, clock: Clock) -> None:
+async def test_names_of_people_who_like_markup_stay_text(operator: Person, seeded: Seeded, clock: HandClock) -> None:
     with closing(open_raw(seeded.path)) as connection:
         connection.execute("UPDATE site SET name_zh = '<script>alert(1)</script>{a|b}' WHERE code = 'yiwu-hall'")
         connection.execute("UPDATE area SET name_zh = '\"><img src=x>' WHERE code = 'wuyi'")

@@ -11,7 +11,8 @@ import pytest
 from fleet_server.console import actions
 from fleet_server.engine import FleetEngine
 from fleet_server.errors import Refused
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, OPERATOR
 
 HOUR = 3_600_000
@@ -30,7 +31,7 @@ async def needed(person: Person) -> int:
 
 
 async def test_a_mute_takes_a_fault_off_the_list_of_needs_and_ends_with_its_time(
-    operator: Person, engine: FleetEngine, clock: Clock
+    operator: Person, engine: FleetEngine, clock: HandClock
 ) -> None:
     before = await needed(operator)
     answer = await operator.post(f"/faults/{OFFLINE}/mute", until="1h", reason="等运营商")

@@ -21,7 +21,9 @@ from fleet_server.notifications import store
 from fleet_server.notifications.digest import Digest
 from fleet_server.notifications.planner import Message, Plan
 from fleet_server.notifications.secrets import SecretBox
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.channels import add_local_channel
+from tests.support.clock import HandClock
 from tests.support.fakes.http import Answer, serve
 from tests.support.fakes.receiver import Receiver
 from tests.support.seed import NOW_MS, OPERATOR, Seeded
@@ -72,18 +74,8 @@ async def added(person: Person, kind: str = "wecom", name: str = "duty", **field
 
 def set_locally(seeded: Seeded, authority: Path, url: str, secret: str | None = None, kind: str = "webhook") -> store.Stored:
     """As `fleet-server channel` sets one: it may reach this machine."""
-    sealed = SecretBox(authority).seal(json.dumps({"url": url, "secret": secret}).encode(), store.seal_name(kind, "duty"))
     with database(seeded) as connection:
-        store.add_channel(
-            connection,
-            kind=kind,
-            name="duty",
-            config='{"own_machine":true,"host":"127.0.0.1"}',
-            filters='{"quiet":{}}',
-            secret=sealed,
-            by="cli:root",
-            now_ms=NOW_MS,
-        )
+        add_local_channel(connection, SecretBox(authority), url, secret, kind=kind, now_ms=NOW_MS)
     return channel(seeded)
 
 
@@ -277,7 +269,7 @@ async def test_a_lost_key_is_said_and_mended_by_setting_the_channel_anew(
 
 
 async def test_a_test_message_is_sent_logged_and_changes_nothing_for_the_planner(
-    operator: Person, seeded: Seeded, authority: Path, clock: Clock
+    operator: Person, seeded: Seeded, authority: Path, clock: HandClock
 ) -> None:
     secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
     receiver = Receiver(secret)

@@ -20,8 +20,9 @@ from fleet_server.console.pages.overview import fmt_share
 from fleet_server.console.state_changes import Change, Lasting, Story, changes
 from fleet_server.engine import FleetEngine
 from fleet_server.sites.calendar import builtin_calendar
-from tests.fleet_server.console.conftest import COUNT, Clock, Person
+from tests.fleet_server.console.conftest import COUNT, Person
 from tests.fleet_server.console.test_rules import SITE, terminal
+from tests.support.clock import HandClock
 from tests.support.seed import DAY, HOUR, MINUTE, NOW_MS, Seeded
 
 NUMBER = re.compile(r'<a[^>]* href="(/terminals\?[^"]+)"[^>]*>([\d,]+)</a>')
@@ -164,7 +165,7 @@ async def test_usage_is_what_the_facts_say(viewer: Person, engine: FleetEngine) 
     assert f"单台日均 {row['cases'] / (n * 18):.2f}" in page
 
 
-async def test_the_hours_of_today_stand_beside_the_same_weekday(viewer: Person, engine: FleetEngine, clock: Clock) -> None:
+async def test_the_hours_of_today_stand_beside_the_same_weekday(viewer: Person, engine: FleetEngine, clock: HandClock) -> None:
     def past(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM session")
         for weeks, cases in ((0, 3), (1, 4), (2, 2)):
@@ -347,7 +348,9 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_young_value_is_given_an_older_one_renewed_behind_and_an_old_one_waited_for(making: Making, clock: Clock) -> None:
+async def test_a_young_value_is_given_an_older_one_renewed_behind_and_an_old_one_waited_for(
+    making: Making, clock: HandClock
+) -> None:
     kept: Kept[int] = Kept(clock)
     begun_ms = clock.now_ms
     assert (await kept.get("a", making)).value == begun_ms
@@ -362,7 +365,7 @@ async def test_a_young_value_is_given_an_older_one_renewed_behind_and_an_old_one
     assert (await kept.get("a", making)).value == clock.now_ms
 
 
-async def test_many_who_ask_together_wait_for_one(making: Making, clock: Clock) -> None:
+async def test_many_who_ask_together_wait_for_one(making: Making, clock: HandClock) -> None:
     kept: Kept[int] = Kept(clock)
     making.gate.clear()
     asking = [asyncio.create_task(kept.get("a", making)) for _ in range(5)]
@@ -373,14 +376,14 @@ async def test_many_who_ask_together_wait_for_one(making: Making, clock: Clock) 
     assert making.made == 1
 
 
-async def test_another_key_is_never_answered_with_an_old_value(making: Making, clock: Clock) -> None:
+async def test_another_key_is_never_answered_with_an_old_value(making: Making, clock: HandClock) -> None:
     kept: Kept[int] = Kept(clock)
     await kept.get("yesterday", making)
     clock.now_ms += 1
     assert (await kept.get("today", making)).value == clock.now_ms
 
 
-async def test_a_failure_is_told_to_who_waits_and_forgotten(clock: Clock, making: Making) -> None:
+async def test_a_failure_is_told_to_who_waits_and_forgotten(clock: HandClock, making: Making) -> None:
     kept: Kept[int] = Kept(clock)
 
     async def fail(at_ms: int) -> int:
@@ -400,7 +403,7 @@ def move_sessions(to_ms: int) -> Callable[[sqlite3.Connection], None]:
     )  # type: ignore[return-value]
 
 
-async def test_the_badge_follows_imported_days_at_once(viewer: Person, engine: FleetEngine, clock: Clock) -> None:
+async def test_the_badge_follows_imported_days_at_once(viewer: Person, engine: FleetEngine, clock: HandClock) -> None:
     assert "工作日" in await viewer.seen("/needs")
     await engine.write(
         lambda connection: connection.execute("INSERT INTO holiday (day, kind, name_zh) VALUES ('2026-11-18', 'off', '试点')")
@@ -412,7 +415,7 @@ async def test_the_badge_follows_imported_days_at_once(viewer: Person, engine: F
 
 
 async def test_from_december_on_the_next_years_holidays_are_asked_for(
-    viewer: Person, engine: FleetEngine, clock: Clock, seeded: Seeded
+    viewer: Person, engine: FleetEngine, clock: HandClock, seeded: Seeded
 ) -> None:
     missing = 2027
     assert missing not in builtin_calendar().years

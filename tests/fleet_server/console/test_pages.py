@@ -10,7 +10,8 @@ import sqlite3
 import pytest
 
 from fleet_server.engine import FleetEngine
-from tests.fleet_server.console.conftest import COUNT, Clock, Person
+from tests.fleet_server.console.conftest import COUNT, Person
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, Seeded
 
 HOUR, MINUTE = 3_600_000, 60_000
@@ -71,7 +72,7 @@ async def test_the_sentence_names_what_cannot_serve_and_the_longest_of_it(viewer
     assert "A4 打印机缺纸" in page
 
 
-async def test_when_all_is_well_the_page_says_so(viewer: Person, engine: FleetEngine, clock: Clock) -> None:
+async def test_when_all_is_well_the_page_says_so(viewer: Person, engine: FleetEngine, clock: HandClock) -> None:
     def heal(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE fault SET cleared_ms = ? WHERE cleared_ms IS NULL", (NOW_MS - 26 * MINUTE,))
         connection.execute("UPDATE presence SET state = 'online' WHERE to_ms IS NULL")
@@ -100,7 +101,7 @@ async def test_a_blind_platform_makes_terminals_unknown_not_offline(viewer: Pers
     assert await rows_behind(viewer, "/terminals?state=UNKNOWN") > COUNT - 10
 
 
-async def test_ingest_that_died_silently_is_noticed(viewer: Person, engine: FleetEngine, clock: Clock) -> None:
+async def test_ingest_that_died_silently_is_noticed(viewer: Person, engine: FleetEngine, clock: HandClock) -> None:
     await engine.write(
         lambda connection: connection.execute("INSERT INTO watch_mark (name, at_ms) VALUES ('watch', ?)", (NOW_MS - 1000,))
     )
@@ -111,7 +112,7 @@ async def test_ingest_that_died_silently_is_noticed(viewer: Person, engine: Flee
 
 
 async def test_at_night_closed_sites_are_closed_and_round_the_clock_sites_are_offline(
-    viewer: Person, engine: FleetEngine, clock: Clock, seeded: Seeded
+    viewer: Person, engine: FleetEngine, clock: HandClock, seeded: Seeded
 ) -> None:
     hall = next(machine for machine in seeded.machines if machine.kind == "hall" and machine.fate == "online")
     zone = next(machine for machine in seeded.machines if machine.kind == "zone24" and machine.fate == "online")

@@ -14,7 +14,8 @@ from fleet_server.accounts.bootstrap import FIRST_OPERATOR, ensure_first_operato
 from fleet_server.accounts.rules import ABSOLUTE_MS, IDLE_MS, LOCKED_MS, MAX_FAILED
 from fleet_server.accounts.sessions import EVEN_S
 from fleet_server.engine import FleetEngine
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 from tests.support.seed import OPERATOR, PASSWORD, VIEWER, quick_passwords
 
 WRONG = "账号或密码不正确"
@@ -44,7 +45,7 @@ async def test_wrong_name_and_wrong_password_are_one_answer(stranger: Person) ->
 
 
 async def test_five_failures_lock_the_account_for_everybody_and_for_a_while(
-    stranger: Person, new_person: Callable[[], Person], clock: Clock
+    stranger: Person, new_person: Callable[[], Person], clock: HandClock
 ) -> None:
     for _ in range(MAX_FAILED):
         assert await attempt(stranger, VIEWER, "wrong") == 401
@@ -77,7 +78,7 @@ async def test_the_cookie_is_closed_to_scripts_and_other_sites_and_new_each_time
     assert all(len(row["token_hash"]) == 32 for row in stored)
 
 
-async def test_an_idle_session_ends(viewer: Person, clock: Clock) -> None:
+async def test_an_idle_session_ends(viewer: Person, clock: HandClock) -> None:
     clock.now_ms += IDLE_MS - 1
     assert (await viewer.client.get("/")).status_code == 200
     clock.now_ms += IDLE_MS - 1
@@ -88,21 +89,21 @@ async def test_an_idle_session_ends(viewer: Person, clock: Clock) -> None:
     assert answer.headers["location"] == "/login?next=%2Fterminals%3Fstate%3DOFFLINE&why=expired"
 
 
-async def test_a_page_that_refreshes_itself_does_not_keep_a_session_alive(viewer: Person, clock: Clock) -> None:
+async def test_a_page_that_refreshes_itself_does_not_keep_a_session_alive(viewer: Person, clock: HandClock) -> None:
     for _ in range(4):
         clock.now_ms += IDLE_MS // 4
         await viewer.client.get("/parts/summary", headers={"X-Live": "1", "HX-Request": "true"})
     assert (await viewer.client.get("/")).status_code == 302
 
 
-async def test_somebody_who_only_reads_is_there(viewer: Person, clock: Clock) -> None:
+async def test_somebody_who_only_reads_is_there(viewer: Person, clock: HandClock) -> None:
     for _ in range(4):
         clock.now_ms += IDLE_MS - 1
         assert (await viewer.post("/here")).status_code == 204
     assert (await viewer.client.get("/")).status_code == 200
 
 
-async def test_no_session_outlives_twelve_hours(viewer: Person, clock: Clock) -> None:
+async def test_no_session_outlives_twelve_hours(viewer: Person, clock: HandClock) -> None:
     for _ in range(ABSOLUTE_MS // (IDLE_MS // 2) - 1):
         clock.now_ms += IDLE_MS // 2
         assert (await viewer.client.get("/")).status_code == 200

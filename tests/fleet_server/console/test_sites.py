@@ -12,7 +12,8 @@ from fleet_server.console.i18n import load_all
 from fleet_server.console.opening_words import week_sentence
 from fleet_server.console.render import Voice
 from fleet_server.engine import FleetEngine
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 
 SITE = {
     "name_zh": "义乌北站",
@@ -144,7 +145,7 @@ async def test_wrong_hours_are_told_where_they_are(operator: Person, form: dict[
     assert re.search(rf'id="error-{re.escape(field)}">[^<]*{sentence}', answer.text)
 
 
-async def test_a_closed_day_closes_the_site_for_presence_and_page(operator: Person, clock: Clock) -> None:
+async def test_a_closed_day_closes_the_site_for_presence_and_page(operator: Person, clock: HandClock) -> None:
     seen = seen_of(await operator.get("/sites/yiwu-zone24"), "/sites/yiwu-zone24/hours")
     assert "今天 全天开放" in await operator.seen("/sites/yiwu-zone24")
     await operator.post("/sites/yiwu-zone24/hours", seen=seen, always="1", **{"date.0.day": "2026-11-18"})

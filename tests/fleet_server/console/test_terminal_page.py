@@ -12,7 +12,8 @@ from fleet_server.console.pages.terminal_tabs import outages
 from fleet_server.console.queries.terminal import EVENT_KINDS
 from fleet_server.engine import FleetEngine
 from fleet_server.thresholds.rules import put
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 from tests.support.seed import DAY, HOUR, MINUTE, NOW_MS
 
 
@@ -107,7 +108,7 @@ async def test_events_can_be_listed_by_kind(viewer: Person, engine: FleetEngine)
     assert all(words in everything for words in told.values())
 
 
-async def test_the_sentence_names_the_threshold_of_the_class(viewer: Person, engine: FleetEngine, clock: Clock) -> None:
+async def test_the_sentence_names_the_threshold_of_the_class(viewer: Person, engine: FleetEngine, clock: HandClock) -> None:
     assert "满 5 分钟仍无消息即为离线" in await viewer.seen("/terminals/kf-0163")
     await engine.write(lambda connection: put(connection, "presence.offline_s", 240, by="operator", now_ms=NOW_MS))
     clock.now_ms += 6_000

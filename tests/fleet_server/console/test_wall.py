@@ -22,7 +22,8 @@ from fleet_server.live.hub import encode
 from fleet_server.settings import Settings, Web
 from fleet_server.wallboards.door import TRIES, WINDOW_MS
 from fleet_server.wallboards.rules import VIEWS
-from tests.fleet_server.console.conftest import Clock, Person
+from tests.fleet_server.console.conftest import Person
+from tests.support.clock import HandClock
 from tests.support.seed import FLEET, OPERATOR, Seeded, quick_passwords
 
 FORM = {"name": "指挥大厅", "interval_s": "15", "lang": "zh", "days": "30", **{f"view_{view}": "1" for view in VIEWS}}
@@ -85,7 +86,7 @@ async def test_the_cookie_is_for_the_wall_alone(stranger: Person, token: str) ->
     assert (await stranger.client.post("/wallboards", data=FORM)).status_code == 401
 
 
-async def test_with_tls_the_cookie_is_secure(tmp_path: Path, engine: FleetEngine, clock: Clock, token: str) -> None:
+async def test_with_tls_the_cookie_is_secure(tmp_path: Path, engine: FleetEngine, clock: HandClock, token: str) -> None:
     made = create_app(
         Settings(data_dir=tmp_path, fleet=FLEET, web=Web(tls=True)), engine=engine, passwords=quick_passwords(), now_ms=clock
     )
@@ -115,7 +116,7 @@ async def test_a_wrong_token_opens_nothing(stranger: Person, token: str, wrong: 
     assert "set-cookie" not in answer.headers
 
 
-async def test_who_tries_too_often_waits_even_with_the_right_token(stranger: Person, token: str, clock: Clock) -> None:
+async def test_who_tries_too_often_waits_even_with_the_right_token(stranger: Person, token: str, clock: HandClock) -> None:
     for _ in range(TRIES):
         assert (await enter(stranger, "wrong")).status_code == 401
     answer = await enter(stranger, token)
@@ -130,7 +131,7 @@ async def test_another_site_cannot_hand_a_screen_a_token(stranger: Person, token
     assert (await stranger.client.post("/wall/enter", data={"token": token}, headers=headers)).status_code == 400
 
 
-async def test_a_token_ends_by_itself(screen: Person, clock: Clock) -> None:
+async def test_a_token_ends_by_itself(screen: Person, clock: HandClock) -> None:
     assert (await screen.client.get("/wall/state")).status_code == 200
     clock.now_ms += 30 * DAY_MS
     assert (await screen.client.get("/wall/state")).status_code == 401
@@ -243,7 +244,7 @@ async def test_every_view_is_whole_in_both_languages_and_leads_nowhere(operator:
     assert f'lang="{"zh-CN" if lang == "zh" else "en"}"' in await stranger.get("/wall")
 
 
-async def test_a_blind_platform_is_said_in_the_bar_and_the_sentence(screen: Person, seeded: Seeded, clock: Clock) -> None:
+async def test_a_blind_platform_is_said_in_the_bar_and_the_sentence(screen: Person, seeded: Seeded, clock: HandClock) -> None:
     with closing(open_raw(seeded.path)) as connection:
         connection.execute(
             "INSERT INTO platform_gap (from_ms, to_ms, cause) VALUES (?, NULL, 'broker')", (clock.now_ms - 120_000,)
@@ -301,7 +302,7 @@ async def test_the_stream_ends_with_the_token(app: Litestar, operator: Person, t
     assert [_event_of(message) async for message in stream] == [b"changed", b"over"]
 
 
-async def test_a_screen_that_watches_is_seen(operator: Person, screen: Person, clock: Clock) -> None:
+async def test_a_screen_that_watches_is_seen(operator: Person, screen: Person, clock: HandClock) -> None:
     assert "尚未打开" not in await operator.seen("/wallboards")
 
 
@@ -315,7 +316,7 @@ async def test_two_screens_are_two_tokens(operator: Person, new_person: Callable
 
 
 async def test_a_screen_in_an_operators_browser_does_not_keep_the_session_alive(
-    operator: Person, token: str, clock: Clock
+    operator: Person, token: str, clock: HandClock
 ) -> None:
     await enter(operator, token)
     for _ in range(4):

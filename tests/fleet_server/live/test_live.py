@@ -19,6 +19,7 @@ from fleet_server.engine import DatabaseClosed, FleetEngine
 from fleet_server.live.backlog import END_BATCHES, START_BATCHES, Backlog, BacklogMeter, Load
 from fleet_server.live.diff import Look, news
 from fleet_server.live.hub import PER_SESSION_MAX, QUEUE, Hub, encode
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, Seeded, seed
 
 ZONE = "Asia/Shanghai"
@@ -38,26 +39,18 @@ def engine(template: Seeded, tmp_path: Path) -> Iterator[FleetEngine]:
     engine.close()
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_ms = NOW_MS
-
-    def __call__(self) -> int:
-        return self.now_ms
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock(NOW_MS)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def view(engine: FleetEngine, clock: Clock) -> FleetView:
+def view(engine: FleetEngine, clock: HandClock) -> FleetView:
     return FleetView(engine, now_ms=clock, zone=ZONE)
 
 
 @pytest.fixture
-async def hub(view: FleetView, engine: FleetEngine, clock: Clock, tmp_path: Path) -> AsyncIterator[Hub]:
+async def hub(view: FleetView, engine: FleetEngine, clock: HandClock, tmp_path: Path) -> AsyncIterator[Hub]:
     hub = Hub(view, engine, now_ms=clock, run_dir=tmp_path)
     yield hub
     await hub.close()
@@ -120,7 +113,7 @@ async def test_a_critical_fault_is_said_aloud_once_in_both_languages(hub: Hub, e
         ]
 
 
-async def test_a_heartbeat_moves_ages_and_no_rows(hub: Hub, engine: FleetEngine, clock: Clock) -> None:
+async def test_a_heartbeat_moves_ages_and_no_rows(hub: Hub, engine: FleetEngine, clock: HandClock) -> None:
     async with aclosing(hub.listen(None)) as messages:
         await until(messages, "tick")
         await engine.write(
@@ -141,7 +134,7 @@ async def test_a_heartbeat_moves_ages_and_no_rows(hub: Hub, engine: FleetEngine,
         assert "counts" not in seen
 
 
-async def test_silence_shows_by_time_alone(hub: Hub, engine: FleetEngine, clock: Clock) -> None:
+async def test_silence_shows_by_time_alone(hub: Hub, engine: FleetEngine, clock: HandClock) -> None:
     """Maintenance that ends writes nothing anywhere."""
     await engine.write(
         lambda connection: connection.execute(
@@ -269,7 +262,7 @@ async def test_a_database_that_fails_for_a_moment_does_not_end_the_stream(
 # Comparing --------------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_nothing_changed_is_no_news(view: FleetView, clock: Clock) -> None:
+async def test_nothing_changed_is_no_news(view: FleetView, clock: HandClock) -> None:
     old = Look.at(await view.current())
     clock.now_ms += 1500
     new = Look.at(await view.current())
@@ -278,7 +271,7 @@ async def test_nothing_changed_is_no_news(view: FleetView, clock: Clock) -> None
     assert (found.rows, found.counts, found.platform, found.alarms, found.ages) == (set(), False, False, [], {})
 
 
-async def test_stream_and_query_agree(view: FleetView, engine: FleetEngine, clock: Clock) -> None:
+async def test_stream_and_query_agree(view: FleetView, engine: FleetEngine, clock: HandClock) -> None:
     """Following hints must end where a fresh look at the database begins."""
     await view.current()
     for n in range(1, 30):

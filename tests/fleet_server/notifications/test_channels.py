@@ -20,6 +20,7 @@ from fleet_server.notifications.setup import Setup
 from fleet_server.notifications.words import Language, Words
 from tests.fleet_server.notifications.bench import NOON_MS, ZONE
 from tests.fleet_server.notifications.samples import AT_MS, digest, event, many, mixed
+from tests.support.clock import HandClock
 from tests.support.fakes import smtp
 from tests.support.fakes.http import Answer, Served, serve
 from tests.support.fakes.receiver import Receiver
@@ -33,17 +34,9 @@ ROBOTS: dict[str, type[Robot]] = {"dingtalk": DingTalk, "wecom": WeCom, "feishu"
 SIGNED = ("dingtalk", "feishu")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_ms = AT_MS
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandClock:
+    return HandClock(AT_MS)
 
 
 def opened(kind: str, secret: dict[str, Any], **config: Any) -> Sender:
@@ -52,7 +45,7 @@ def opened(kind: str, secret: dict[str, Any], **config: Any) -> Sender:
 
 
 @contextmanager
-def robot(kind: str, clock: Clock, **traits: Any) -> Iterator[tuple[Robot, Callable[..., Sender], Served]]:
+def robot(kind: str, clock: HandClock, **traits: Any) -> Iterator[tuple[Robot, Callable[..., Sender], Served]]:
     fake = ROBOTS[kind](**traits)
     with serve(fake, now_ms=clock) as served:
 
@@ -63,7 +56,7 @@ def robot(kind: str, clock: Clock, **traits: Any) -> Iterator[tuple[Robot, Calla
         yield fake, open_, served
 
 
-async def send(sender: Sender, found: Digest, clock: Clock) -> None:
+async def send(sender: Sender, found: Digest, clock: HandClock) -> None:
     try:
         await sender.send(found, now_ms=clock.now_ms)
     finally:
@@ -74,7 +67,7 @@ async def send(sender: Sender, found: Digest, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(ROBOTS))
-async def test_a_digest_is_shown_in_the_group(kind: str, clock: Clock) -> None:
+async def test_a_digest_is_shown_in_the_group(kind: str, clock: HandClock) -> None:
     with robot(kind, clock) as (fake, open_, _):
         await send(open_(), mixed(), clock)
         await send(open_(lang="en"), mixed(), clock)
@@ -88,7 +81,7 @@ async def test_a_digest_is_shown_in_the_group(kind: str, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("kind", SIGNED)
-async def test_the_platforms_signature_is_made(kind: str, clock: Clock) -> None:
+async def test_the_platforms_signature_is_made(kind: str, clock: HandClock) -> None:
     with robot(kind, clock, secret=SIGNING) as (fake, open_, _):
         await send(open_(), digest(), clock)
         assert fake.codes == [0]
@@ -100,7 +93,7 @@ async def test_the_platforms_signature_is_made(kind: str, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("kind", SIGNED)
-async def test_a_clock_that_is_wrong_by_more_than_an_hour_is_refused(kind: str, clock: Clock) -> None:
+async def test_a_clock_that_is_wrong_by_more_than_an_hour_is_refused(kind: str, clock: HandClock) -> None:
     with robot(kind, clock, secret=SIGNING) as (_, open_, _served):
         sender = open_()
         with pytest.raises(SendFailed, match="clock"):
@@ -109,7 +102,7 @@ async def test_a_clock_that_is_wrong_by_more_than_an_hour_is_refused(kind: str, 
 
 
 @pytest.mark.parametrize("kind", SIGNED)
-async def test_a_keyword_is_said(kind: str, clock: Clock) -> None:
+async def test_a_keyword_is_said(kind: str, clock: HandClock) -> None:
     with robot(kind, clock, keywords=("监控报警",)) as (fake, open_, _):
         await send(open_(keyword="监控报警"), digest(), clock)
         with pytest.raises(SendFailed, match="keyword") as failed:
@@ -119,7 +112,7 @@ async def test_a_keyword_is_said(kind: str, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(ROBOTS))
-async def test_a_storm_fits_into_one_message(kind: str, clock: Clock) -> None:
+async def test_a_storm_fits_into_one_message(kind: str, clock: HandClock) -> None:
     with robot(kind, clock) as (fake, open_, _):
         await send(open_(), many(500), clock)
     assert fake.codes == [0]
@@ -127,7 +120,7 @@ async def test_a_storm_fits_into_one_message(kind: str, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(ROBOTS))
-async def test_a_token_that_is_not_valid_is_refused_for_good(kind: str, clock: Clock) -> None:
+async def test_a_token_that_is_not_valid_is_refused_for_good(kind: str, clock: HandClock) -> None:
     with robot(kind, clock) as (fake, open_, _):
         sender = open_()
         fake.token = "another"
@@ -139,7 +132,7 @@ async def test_a_token_that_is_not_valid_is_refused_for_good(kind: str, clock: C
 @pytest.mark.parametrize(
     ("kind", "allowed", "block_ms"), [("dingtalk", 20, 600_000), ("wecom", 20, 60_000), ("feishu", 5, 60_000)]
 )
-async def test_too_fast_is_understood_and_waited_for(kind: str, allowed: int, block_ms: int, clock: Clock) -> None:
+async def test_too_fast_is_understood_and_waited_for(kind: str, allowed: int, block_ms: int, clock: HandClock) -> None:
     with robot(kind, clock) as (fake, open_, _):
         sender = open_()
         for number in range(allowed):
@@ -154,7 +147,7 @@ async def test_too_fast_is_understood_and_waited_for(kind: str, allowed: int, bl
 
 
 @pytest.mark.parametrize("kind", sorted(ROBOTS))
-async def test_the_same_fault_on_another_day_reads_differently(kind: str, clock: Clock) -> None:
+async def test_the_same_fault_on_another_day_reads_differently(kind: str, clock: HandClock) -> None:
     with robot(kind, clock) as (fake, open_, _):
         await send(open_(), digest(), clock)
         await send(open_(), digest(event(since_ms=NOON_MS + 86_400_000), at_ms=AT_MS + 86_400_000), clock)
@@ -172,14 +165,14 @@ async def test_the_same_fault_on_another_day_reads_differently(kind: str, clock:
         (Answer(200, b'{"errcode": 777777, "code": 777777}'), "777777: not taken"),
     ],
 )
-async def test_what_may_pass_is_tried_again(kind: str, answer: Answer, words: str, clock: Clock) -> None:
+async def test_what_may_pass_is_tried_again(kind: str, answer: Answer, words: str, clock: HandClock) -> None:
     with serve(Fixed(answer)) as served, pytest.raises(SendFailed, match=words) as failed:
         await send(opened(kind, {"url": served.url("/x?access_token=PLANTED")}), digest(), clock)
     assert not failed.value.permanent
 
 
 @pytest.mark.parametrize("kind", sorted(ROBOTS))
-async def test_http_429_says_how_long(kind: str, clock: Clock) -> None:
+async def test_http_429_says_how_long(kind: str, clock: HandClock) -> None:
     with serve(Fixed(Answer(429, b"", {"Retry-After": "7"}))) as served, pytest.raises(SendFailed) as failed:
         await send(opened(kind, {"url": served.url("/x")}), digest(), clock)
     assert (failed.value.blocks, failed.value.wait_ms) == (True, 7_000)
@@ -187,7 +180,7 @@ async def test_http_429_says_how_long(kind: str, clock: Clock) -> None:
 
 @pytest.mark.parametrize("kind", [*sorted(ROBOTS), "webhook"])
 async def test_nobody_there_is_tried_again_and_the_token_stays_secret(
-    kind: str, clock: Clock, free_port: Callable[[], int]
+    kind: str, clock: HandClock, free_port: Callable[[], int]
 ) -> None:
     secret = {"url": f"http://127.0.0.1:{free_port()}/x?access_token=PLANTED", "secret": WEBHOOK_SECRET}
     with pytest.raises(SendFailed, match="no connection") as failed:
@@ -264,7 +257,7 @@ async def test_a_webhook_is_verified_by_the_standards_own_library() -> None:
     ("status", "permanent"),
     [(301, True), (400, True), (404, True), (408, False), (410, True), (413, True), (425, False), (500, False), (503, False)],
 )
-async def test_what_a_receiver_answers_decides(status: int, permanent: bool, clock: Clock) -> None:
+async def test_what_a_receiver_answers_decides(status: int, permanent: bool, clock: HandClock) -> None:
     answer = Answer(status, b"secret words of a peer", {"Location": "http://127.0.0.1:1/"})
     with serve(Fixed(answer)) as served, pytest.raises(SendFailed, match=f"^HTTP {status}$") as failed:
         await send(opened("webhook", {"url": served.url("/"), "secret": WEBHOOK_SECRET}), digest(), clock)
@@ -273,7 +266,7 @@ async def test_what_a_receiver_answers_decides(status: int, permanent: bool, clo
 
 
 @pytest.mark.parametrize(("text", "wait_ms"), [("30", 30_000), ("999999", 3_600_000), ("soon", None), ("-5", None), ("", None)])
-async def test_a_receiver_may_say_when(text: str, wait_ms: int | None, clock: Clock) -> None:
+async def test_a_receiver_may_say_when(text: str, wait_ms: int | None, clock: HandClock) -> None:
     with serve(Fixed(Answer(503, b"", {"Retry-After": text}))) as served, pytest.raises(SendFailed) as failed:
         await send(opened("webhook", {"url": served.url("/"), "secret": WEBHOOK_SECRET}), digest(), clock)
     assert failed.value.wait_ms == wait_ms
@@ -320,7 +313,7 @@ def test_the_specifications_body_is_what_is_sent() -> None:
 MAIL = {"host": "127.0.0.1", "sender": "fleet@example.org", "to": ["duty@example.org", "boss@example.org"]}
 
 
-async def test_a_mail_is_one_digest_that_no_absence_answers(clock: Clock) -> None:
+async def test_a_mail_is_one_digest_that_no_absence_answers(clock: HandClock) -> None:
     box = smtp.Mailbox()
     with smtp.serve(box) as port:
         sender = opened("mail", {}, **MAIL, port=port, security="none")
@@ -336,7 +329,7 @@ async def test_a_mail_is_one_digest_that_no_absence_answers(clock: Clock) -> Non
     assert "[P2 严重] KF-0317 市民中心 24 小时自助区 3 号机：A4 打印机缺纸，不能办事" in content
 
 
-async def test_a_mail_goes_over_starttls_with_a_password(clock: Clock, tmp_path: Path) -> None:
+async def test_a_mail_goes_over_starttls_with_a_password(clock: HandClock, tmp_path: Path) -> None:
     context, ca_file = server_context(tmp_path)
     box = smtp.Mailbox()
     with smtp.serve(box, tls=context, sign_in=True) as port:
@@ -353,7 +346,7 @@ async def test_a_mail_goes_over_starttls_with_a_password(clock: Clock, tmp_path:
     assert stranger.value is not None
 
 
-async def test_without_starttls_at_the_server_nothing_is_sent(clock: Clock) -> None:
+async def test_without_starttls_at_the_server_nothing_is_sent(clock: HandClock) -> None:
     box = smtp.Mailbox()
     with smtp.serve(box) as port, pytest.raises(SendFailed, match="does not offer") as failed:
         await send(opened("mail", {}, **MAIL, port=port), digest(), clock)
@@ -361,7 +354,7 @@ async def test_without_starttls_at_the_server_nothing_is_sent(clock: Clock) -> N
     assert box.mails == []
 
 
-async def test_a_mail_that_is_put_off_is_tried_again_and_one_that_is_refused_is_not(clock: Clock) -> None:
+async def test_a_mail_that_is_put_off_is_tried_again_and_one_that_is_refused_is_not(clock: HandClock) -> None:
     box = smtp.Mailbox(answers=["451 later, greylisted", "554 no thanks"])
     with smtp.serve(box) as port:
         sender = opened("mail", {}, **MAIL, port=port, security="none")
@@ -374,7 +367,7 @@ async def test_a_mail_that_is_put_off_is_tried_again_and_one_that_is_refused_is_
     assert len(box.mails) == 1
 
 
-async def test_of_several_recipients_the_known_ones_get_it(clock: Clock) -> None:
+async def test_of_several_recipients_the_known_ones_get_it(clock: HandClock) -> None:
     box = smtp.Mailbox(unknown=frozenset({"boss@example.org"}))
     with smtp.serve(box) as port:
         await send(opened("mail", {}, **MAIL, port=port, security="none"), digest(), clock)
@@ -385,7 +378,7 @@ async def test_of_several_recipients_the_known_ones_get_it(clock: Clock) -> None
     assert failed.value.permanent
 
 
-async def test_a_mail_server_that_is_not_there_is_tried_again(clock: Clock, free_port: Callable[[], int]) -> None:
+async def test_a_mail_server_that_is_not_there_is_tried_again(clock: HandClock, free_port: Callable[[], int]) -> None:
     with pytest.raises(SendFailed) as failed:
         await send(opened("mail", {}, **MAIL, port=free_port(), security="none"), digest(), clock)
     assert not failed.value.permanent
@@ -396,7 +389,7 @@ def test_a_password_is_never_sent_in_the_clear() -> None:
         opened("mail", {"password": "x"}, **MAIL, security="none", user="fleet")
 
 
-async def test_a_mail_of_a_storm_has_an_end(clock: Clock) -> None:
+async def test_a_mail_of_a_storm_has_an_end(clock: HandClock) -> None:
     box = smtp.Mailbox()
     with smtp.serve(box) as port:
         await send(opened("mail", {}, **MAIL, port=port, security="none"), many(500), clock)

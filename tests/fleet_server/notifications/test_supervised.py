@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet_server.notifications import store
 from fleet_server.notifications.secrets import SecretBox
+from tests.support.channels import add_local_channel
 from tests.support.fakes.http import serve
 from tests.support.fakes.receiver import Receiver
 from tests.support.processes import Processes
@@ -21,19 +21,8 @@ SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def add_channel(server: RunningServer, url: str) -> None:
-    box = SecretBox(server.settings.layout.authority)
-    sealed = box.seal(f'{{"url": "{url}", "secret": "{SECRET}"}}'.encode(), store.seal_name("webhook", "duty"))
     with server.database() as connection:
-        store.add_channel(
-            connection,
-            kind="webhook",
-            name="duty",
-            config='{"own_machine": true}',
-            filters='{"quiet": {}}',
-            secret=sealed,
-            by="test",
-            now_ms=now_ms(),
-        )
+        add_local_channel(connection, SecretBox(server.settings.layout.authority), url, SECRET, now_ms=now_ms())
 
 
 def open_fault(server: RunningServer, terminal: str) -> None:

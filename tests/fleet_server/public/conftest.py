@@ -17,18 +17,11 @@ from fleet_server.public.__main__ import application
 from fleet_server.public.app import PublicApp
 from fleet_server.public.keeper import Keeper
 from fleet_server.settings import Public, Settings
+from tests.support.clock import HandClock
 from tests.support.seed import NOW_MS, Seeded, seed
 
 BASE = "http://public.test"
 COUNT = 210
-
-
-class Clock:
-    def __init__(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-
-    def __call__(self) -> int:
-        return self.now_ms
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +37,8 @@ def database(template: Seeded, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(NOW_MS)
+def clock() -> HandClock:
+    return HandClock(NOW_MS)
 
 
 Write = Callable[..., None]
@@ -65,7 +58,7 @@ def write(database: Path) -> Write:
 
 
 @pytest.fixture
-def keeper(database: Path, clock: Clock) -> Iterator[Keeper]:
+def keeper(database: Path, clock: HandClock) -> Iterator[Keeper]:
     made = Keeper(database, now_ms=clock)
     yield made
     made.close()

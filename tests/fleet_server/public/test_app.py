@@ -21,7 +21,8 @@ from fleet_server.public.app import PublicApp, accepts_gzip
 from fleet_server.public.keeper import Keeper, pause_s
 from fleet_server.public.render import catalogues
 from fleet_server.settings import Public, Settings
-from tests.fleet_server.public.conftest import BASE, Clock, Write, rows
+from tests.fleet_server.public.conftest import BASE, Write, rows
+from tests.support.clock import HandClock
 from tests.support.seed import HOUR, MINUTE, NOW_MS
 
 OUT_OF_PAPER = (
@@ -137,7 +138,9 @@ async def test_the_form_works_without_a_script(citizen: httpx.AsyncClient) -> No
     assert "mode=elder" in links
 
 
-async def test_the_nearest_neighbours_of_a_site(citizen: httpx.AsyncClient, keeper: Keeper, write: Write, clock: Clock) -> None:
+async def test_the_nearest_neighbours_of_a_site(
+    citizen: httpx.AsyncClient, keeper: Keeper, write: Write, clock: HandClock
+) -> None:
     write("UPDATE site SET lat = NULL, lon = NULL",
           "UPDATE site SET lat = 29.3, lon = 120.0 WHERE code = 'yiwu-hall'", "UPDATE site SET lat = 29.31, lon = 120.0 WHERE code = 'yiwu-bank'",
           "UPDATE site SET lat = 29.4, lon = 120.0 WHERE code = 'pujiang-hall'")  # fmt: skip
@@ -152,7 +155,7 @@ async def test_the_nearest_neighbours_of_a_site(citizen: httpx.AsyncClient, keep
 
 
 async def test_items_show_only_once_they_are_nobodys_own(
-    citizen: httpx.AsyncClient, keeper: Keeper, write: Write, clock: Clock
+    citizen: httpx.AsyncClient, keeper: Keeper, write: Write, clock: HandClock
 ) -> None:
     def case(n: int) -> tuple[str, tuple[object, ...]]:
         return CASE, (bytes([n]) * 16, NOW_MS)
@@ -295,7 +298,11 @@ async def test_head_says_the_same_without_the_body(citizen: httpx.AsyncClient) -
 
 
 async def test_a_busy_database_leaves_the_old_view_with_its_age(
-    citizen: httpx.AsyncClient, keeper: Keeper, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    citizen: httpx.AsyncClient,
+    keeper: Keeper,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert (await citizen.get("/")).headers["snapshot-age"] == "0"
     monkeypatch.setattr("fleet_server.public.rows.READ_WITHIN_S", -1.0)
@@ -316,7 +323,7 @@ def test_readings_get_rarer_while_they_take_long_but_never_too_rare() -> None:
     assert pause_s(10) == 4
 
 
-async def test_before_anything_was_read_it_says_so(settings: Settings, clock: Clock, tmp_path: Path) -> None:
+async def test_before_anything_was_read_it_says_so(settings: Settings, clock: HandClock, tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "not-there.sqlite", now_ms=clock)
     try:
         await keeper.refresh()
@@ -446,7 +453,7 @@ async def test_static_files_are_kept_for_ever_under_their_hash(citizen: httpx.As
 
 
 async def test_the_map_link_is_off_until_somebody_sets_it(
-    citizen: httpx.AsyncClient, keeper: Keeper, settings: Settings, write: Write, clock: Clock
+    citizen: httpx.AsyncClient, keeper: Keeper, settings: Settings, write: Write, clock: HandClock
 ) -> None:
     write("UPDATE site SET lat = 29.3, lon = 120.25 WHERE code = 'yiwu-hall'")
     clock.now_ms += 31_000
