@@ -1,6 +1,6 @@
 """Values of rollouts and what follows from each step: policy, rollout, waves, members, actions. Pure; instants are ms UTC, passed in.
 
-The planner decides (`planner.plan`), `applied` says what an action makes of a rollout, the store writes it. A replay of the same facts decides nothing.
+The planner decides (`planner.plan`), `applied` says what an action makes of a rollout, the store writes it.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ class Wave(msgspec.Struct, frozen=True, kw_only=True):
     met_ms: int | None = None
     """Since when the success gate is met without a break: the soak time runs."""
     passed_ms: int | None = None
+    paused_before_ms: int = 0
+    """How long the rollout had been paused in all when this wave opened."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -253,7 +255,9 @@ def applied(rollout: Rollout, members: Mapping[str, Member], action: Action, now
         case SetState():
             return _in_state(rollout, action, now_ms), None
         case OpenWave(no=no):
-            return _with_wave(msgspec.structs.replace(rollout, wave=no), no, opened_ms=now_ms), None
+            return _with_wave(
+                msgspec.structs.replace(rollout, wave=no), no, opened_ms=now_ms, paused_before_ms=rollout.paused_total_ms(now_ms)
+            ), None
         case GateMet(no=no, met=met):
             return _with_wave(rollout, no, met_ms=now_ms if met else None), None
         case PassWave(no=no):
