@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from fleet_server.errors import SettingsError
+from fleet_server.updates.layout import UpdatesLayout
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]{0,252}$")]
@@ -130,6 +131,11 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def broker(self) -> Path:
         return self.root / "broker"
+
+    @property
+    def updates(self) -> UpdatesLayout:
+        """The update repositories and the server's keys for them."""
+        return UpdatesLayout(self.root / "updates")
 
     @property
     def run(self) -> Path:

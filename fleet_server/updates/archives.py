@@ -1,0 +1,131 @@
+"""What an archive may hold before it may be released: plain files, directories, links that stay inside; no more than is promised.
+
+Terminals have the same rules and apply them again; a release that they would refuse is refused here, where a person can still mend it.
+"""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+from pathlib import Path
+
+import msgspec
+
+from fleet_server.updates.errors import PackRefused
+
+MAX_ENTRIES = 60_000
+MAX_BYTES = 1 << 30
+NAME_MAX_BYTES = 200
+PATH_MAX_BYTES = 400
+DEPTH_MAX = 24
+HEADER_MAX_BYTES = 64 * 1024
+RESERVED = frozenset({".complete"})
+"""Names that the updater itself writes into a version's directory."""
+_EXTENDED = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
+
+
+class Unpacked(msgspec.Struct, frozen=True):
+    """What a terminal will find: entries of all kinds, directories that are only implied among them, and the sum of the files."""
+
+    entries: int
+    bytes: int
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses extended headers of a size that no honest archive has, before tarfile reads them into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _EXTENDED and found.size > HEADER_MAX_BYTES:
+            raise PackRefused("noArchive")
+        return found
+
+
+def check(path: Path) -> Unpacked:
+    """Look at every entry of a plain tar; PackRefused names the first that breaks a rule. The contents are not read."""
+    seen: dict[str, str] = {}
+    total = 0
+    try:
+        with tarfile.open(path, "r:", tarinfo=_Header) as archive:
+            for entry in archive:
+                total += _check_entry(entry, seen)
+                if len(seen) > MAX_ENTRIES or total > MAX_BYTES:
+                    raise PackRefused("archiveTooLarge", files=MAX_ENTRIES, mib=MAX_BYTES >> 20)
+                archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry otherwise
+            end = archive.offset
+    except (tarfile.TarError, OSError, ValueError, EOFError, UnicodeError, OverflowError) as err:
+        raise PackRefused("noArchive") from err
+    # At a header that it cannot read tarfile stops as if the archive ended: only the block of zeros is its end.
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise PackRefused("noArchive")
+    if not seen:
+        raise PackRefused("noArchive")
+    return Unpacked(entries=len(seen), bytes=total)
+
+
+def _check_entry(entry: tarfile.TarInfo, seen: dict[str, str]) -> int:
+    """Remember the entry and its directories in `seen` (path → kind); returns its bytes."""
+    name = _checked_name(entry.name)
+    if name in seen:
+        raise _bad(name, "comes twice, or after something below it")
+    if entry.mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
+        raise _bad(name, "has a set-id or sticky bit")
+    parts = name.split("/")
+    for depth in range(1, len(parts)):
+        parent = "/".join(parts[:depth])
+        if seen.setdefault(parent, "folder") != "folder":
+            raise _bad(name, "goes through a link or a file")
+    if entry.isdir():
+        seen[name] = "folder"
+        return 0
+    if entry.issym():
+        _check_link(name, entry.linkname)
+        seen[name] = "link"
+        return 0
+    if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or entry.issparse() or entry.size < 0:
+        raise _bad(name, "is neither a file, a directory nor a link")
+    seen[name] = "file"
+    return entry.size
+
+
+def _checked_name(name: str) -> str:
+    try:
+        raw = name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _bad(name, "has a name that is not UTF-8") from None
+    parts = name.split("/")
+    if (
+        len(raw) > PATH_MAX_BYTES
+        or len(parts) > DEPTH_MAX
+        or any(part in ("", ".", "..") or len(part.encode("utf-8")) > NAME_MAX_BYTES for part in parts)
+        or any(ord(character) < 32 or ord(character) == 127 or character == "\\" for character in name)
+    ):
+        raise _bad(name, "has a path that is not plain, too long or too deep")
+    if parts[0] in RESERVED:
+        raise _bad(name, "has a name that the updater uses")
+    return name
+
+
+def _check_link(name: str, link: str) -> None:
+    """Steps up come first and not past the top; what follows never goes up. So every link, also through others, stays inside."""
+    parts = link.split("/")
+    ups = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
+    down = parts[ups:]
+    if (
+        not link
+        or len(link.encode("utf-8", "replace")) > PATH_MAX_BYTES
+        or ups > name.count("/")
+        or any(part in ("", ".", "..") for part in down)
+        or any(ord(character) < 32 for character in link)
+    ):
+        raise _bad(name, "is a link that may lead out")
+
+
+def _bad(name: str, why: str) -> PackRefused:
+    shown = name[:80].encode("ascii", "backslashreplace").decode("ascii")
+    return PackRefused("badEntry", entry=shown if shown.isprintable() else repr(shown), why=why)

@@ -1,0 +1,194 @@
+"""The repositories over HTTP, read-only: `/updates/{image,director}/{metadata,targets}/…`, whole or one range, in bounded memory.
+
+Files are immutable but for `timestamp.json`. Their names are of a narrow alphabet, so a path that is not plain is simply not there; symbolic
+links are not followed, nothing is listed, and keys lie outside of what can be named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from fleet_server.updates.layout import REPOSITORIES, UpdatesLayout
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PREFIX = "/updates/"
+CHUNK_BYTES = 256 * 1024
+READ_THREADS = 4
+_PART = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
+_RANGE = re.compile(r"bytes=(?:(?P<first>[0-9]{1,15})-(?P<last>[0-9]{1,15})?|-(?P<suffix>[0-9]{1,15}))")
+MAX_DEPTH = 8
+
+
+class Span(NamedTuple):
+    first: int
+    length: int
+
+
+class Files:
+    """An ASGI application for what lies below `/updates/`. `sent` counts the bytes of bodies since the start, by repository and kind."""
+
+    def __init__(self, layout: UpdatesLayout) -> None:
+        self._public = layout.public
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="updates")
+        self.sent: dict[str, int] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, [(b"allow", b"GET, HEAD")])
+            return
+        parts = path_parts(scope)
+        if parts is None:
+            await _answer(send, 404)
+            return
+        loop = asyncio.get_running_loop()
+        opened = await loop.run_in_executor(self._threads, open_plain, self._public, parts)
+        if opened is None:
+            await _answer(send, 404)
+            return
+        descriptor, found = opened
+        try:
+            await self._send_file(scope, send, descriptor, found, parts)
+        finally:
+            os.close(descriptor)
+
+    async def _send_file(self, scope: Scope, send: Send, descriptor: int, found: os.stat_result, parts: list[str]) -> None:
+        tag = etag(found)
+        headers = _headers(found, tag, parts)
+        asked = {bytes(name).lower(): bytes(value).decode("latin-1") for name, value in scope["headers"]}
+        if tag in [each.strip() for each in asked.get(b"if-none-match", "").split(",")]:
+            await _answer(send, 304, headers)
+            return
+        span, status = choose(asked.get(b"range"), asked.get(b"if-range"), tag, found.st_size)
+        if span is None:
+            await _answer(send, 416, [*headers, (b"content-range", b"bytes */%d" % found.st_size)])
+            return
+        if status == 206:
+            headers.append((b"content-range", b"bytes %d-%d/%d" % (span.first, span.first + span.length - 1, found.st_size)))
+        headers.append((b"content-length", b"%d" % span.length))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if scope["method"] == "HEAD" or not span.length:
+            await send({"type": "http.response.body", "body": b""})
+            return
+        kind = "/".join(parts[:2])
+        loop = asyncio.get_running_loop()
+        at, end = span.first, span.first + span.length
+        while at < end:
+            # Waiting for `send` is what bounds memory: it returns when the transport's buffer has room again.
+            part = await loop.run_in_executor(self._threads, os.pread, descriptor, min(CHUNK_BYTES, end - at), at)
+            if not part:
+                raise OSError("a published file became shorter")
+            at += len(part)
+            await send({"type": "http.response.body", "body": part, "more_body": at < end})
+            self.sent[kind] = self.sent.get(kind, 0) + len(part)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def mounted(application: Any, files: Files) -> Any:
+    """`application`, with the repositories below `/updates/`."""
+
+    async def route(scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and str(scope["path"]).startswith(PREFIX):
+            await files(scope, receive, send)
+        else:
+            await application(scope, receive, send)
+
+    return route
+
+
+def path_parts(scope: Scope) -> list[str] | None:
+    """The parts of a plain path below `/updates/`; None for any other."""
+    raw = scope.get("raw_path") or str(scope["path"]).encode("utf-8")
+    raw = raw.partition(b"?")[0]
+    # Decoded once and part by part, so that an encoded slash, dot or backslash ends in the alphabet's check and never becomes another path.
+    parts = [unquote_to_bytes(part) for part in raw.removeprefix(PREFIX.encode()).split(b"/")]
+    if not raw.startswith(PREFIX.encode()) or not 3 <= len(parts) <= MAX_DEPTH:
+        return None
+    if any(_PART.fullmatch(part) is None for part in parts):
+        return None
+    plain = [part.decode("ascii") for part in parts]
+    return plain if plain[0] in REPOSITORIES and plain[1] in ("metadata", "targets") else None
+
+
+def open_plain(public: Path, parts: list[str]) -> tuple[int, os.stat_result] | None:
+    """Open a regular file step by step, following no link; None if it is not there."""
+    try:
+        folder = os.open(public, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        # Not blocking: a pipe that somebody put there must not hold a thread.
+        descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        return None
+    return descriptor, found
+
+
+def etag(found: os.stat_result) -> str:
+    """Strong: files are replaced whole, never written in place, so another content is another inode or another time."""
+    return f'"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"'
+
+
+def choose(asked: str | None, if_range: str | None, tag: str, size: int) -> tuple[Span | None, int]:
+    """Which bytes to send, and with which status; None: the range cannot be met (416).
+
+    Several ranges, or nonsense, are answered whole (RFC 9110, 14.2).
+    """
+    whole = Span(0, size), 200
+    if asked is None or (if_range is not None and if_range.strip() != tag):
+        return whole
+    match = _RANGE.fullmatch(asked.strip())
+    if match is None:
+        return whole
+    if match["suffix"] is not None:
+        length = min(int(match["suffix"]), size)
+        return (Span(size - length, length), 206) if length else (None, 416)
+    first = int(match["first"])
+    last = int(match["last"]) if match["last"] is not None else size - 1
+    if match["last"] is not None and last < first:
+        return whole
+    if first >= size:
+        return None, 416
+    return Span(first, min(last, size - 1) - first + 1), 206
+
+
+def _headers(found: os.stat_result, tag: str, parts: list[str]) -> list[tuple[bytes, bytes]]:
+    # The timestamp says what is new; everything else never changes under its name.
+    changes = parts[1:] == ["metadata", "timestamp.json"]
+    return [
+        (b"etag", tag.encode("ascii")),
+        (b"accept-ranges", b"bytes"),
+        (b"content-type", b"application/json" if parts[1] == "metadata" else b"application/octet-stream"),
+        (b"last-modified", formatdate(found.st_mtime, usegmt=True).encode("ascii")),
+        (b"cache-control", b"no-cache" if changes else b"public, max-age=31536000, immutable"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    length = [] if status == 304 else [(b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": [*(headers or []), *length]})
+    await send({"type": "http.response.body", "body": b""})
