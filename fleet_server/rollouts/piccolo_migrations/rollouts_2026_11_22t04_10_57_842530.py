@@ -1,8 +1,5 @@
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
-from piccolo.columns.column_types import BigInt
-from piccolo.columns.column_types import Bytea
-from piccolo.columns.column_types import Serial
-from piccolo.columns.column_types import Text
+from piccolo.columns.column_types import BigInt, Bytea, Serial, Text
 from piccolo.columns.indexes import IndexMethod
 
 ID = "2026-11-22T04:10:57:842530"
@@ -11,9 +8,7 @@ DESCRIPTION = "Releases and rollouts"
 
 
 async def forwards():
-    manager = MigrationManager(
-        migration_id=ID, app_name="rollouts", description=DESCRIPTION
-    )
+    manager = MigrationManager(migration_id=ID, app_name="rollouts", description=DESCRIPTION)
 
     manager.add_table(
         class_name="RolloutMember",
@@ -22,13 +17,9 @@ async def forwards():
         columns=None,
     )
 
-    manager.add_table(
-        class_name="Rollout", tablename="rollout", schema=None, columns=None
-    )
+    manager.add_table(class_name="Rollout", tablename="rollout", schema=None, columns=None)
 
-    manager.add_table(
-        class_name="Release", tablename="release", schema=None, columns=None
-    )
+    manager.add_table(class_name="Release", tablename="release", schema=None, columns=None)
 
     manager.add_table(
         class_name="RolloutWave",
