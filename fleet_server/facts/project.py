@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fleet_server.errors import place_of
-from fleet_server.facts import DecodedRecord, StoredBatch, devices, episodes, figures
+from fleet_server.facts import DecodedRecord, StoredBatch, devices, episodes, figures, orders
 from fleet_server.facts.clock import CREDIBLE_MS, BatchTimes, Fix, Timing, is_late
 from fleet_server.facts.work import Item, Work, mark_dirty, zone_of_terminal
 from fleet_server.sites.calendar import local_days
@@ -28,10 +28,13 @@ from protocols.contract.records import (
     ClockQuality,
     Consumable,
     Counters,
+    Desired,
     Device,
     Fault,
     Host,
     Link,
+    Order,
+    Plays,
     Queue,
     Rating,
     Reading,
@@ -39,6 +42,8 @@ from protocols.contract.records import (
     Serviceability,
     Session,
     Sighting,
+    Update,
+    Versions,
     body_of,
     decode_record,
 )
@@ -74,6 +79,11 @@ _WRITERS: dict[type, Callable[[Work, Sequence[Item[Any]]], None]] = {
     Host: figures.write_host_health,
     Reading: figures.write_readings,
     Link: figures.write_links,
+    Order: orders.write_orders,
+    Desired: orders.write_desired,
+    Update: orders.write_updates,
+    Versions: orders.write_versions,
+    Plays: orders.write_plays,
 }
 """Kinds that leave a fact. `clock` is taken before all others; `stop` concerns presence, `key` and `notice` concern evidence."""
 
@@ -452,6 +462,7 @@ def _delete_rows(conn: sqlite3.Connection, terminal: str, batch_id: int) -> set[
     slots = {row[0] for row in conn.execute("SELECT DISTINCT slot FROM device_change WHERE batch = ?", (batch_id,))}
     for table in _BY_BATCH:
         conn.execute(f"DELETE FROM {table} WHERE batch = ?", (batch_id,))  # noqa: S608 - constants
+    orders.forget(conn, terminal, batch_id)
     return slots
 
 

@@ -1,0 +1,189 @@
+"""Owns the pieces of a terminal's desired state and its counter. In the caller's transaction.
+
+Pieces change one by one (a configuration, a lock, a bundle); dispatch signs all of them together whenever `changed` is ahead of `sealed`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from fleet_server.errors import FleetServerError
+from protocols.contract.orders import Bundle, Configuration, Desired, Lock
+
+PIECE_OF: Final = {"configuration": "configuration", "lock": "lock", "unlock": "lock"}
+"""Which piece a kind of request changes."""
+COUNTER_END: Final = 2**53 - 1
+
+
+class CounterSpent(FleetServerError):
+    """A terminal claimed the highest counter there is: nothing can be ordered there until it is enrolled anew under another name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """What is wanted of one terminal, with who wanted it."""
+
+    terminal: str
+    configuration: int | None = None
+    configuration_by: str | None = None
+    configuration_approved_by: str | None = None
+    configuration_ms: int | None = None
+    lock: Lock | None = None
+    lock_by: str | None = None
+    bundle: Bundle | None = None
+    bundle_by: str | None = None
+    bundle_approved_by: str | None = None
+    bundle_ms: int | None = None
+    changed_by: str = ""
+    changed: int = 0
+    sealed: int = 0
+
+    def signed_for(self) -> tuple[str, str | None]:
+        """(by, approved by) that stand in the signed state: of the newest piece that needs two people; without one, of the last change."""
+        pairs = [
+            (at_ms or 0, by or "", approved_by)
+            for piece, at_ms, by, approved_by in (
+                (self.configuration, self.configuration_ms, self.configuration_by, self.configuration_approved_by),
+                (self.bundle, self.bundle_ms, self.bundle_by, self.bundle_approved_by),
+            )
+            if piece is not None
+        ]
+        if not pairs:
+            return self.changed_by, None
+        _, by, approved_by = max(pairs, key=lambda pair: pair[0])
+        return by, approved_by
+
+
+_COLUMNS: Final = (
+    "terminal, configuration, configuration_by, configuration_approved_by, configuration_ms, lock, lock_by, bundle, bundle_by,"
+    " bundle_approved_by, bundle_ms, changed_by, changed, sealed"
+)
+
+
+def pieces(conn: sqlite3.Connection, terminal: str) -> Pieces:
+    """What is wanted now; nothing at all if nobody ever asked."""
+    row = conn.execute(f"SELECT {_COLUMNS} FROM wanted WHERE terminal = ?", (terminal,)).fetchone()  # noqa: S608 - columns from above
+    if row is None:
+        return Pieces(terminal=terminal)
+    return Pieces(
+        terminal=row[0],
+        configuration=row[1],
+        configuration_by=row[2],
+        configuration_approved_by=row[3],
+        configuration_ms=row[4],
+        lock=None if row[5] is None else msgspec.json.decode(row[5], type=Lock),
+        lock_by=row[6],
+        bundle=None if row[7] is None else msgspec.json.decode(row[7], type=Bundle),
+        bundle_by=row[8],
+        bundle_approved_by=row[9],
+        bundle_ms=row[10],
+        changed_by=row[11],
+        changed=row[12],
+        sealed=row[13],
+    )
+
+
+def set_configuration(
+    conn: sqlite3.Connection, terminal: str, version: int | None, *, by: str, approved_by: str | None, now_ms: int
+) -> None:
+    _set(
+        conn,
+        terminal,
+        by,
+        configuration=version,
+        configuration_by=by,
+        configuration_approved_by=approved_by,
+        configuration_ms=now_ms,
+    )
+
+
+def set_lock(conn: sqlite3.Connection, terminal: str, lock: Lock | None, *, by: str, now_ms: int) -> None:
+    _set(conn, terminal, by, lock=_json(lock), lock_by=by, lock_ms=now_ms)
+
+
+def set_bundle(
+    conn: sqlite3.Connection, terminal: str, bundle: Bundle | None, *, by: str, approved_by: str | None, now_ms: int
+) -> None:
+    """What a rollout wants here, or nothing any more. ValueError without a second person: terminals would refuse it."""
+    if bundle is not None and (approved_by is None or approved_by == by):
+        raise ValueError(f"a bundle for {terminal} that no second person approved")
+    _set(conn, terminal, by, bundle=_json(bundle), bundle_by=by, bundle_approved_by=approved_by, bundle_ms=now_ms)
+
+
+def touch(conn: sqlite3.Connection, terminal: str) -> None:
+    """Have the same signed once more under a higher counter."""
+    _set(conn, terminal, None)
+
+
+def _set(conn: sqlite3.Connection, terminal: str, changed_by: str | None, **columns: Any) -> None:
+    if changed_by is not None:
+        columns["changed_by"] = changed_by
+    conn.execute("INSERT OR IGNORE INTO wanted (terminal, changed_by) VALUES (?, 'server')", (terminal,))
+    assignments = "".join(f"{name} = ?, " for name in columns)
+    conn.execute(
+        f"UPDATE wanted SET {assignments}changed = changed + 1 WHERE terminal = ?",  # noqa: S608 - names come from this module
+        (*columns.values(), terminal),
+    )
+
+
+def _json(value: Lock | Bundle | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def desired_of(conn: sqlite3.Connection, wanted: Pieces, counter: int, now_ms: int) -> Desired:
+    """The state to sign."""
+    by, approved_by = wanted.signed_for()
+    return Desired(
+        counter=counter,
+        issued_ms=now_ms,
+        by=by,
+        approved_by=approved_by,
+        configuration=_configuration(conn, wanted.configuration),
+        lock=wanted.lock,
+        bundle=wanted.bundle,
+    )
+
+
+def _configuration(conn: sqlite3.Connection, version: int | None) -> Configuration | None:
+    if version is None:
+        return None
+    row = conn.execute("SELECT content FROM configuration WHERE version = ?", (version,)).fetchone()
+    return msgspec.convert({"version": version, **json.loads(row[0])}, Configuration)
+
+
+# The counter ----------------------------------------------------------------------------------------------------------------------------
+
+
+def next_counter(conn: sqlite3.Connection, terminal: str) -> int:
+    """The next number of this terminal; used up exactly when the caller's transaction commits. CounterSpent at the end of all numbers."""
+    row = conn.execute(
+        "INSERT INTO terminal_counter (terminal, counter) VALUES (?, 1)"
+        " ON CONFLICT (terminal) DO UPDATE SET counter = counter + 1 WHERE counter < ? RETURNING counter",
+        (terminal, COUNTER_END),
+    ).fetchone()
+    if row is None:
+        raise CounterSpent(f"{terminal}: the counter has come to its end")
+    return int(row[0])
+
+
+def born(conn: sqlite3.Connection, terminal: str, counter: int, held: int) -> None:
+    """What a birth says of counters: ours goes above (a restored server), and a held state that is unknown here is replaced by what is wanted."""
+    known = conn.execute("SELECT counter, desired_held FROM terminal_counter WHERE terminal = ?", (terminal,)).fetchone()
+    if known is None and not counter and not held:
+        return
+    if known is None or known[0] < max(counter, held) or known[1] != held:
+        conn.execute(
+            "INSERT INTO terminal_counter (terminal, counter, desired_held) VALUES (?1, ?2, ?3)"
+            " ON CONFLICT (terminal) DO UPDATE SET counter = max(counter, ?2), desired_held = ?3",
+            (terminal, min(max(counter, held), COUNTER_END), held),
+        )
+    newest = conn.execute("SELECT max(counter) FROM desired_state WHERE terminal = ?", (terminal,)).fetchone()[0] or 0
+    if held > newest:
+        wanted = pieces(conn, terminal)
+        if wanted.changed == wanted.sealed:
+            touch(conn, terminal)
