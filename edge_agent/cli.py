@@ -72,7 +72,27 @@ def _parser() -> argparse.ArgumentParser:
     token = command("token", _token, "Make a token for a browser application; it is shown once, only its hash is kept.")
     token.add_argument("name", help="the application: a-z, 0-9 and -")
     token.add_argument("--scope", action="append", choices=["sessions", "ratings", "refills", "status"], help="default: all")
+
+    tuf = commands.add_parser("tuf-client", help="Follow any TUF repository: the command line of the TUF conformance suite.")
+    tuf.set_defaults(run=_tuf_client)
+    tuf.add_argument("--metadata-dir", type=Path, required=True, help="where trusted metadata are kept")
+    tuf.add_argument("--metadata-url", help="where the repository's metadata lie")
+    tuf.add_argument("--target-name", action="append", help="path of a target; may be repeated")
+    tuf.add_argument("--target-base-url", help="where the repository's targets lie")
+    tuf.add_argument("--target-dir", type=Path, help="where downloaded targets are kept")
+    tuf.add_argument("--ca-file", type=Path, help="CA certificate in PEM, for https")
+    tuf.add_argument("action", choices=["init", "refresh", "download"])
+    tuf.add_argument("trusted_root", type=Path, nargs="?", help="init: file with the first trusted root")
     return parser
+
+
+# ----------------------------------------------------------------------------------------------------------------------- tuf-client
+
+
+def _tuf_client(asked: argparse.Namespace) -> int:
+    from edge_agent.updater import tuf_client
+
+    return tuf_client.run(asked)
 
 
 # --------------------------------------------------------------------------------------------------------------------------- enrol
