@@ -1,9 +1,10 @@
 """Owns the files by which agent and updater talk. Each writes only its own directory and reads the other's as a stranger's.
 
-Agent to updater, `requests/`: `desired.cose` (the signed desired state as it came), `order-keys.json` (certificates of order keys, from the challenge),
-`health.json`, `grant.json`, `applied.json`. Updater to agent, `updates/`: `want.json`, `apply.json`, `artifacts/<sha256>`, `progress.ndjson`.
-A file that is missing, too large, not a plain file or not what it should be reads as None: the other side may be broken or hostile, and
-neither may stop this one.
+Agent to updater, `requests/`: `desired.cose` (the signed desired state as it came), `order-keys.json` (certificates of order keys, from the
+challenge), `health.json`, `grant.json`, `applied.json`.
+Updater to agent, `updates/`: `want.json`, `apply.json`, `artifacts/<sha256>`, `progress.ndjson`.
+A file that is missing, too large, not a plain file or not what it should be reads as None: the other side may be broken or hostile, and neither
+may stop this one.
 """
 
 from __future__ import annotations
