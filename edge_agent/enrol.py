@@ -86,6 +86,7 @@ class _Renewed(msgspec.Struct, frozen=True, kw_only=True):
     ca: str
     record_key_certificate: bytes
     server_time_ms: Annotated[int, Meta(ge=0, lt=2**53)]
+    update_roots: dict[str, str] = {}
 
 
 class _Enrolled(_Renewed, frozen=True, kw_only=True):
@@ -138,6 +139,7 @@ def enrol(request: Request, keys: KeyStore, directory: Path, *, timeout_s: float
     files.write_atomically(directory / identity.CA_FILE, answer.ca.encode("ascii"))
     files.write_atomically(directory / identity.RECORD_KEY_CERTIFICATE_FILE, answer.record_key_certificate)
     files.write_atomically(directory / identity.DESIRED_FILE, msgspec.json.encode(answer.desired or {}))
+    _keep_update_roots(answer, directory, replace=True)
     keys.bind_certificate(answer.certificate)
     identity.save(directory, who)
     return who
@@ -180,8 +182,18 @@ def renew(
     name = identity.NEXT_RECORD_KEY_CERTIFICATE_FILE if rotate else identity.RECORD_KEY_CERTIFICATE_FILE
     files.write_atomically(directory / name, answer.record_key_certificate)
     files.write_atomically(directory / identity.CA_FILE, answer.ca.encode("ascii"))
+    _keep_update_roots(answer, directory, replace=False)
     keys.bind_certificate(answer.certificate)
     return Renewal(server_time_ms=answer.server_time_ms, generation=generation)
+
+
+def post_signed(
+    who: Identity, keys: KeyStore, directory: Path, path: str, body: bytes, *, check_dates: bool, timeout_s: float = TIMEOUT_S
+) -> int:
+    """Post a COSE message under the terminal's certificate; the HTTP status. Raises ServerNotTrusted, ServerUnreachable, KeyRefused, NotEnrolled."""
+    context = tls.client_context(identity.load_ca(directory), check_dates=check_dates, keys=keys)
+    status, _ = _exchange(_Address.of(who.server_url), context, "POST", path, body, timeout_s, content_type="application/cose")
+    return status
 
 
 def parse_fingerprint(text: str) -> bytes:
@@ -247,6 +259,14 @@ def _check(answer: _Renewed, who: Identity, csr: CertificateRequest, record_key:
     if certified.public_key != record_key.public_key:
         raise ServerNotTrusted("the fleet root certified another record key")
     return certified.generation
+
+
+def _keep_update_roots(answer: _Renewed, directory: Path, *, replace: bool) -> None:
+    """A renewal only adds what is missing: once a root is trusted, only its own keys can name the next."""
+    for repository, name in identity.UPDATE_ROOT_FILES.items():
+        root = answer.update_roots.get(repository)
+        if root is not None and (replace or not (directory / name).exists()):
+            files.write_atomically(directory / name, root.encode("utf-8"))
 
 
 def _leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
@@ -330,13 +350,20 @@ def _refusal_word(body: bytes) -> str:
 
 
 def _exchange(
-    address: _Address, context: ssl.SSLContext, method: str, path: str, body: bytes | None, timeout_s: float
+    address: _Address,
+    context: ssl.SSLContext,
+    method: str,
+    path: str,
+    body: bytes | None,
+    timeout_s: float,
+    *,
+    content_type: str = "application/json",
 ) -> tuple[int, bytes]:
     """One request on a connection of its own; redirects are not followed. `timeout_s` is for each wait."""
     connection = http.client.HTTPSConnection(address.host, address.port, timeout=timeout_s, context=context)
     headers = {"Accept": "application/json", "User-Agent": "kiosk-fleet-agent", "Connection": "close"}
     if body is not None:
-        headers["Content-Type"] = "application/json"
+        headers["Content-Type"] = content_type
     try:
         connection.request(method, path, body=body, headers=headers)
         response = connection.getresponse()

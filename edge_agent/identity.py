@@ -17,6 +17,8 @@ CA_FILE = "ca.pem"
 RECORD_KEY_CERTIFICATE_FILE = "record-key.cose"
 NEXT_RECORD_KEY_CERTIFICATE_FILE = "record-key.next.cose"
 DESIRED_FILE = "desired.json"
+UPDATE_ROOT_FILES = {"image": "update-root-image.json", "director": "update-root-director.json"}
+"""First trusted root metadata of the update repositories; what follows them the updater keeps itself."""
 
 
 class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from fleet_server.enrolment.controllers import Desk, make_app
 from fleet_server.enrolment.listener import server
 from fleet_server.processes import start_logging
 from fleet_server.settings import load
+from fleet_server.updates.serving import Files, mounted
 
 
 def main() -> None:
@@ -20,9 +21,12 @@ def main() -> None:
     authority = Authority(settings.layout.authority)
     channel = Channel(lambda: open_raw(settings.layout.database), "db")
     desk = Desk(settings, authority, channel, lambda: time.time_ns() // 1_000_000)
+    files = Files(settings.layout.updates)
+    application = mounted(make_app(desk), files)
     try:
-        server(make_app(desk), authority, settings.enrolment.host, settings.enrolment.port).run()  # type: ignore[arg-type]
+        server(application, authority, settings.enrolment.host, settings.enrolment.port).run()
     finally:
+        files.close()
         channel.close()
 
 

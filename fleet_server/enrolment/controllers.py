@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import sqlite3
@@ -18,8 +19,9 @@ from litestar.datastructures import State
 from fleet_server.authority.authority import Authority
 from fleet_server.channel import Channel
 from fleet_server.enrolment import messages, rules
-from fleet_server.enrolment.messages import Denied, EnrolRequest, Mqtt, RenewRequest
+from fleet_server.enrolment.messages import Denied, EnrolRequest, Mqtt, Renewed, RenewRequest
 from fleet_server.settings import Settings
+from fleet_server.updates.repository import Updates
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +62,24 @@ class Desk:
         self.brake = Brake()
         self._channel = channel
         self._mqtt = Mqtt(host=settings.mqtt_host, port=settings.broker.port)
+        self._updates = Updates(settings.layout.updates)
 
     async def enrol(self, raw: bytes) -> msgspec.Struct:
         request: EnrolRequest = messages.read(raw, EnrolRequest)
-        return await self._decide(
+        answer = await self._decide(
             lambda connection: rules.enrol(connection, self.authority, request, self._mqtt, now_ms=self.now_ms())
         )
+        return await self._with_roots(answer)
 
     async def renew(self, raw: bytes, peer: str | None) -> msgspec.Struct:
         request: RenewRequest = messages.read(raw, RenewRequest)
-        return await self._decide(lambda connection: rules.renew(connection, self.authority, request, peer, now_ms=self.now_ms()))
+        answer = await self._decide(
+            lambda connection: rules.renew(connection, self.authority, request, peer, now_ms=self.now_ms())
+        )
+        return await self._with_roots(answer)
+
+    async def _with_roots(self, answer: Renewed) -> Renewed:
+        return msgspec.structs.replace(answer, update_roots=await asyncio.to_thread(self._updates.roots))
 
     async def _decide(self, work: Callable[[sqlite3.Connection], T | Denied]) -> T:
         answer = await self._channel.transact(work)

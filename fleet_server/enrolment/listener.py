@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -18,6 +20,12 @@ Application = Callable[[Scope, Any, Any], Awaitable[None]]
 
 CONNECTION_S = 60.0
 """Longest life of a connection (chosen): a request is 64 KiB at most, and whoever sends its head a byte a minute would keep others out."""
+STALL_S = 600.0
+"""A transfer of a published file may go on for so long after each part that was taken (chosen): at the lowest rate that can be ordered, 1 KiB/s, what
+the system's buffers hold is gone by then. Whoever is cut off goes on with a range."""
+SEND_BUFFER_BYTES = 256 * 1024
+"""What the system may hold back for one slow reader; the kernel alone would let it grow to megabytes."""
+MAX_CONNECTIONS = 2048
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
 
@@ -41,17 +49,33 @@ def tls_context(authority: Authority) -> ssl.SSLContext:
 class PeerProtocol(H11Protocol):
     """Tells the application who is at the other end: `scope["kf_peer"]` is the verified client certificate's common name, or None."""
 
+    _transferred = False
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = common_name(transport.get_extra_info("peercert"))
         application: Application = self.app
 
         async def with_peer(scope: Scope, receive: Any, send: Any) -> None:
             scope["kf_peer"] = peer
+            scope["kf_extend"] = lambda: self._live(STALL_S)
             await application(scope, receive, send)
+            if self._transferred:
+                self._live(CONNECTION_S)
+                self._transferred = False
 
         self.app = with_peer
         super().connection_made(transport)
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+
+    def _live(self, seconds: float) -> None:
+        """A transfer makes progress, or has ended: from now on its connection may live so long."""
+        if self._end.cancelled():
+            return  # the connection is gone already
+        self._transferred = True
+        self._end.cancel()
+        self._end = self.loop.call_later(seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end.cancel()
@@ -78,7 +102,7 @@ def server(application: Application, authority: Authority, host: str, port: int)
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=HEAD_MAX_BYTES,
-        limit_concurrency=512,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=10,
         backlog=1024,
     )

@@ -80,6 +80,8 @@ class Renewed(msgspec.Struct, frozen=True, kw_only=True):
     ca: str
     record_key_certificate: bytes
     server_time_ms: int
+    update_roots: dict[str, str] = {}
+    """Newest root metadata of the update repositories, `image` and `director` (E-10); empty before the ceremony."""
 
 
 class Enrolled(Renewed, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ Whatever is read here was written by us, and is verified again before it is publ
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +21,6 @@ from fleet_server.updates.layout import REPOSITORIES, RepositoryName, UpdatesLay
 from protocols.contract.artifacts import CUSTOM_KEY
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
-_ROOT_NAME = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 
 
 class Updates:
@@ -63,9 +61,11 @@ class Repository:
     # What is current --------------------------------------------------------------------------------------------------------------------
 
     def root_version(self) -> int:
-        """0: there is no root yet."""
-        versions = [int(match[1]) for path in self.metadata_dir.glob("*.root.json") if (match := _ROOT_NAME.fullmatch(path.name))]
-        return max(versions, default=0)
+        """0: there is no root yet. Versions have no gaps, since terminals walk them one by one."""
+        version = 0
+        while self.root_path(version + 1).exists():
+            version += 1
+        return version
 
     def root_path(self, version: int) -> Path:
         return self.metadata_dir / f"{version}.root.json"

@@ -26,6 +26,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PREFIX = "/updates/"
 CHUNK_BYTES = 256 * 1024
 READ_THREADS = 4
+MAX_TRANSFERS = 1500
+"""At a time; whoever comes then is asked to come back, and enrolment keeps its share of the listener's connections."""
+RETRY_AFTER_S = 30
 _PART = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
 _RANGE = re.compile(r"bytes=(?:(?P<first>[0-9]{1,15})-(?P<last>[0-9]{1,15})?|-(?P<suffix>[0-9]{1,15}))")
 MAX_DEPTH = 8
@@ -42,6 +45,7 @@ class Files:
     def __init__(self, layout: UpdatesLayout) -> None:
         self._public = layout.public
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="updates")
+        self._transfers = 0
         self.sent: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,18 +56,35 @@ class Files:
         if parts is None:
             await _answer(send, 404)
             return
+        if self._transfers >= MAX_TRANSFERS:
+            await _answer(send, 503, [(b"retry-after", b"%d" % RETRY_AFTER_S)])
+            return
         loop = asyncio.get_running_loop()
         opened = await loop.run_in_executor(self._threads, open_plain, self._public, parts)
         if opened is None:
             await _answer(send, 404)
             return
         descriptor, found = opened
+        self._transfers += 1
         try:
-            await self._send_file(scope, send, descriptor, found, parts)
+            gone = asyncio.ensure_future(_disconnected(receive))
+            try:
+                await self._send_file(scope, send, descriptor, found, parts, gone)
+            finally:
+                gone.cancel()
         finally:
+            self._transfers -= 1
             os.close(descriptor)
 
-    async def _send_file(self, scope: Scope, send: Send, descriptor: int, found: os.stat_result, parts: list[str]) -> None:
+    async def _send_file(
+        self,
+        scope: Scope,
+        send: Send,
+        descriptor: int,
+        found: os.stat_result,
+        parts: list[str],
+        gone: asyncio.Future[None],
+    ) -> None:
         tag = etag(found)
         headers = _headers(found, tag, parts)
         asked = {bytes(name).lower(): bytes(value).decode("latin-1") for name, value in scope["headers"]}
@@ -82,9 +103,10 @@ class Files:
             await send({"type": "http.response.body", "body": b""})
             return
         kind = "/".join(parts[:2])
+        extend: Callable[[], None] = scope.get("kf_extend", _nothing)
         loop = asyncio.get_running_loop()
         at, end = span.first, span.first + span.length
-        while at < end:
+        while at < end and not gone.done():
             # Waiting for `send` is what bounds memory: it returns when the transport's buffer has room again.
             part = await loop.run_in_executor(self._threads, os.pread, descriptor, min(CHUNK_BYTES, end - at), at)
             if not part:
@@ -92,6 +114,7 @@ class Files:
             at += len(part)
             await send({"type": "http.response.body", "body": part, "more_body": at < end})
             self.sent[kind] = self.sent.get(kind, 0) + len(part)
+            extend()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -186,6 +209,15 @@ def _headers(found: os.stat_result, tag: str, parts: list[str]) -> list[tuple[by
         (b"cache-control", b"no-cache" if changes else b"public, max-age=31536000, immutable"),
         (b"x-content-type-options", b"nosniff"),
     ]
+
+
+def _nothing() -> None:
+    """Where no listener limits how long a connection lives."""
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]] | None = None) -> None:

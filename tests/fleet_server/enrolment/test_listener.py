@@ -84,9 +84,17 @@ def test_a_terminal_enrols_renews_and_rotates(office: Office, tmp_path: Path) ->
     keys = Keys("kiosk-1")
     status, answer = office.post("/api/v1/enrol", keys.enrol_request(office.code("kiosk-1")))
     assert status == 200, answer
-    assert {"certificate", "ca", "record_key_certificate", "fleet", "root_key", "mqtt", "desired", "server_time_ms"} == set(
-        answer
-    )
+    assert {
+        "certificate",
+        "ca",
+        "record_key_certificate",
+        "fleet",
+        "root_key",
+        "mqtt",
+        "desired",
+        "server_time_ms",
+        "update_roots",
+    } == set(answer)
     identity = keys.write_tls(tmp_path / "identity", answer["certificate"])
     status, answer = office.post("/api/v1/renew", Keys("kiosk-1").renew_request(endorsed_by=keys), identity)
     assert status == 200, answer
