@@ -172,7 +172,7 @@ async def _run_until_told(config: Config) -> None:
 
     agent = build_agent(config)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lambda: agent.stop("shutdown"))
+    loop.add_signal_handler(signal.SIGTERM, agent.stop_for_the_system)
     loop.add_signal_handler(signal.SIGINT, lambda: agent.stop("operator"))
     await agent.run()
 

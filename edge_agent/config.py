@@ -24,6 +24,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/", max_length=1024)]
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:-]{1,253}\Z")]
 Family = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{1,23}\Z")]
+Command = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\x00]*\Z")], ...], Meta(max_length=16)]
 
 DEFAULT_PATH = Path("/etc/kiosk-fleet/agent.toml")
 MAX_BYTES = 256 * 1024
@@ -67,6 +68,33 @@ class LocalApiTable(_Table, frozen=True, kw_only=True):
         return frozenset({f"127.0.0.1:{self.http_port}", f"localhost:{self.http_port}"})
 
 
+class HooksTable(_Table, frozen=True, kw_only=True):
+    """Commands that signed orders may start, each a program with its arguments; no shell reads them. Without one the order is refused."""
+
+    restart_application: Command = ()
+    restart_host: Command = ()
+    within_s: Annotated[int, Meta(ge=1, le=600)] = 60
+    """A command that takes longer is ended, and the order has failed."""
+
+
+class LogTable(_Table, frozen=True, kw_only=True):
+    """The agent's own log on disk, from which operators may have excerpts."""
+
+    dir: AbsolutePath | None = None
+    """None: `log` in `state_dir`."""
+    max_mib: Annotated[int, Meta(ge=0, le=64)] = 8
+    """0: none is kept."""
+
+
+class UpdaterTable(_Table, frozen=True, kw_only=True):
+    """Directories by which agent and updater talk; absent where no updater runs."""
+
+    requests_dir: AbsolutePath
+    """The agent writes here."""
+    updates_dir: AbsolutePath
+    """The updater writes here."""
+
+
 class IntervalsTable(_Table, frozen=True, kw_only=True):
     summary_s: Annotated[int, Meta(ge=60, le=86400)] = 900
     """Length of a summary span; spans end at multiples of it (00:00, 00:15, …)."""
@@ -108,6 +136,9 @@ class Config(_Table, frozen=True, kw_only=True):
     mqtt: MqttTable = MqttTable()
     local_api: LocalApiTable = LocalApiTable()
     intervals: IntervalsTable = IntervalsTable()
+    hooks: HooksTable = HooksTable()
+    log: LogTable = LogTable()
+    updater: UpdaterTable | None = None
     devices: Annotated[tuple[DeviceEntry, ...], Meta(max_length=40)] = ()
     items: Annotated[tuple[ItemEntry, ...], Meta(max_length=2000)] = ()
 
@@ -164,6 +195,33 @@ def with_desired(config: Config, desired: DesiredState) -> Config:
     return merged
 
 
+class _Signed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tables of a configuration that operators send; as strict as the file."""
+
+    devices: Annotated[tuple[DeviceEntry, ...], Meta(max_length=40)] = ()
+    items: Annotated[tuple[ItemEntry, ...], Meta(max_length=2000)] = ()
+    intervals: dict[str, Any] = {}
+
+
+def with_signed(config: Config, devices: Iterable[Any], items: Iterable[Any], intervals: dict[str, Any]) -> Config:
+    """The file with the tables of a signed configuration in place of its own; a table that is empty there leaves the file's.
+
+    ConfigError if it does not fit the schema or contradicts what the file says.
+    """
+    tree = {"devices": list(devices), "items": list(items), "intervals": intervals}
+    try:
+        signed = msgspec.convert(tree, _Signed)
+        merged_intervals = msgspec.convert(msgspec.to_builtins(config.intervals) | signed.intervals, IntervalsTable)
+    except msgspec.ValidationError as err:
+        raise ConfigError(f"signed configuration: {_sentence(str(err), tree)}") from None
+    merged = msgspec.structs.replace(
+        config, devices=signed.devices or config.devices, items=signed.items or config.items, intervals=merged_intervals
+    )
+    for problem in _contradictions(merged):
+        raise ConfigError(f"signed configuration: {problem}")
+    return merged
+
+
 def _without_unknown(tree: object) -> object:
     if not isinstance(tree, dict):
         return tree
@@ -202,6 +260,12 @@ def _contradictions(config: Config) -> Iterable[str]:
     for at, host in enumerate(api.allowed_hosts):
         if not _HOST.fullmatch(host):
             yield f"local_api.allowed_hosts[{at}]: not an exact host such as 127.0.0.1:7077"
+    for key in ("restart_application", "restart_host"):
+        command: tuple[str, ...] = getattr(config.hooks, key)
+        if command and not command[0].startswith("/"):
+            yield f"hooks.{key}[0]: must be an absolute path"
+    if config.updater is not None and config.updater.requests_dir == config.updater.updates_dir:
+        yield "updater.updates_dir: the same as requests_dir; each side writes only its own directory"
     if config.identity_dir == config.state_dir:
         yield "state_dir: the same as identity_dir; keys live apart from data that may be thrown away"
     yield from _doubles("devices", "slot", (device.slot for device in config.devices))

@@ -103,6 +103,15 @@ def of_running(document: StatusDocument, language: Language) -> Iterator[Line]:
         yield Line("bad", "server", f"connected, but it does not acknowledge, {waiting}")
     else:
         yield Line("ok", "server", f"connected, {waiting}")
+    if document.lock is not None:
+        message = document.lock.zh if language == "zh" else document.lock.en or document.lock.zh
+        yield Line("bad", "lock", f"locked by the operator: {message}")
+    elif document.closed is not None:
+        yield Line(
+            "note",
+            "sessions",
+            {"updating": "none can begin, an update is under way"}.get(document.closed, "none can begin, a restart is under way"),
+        )
     yield from _faults("terminal", document.faults, language)
     if not document.slots:
         yield Line("note", "devices", "the inventory is empty; list [[devices]] or let the server do it")

@@ -93,6 +93,7 @@ class Housekeeping:
         self.floor = TimeFloor(int.from_bytes(parts.spool.get(FLOOR_KEY) or b"", "big"))
         self._kept_floor_ms = self.floor.floor_ms
         self._server_offset_ms: int | None = None
+        self._heard: tuple[int, int] | None = None
         self._is_behind = False
         self._synced_kept = parts.spool.get(SYNCED_KEY) == boot_id
         self._host = HostMeter(now, parts.probe.sample())
@@ -106,12 +107,23 @@ class Housekeeping:
 
     def learn_server_time(self, server_ms: int) -> None:
         """A time that the server has signed just now."""
-        self._server_offset_ms = server_ms - self._parts.clock.wall_ms()
+        now = read(self._parts.clock)
+        self._server_offset_ms = server_ms - now.wall_ms
+        self._heard = (server_ms, now.boot_ms)
         self.floor.hear(server_ms)
 
     def trusted_now_ms(self) -> int:
-        """The best guess at the time: never before what is surely past."""
-        return max(self._parts.clock.wall_ms(), self.floor.floor_ms)
+        """The best guess at the time, never before what is surely past: a synchronised clock, else what the server said in this run and the
+        boot clock since then, else whatever the clock says. A clock that stands in 1970 or in 2038 decides nothing while anybody knows better."""
+        now = read(self._parts.clock)
+        if now.quality is ClockQuality.SYNCED or self._heard is None:
+            return max(now.wall_ms, self.floor.floor_ms)
+        server_ms, heard_boot_ms = self._heard
+        return max(server_ms + now.boot_ms - heard_boot_ms, self.floor.floor_ms)
+
+    def pace(self, *, summary_s: int, host_sample_s: int) -> None:
+        """Other intervals hold from the next span and sample on."""
+        self._summary_s, self._host_sample_ms = summary_s, host_sample_s * 1000
 
     def tick(self) -> None:
         """Do what is due. A full disk postpones it; nothing else is raised."""

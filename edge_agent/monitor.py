@@ -13,14 +13,14 @@ import random
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from edge_agent import discovery
 from edge_agent.clock import Clock, ClockReading, read
 from edge_agent.config import DeviceEntry
-from edge_agent.devices.base import Driver, Observation, SlotBinding, link_codes, unseen
+from edge_agent.devices.base import Driver, Observation, SlotBinding, Testable, link_codes, unseen
 from edge_agent.devices.factory import make_driver
 from edge_agent.devices.guard import guarded
 from edge_agent.discovery import Binding, Plan
@@ -66,6 +66,8 @@ LOOK_AGAIN_S = 60.0
 CHANGE_GAP_S = 0.05
 """However often hot-plug events come, the plan is made no more than twenty times a second."""
 LEASE_CHECK_S = 2.0
+TEST_WITHIN_S = 120.0
+"""A test that an order asks for: twice the longest time between two looks at a device that is there."""
 PROBER_LEAST_S = 30.0
 FLUSH_EVERY_S = 30.0
 EVENTS_PER_MINUTE = 60
@@ -104,6 +106,22 @@ class _Gate:
 
 
 @dataclass(slots=True)
+class _Desk:
+    """Where tests are asked of the task that holds a port. `listening`: its present wait, which may be cut short."""
+
+    driver: Driver
+    listening: asyncio.Timeout | None = None
+    tests: list[tuple[str, asyncio.Future[bool]]] = field(default_factory=list)
+
+    def hurry(self) -> None:
+        if self.listening is not None:
+            self.listening.reschedule(asyncio.get_running_loop().time())
+
+
+Tested = Literal["ok", "unsupported", "inUse", "device", "timeout"]
+
+
+@dataclass(slots=True)
 class _SlotState:
     """What is known of one slot."""
 
@@ -113,6 +131,8 @@ class _SlotState:
     current: records.Device | None = None
     since_ms: int = 0
     gate: _Gate = field(default_factory=_Gate)
+    looked: list[asyncio.Future[None]] = field(default_factory=list)
+    """Who waits for the next sound look at the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +181,12 @@ class Monitor:
         self._answered: dict[tuple[str, str], str | None] = {}
         self._unknown: dict[tuple[str, str], Sighting] = {}
         self._tasks: dict[tuple[object, ...], asyncio.Task[None]] = {}
+        self._desks: dict[str, _Desk] = {}
         self._seen: Sequence[Sighting] = ()
         self._tick_due = asyncio.Event()
         self._look_again = asyncio.Event()
+        self._bound: dict[str, Binding] = {}
+        self._claimed: dict[str, str | None] = {}
         self._restore()
 
     # ------------------------------------------------------------------ for the rest of the agent
@@ -213,6 +236,47 @@ class Monitor:
         """Conditions of the terminal itself (network, host, application), from whoever looks at them."""
         self._report(self._engine.observe(None, conditions, self._now(), judged=judged))
 
+    def can_test(self, slot: str, test: str) -> bool:
+        """Whether the device at `slot` has such a test. Every state can be asked; the rest only of a driver that holds its port and has the test."""
+        if test == "query":
+            return slot in self._slots
+        desk = self._desks.get(slot)
+        return desk is not None and isinstance(desk.driver, Testable) and test in desk.driver.tests
+
+    async def test(self, slot: str, test: str) -> Tested:
+        """Ask the device now; for tests that do something, do it first. Says what came of it, and what was seen is recorded as ever."""
+        state = self._slots.get(slot)
+        if state is None or not self.can_test(slot, test):
+            return "unsupported"
+        looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(TEST_WITHIN_S):
+                if test != "query":
+                    desk, printed = self._desks[slot], asyncio.get_running_loop().create_future()
+                    desk.tests.append((test, printed))
+                    desk.hurry()
+                    if not await printed:
+                        return "device"
+                state.looked.append(looked)
+                if slot in self._desks:
+                    self._desks[slot].hurry()
+                elif not self._is_watched(slot):
+                    return "device"
+                await looked
+        except TimeoutError:
+            return "timeout"
+        except PortError:
+            return "device"
+        finally:
+            if looked in state.looked:
+                state.looked.remove(looked)
+        seen = state.current.device if state.current is not None else DeviceState.UNKNOWN
+        return _TESTED.get(seen, "device")
+
+    def _is_watched(self, slot: str) -> bool:
+        """Whether a task looks at it now and then."""
+        return any(key[0] == "bound" and any(isinstance(part, tuple) and part[0] == slot for part in key[4:]) for key in self._tasks)
+
     def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None:
         """The kiosk application used a device: a printed slip, a read card."""
         if slot in self._slots:
@@ -236,6 +300,38 @@ class Monitor:
         bodies += self._readings.close_span(from_ms, to_ms)
         return bodies
 
+    def whereabouts(self, slot: str) -> tuple[str | None, Profile | None]:
+        """Place and profile of what is, or was last, bound to the slot."""
+        state = self._slots.get(slot)
+        binding = self._bound.get(slot)
+        if binding is not None:
+            return binding.sighting.place, next(bound.profile for bound in binding.slots if bound.slot == slot)
+        if state is None:
+            return None, None
+        return state.entry.port, self._profiles.get(state.entry.profile or self._remembered.get(slot, ""))
+
+    @contextlib.asynccontextmanager
+    async def claim(self, slot: str) -> AsyncIterator[None]:
+        """Take a device away from its driver: within, nobody else opens its port and its absence is no fault.
+
+        Raises PortBusy if the slot is unknown, claimed already, or one of several behind one port.
+        """
+        binding = self._bound.get(slot)
+        if slot not in self._slots or slot in self._claimed or (binding is not None and len(binding.slots) > 1):
+            raise PortBusy(f"{slot} cannot be claimed")
+        self._claimed[slot] = self.whereabouts(slot)[0]
+        try:
+            held = [self._tasks.pop(key) for key in list(self._tasks) if _names_slot(key, slot)]
+            for task in held:
+                task.cancel()
+            if held:
+                await asyncio.wait(held, timeout=CLOSE_TIMEOUT_S)
+            self._observe_slot(slot, DeviceState.IN_USE)
+            yield
+        finally:
+            self._claimed.pop(slot, None)
+            self._look_again.set()
+
     # ------------------------------------------------------------------ discovery
 
     async def _discovering(self, group: asyncio.TaskGroup) -> None:
@@ -256,7 +352,7 @@ class Monitor:
         self._answered = {key: told for key, told in self._answered.items() if key[0] in places}
         return discovery.make_plan(
             self._seen,
-            [state.entry for state in self._slots.values()],
+            [state.entry for state in self._slots.values() if state.entry.slot not in self._claimed],
             self._profiles,
             answered=self._answered,
             remembered=self._remembered,
@@ -295,6 +391,7 @@ class Monitor:
         ending = [self._tasks.pop(key) for key in list(self._tasks) if key not in wanted]
         for task in ending:
             task.cancel()
+        self._bound = {bound.slot: binding for binding in plan.bindings for bound in binding.slots}
         for binding in plan.bindings:
             if _key_of(binding) not in self._tasks:
                 self._tasks[_key_of(binding)] = group.create_task(self._watch(binding, ending))
@@ -308,7 +405,8 @@ class Monitor:
         for entry, reason in plan.unclear:
             log.warning("a slot cannot be bound", extra={"slot": entry.slot, "reason": reason})
             self._observe_slot(entry.slot, DeviceState.UNKNOWN, action=SuggestedAction.CONFIGURATION)
-        self._report_unknown(plan.unknown)
+        claimed = set(self._claimed.values())
+        self._report_unknown(one for one in plan.unknown if one.place not in claimed)
 
     def _remember(self, binding: Binding) -> None:
         if binding.switched:
@@ -378,10 +476,20 @@ class Monitor:
         """Open the port and drive the device until something goes wrong; never returns by itself."""
         async with self._opened(binding, binding.slots[0].profile, stays=True) as driver:
             retry.is_open = True
-            while True:
-                await self._poll(binding, driver)
-                retry.failures = 0
-                await self._listen(binding, driver)
+            desk = _Desk(driver)
+            self._desks |= {bound.slot: desk for bound in binding.slots}
+            try:
+                while True:
+                    await self._poll(binding, driver)
+                    retry.failures = 0
+                    await self._listen(binding, driver, desk)
+                    await self._do_tests(desk)
+            finally:
+                for bound in binding.slots:
+                    self._desks.pop(bound.slot, None)
+                for _, waiting in desk.tests:
+                    if not waiting.done():
+                        waiting.set_result(False)
 
     async def _probe_when_idle(self, binding: Binding, retry: _Retry) -> None:
         """One look while no citizen is served; the port is released at once, or as soon as somebody comes."""
@@ -425,14 +533,37 @@ class Monitor:
         for observation in observations:
             self._apply(binding, observation)
 
-    async def _listen(self, binding: Binding, driver: Driver) -> None:
-        """Until the next poll is due; what the device says meanwhile may make it due sooner."""
+    async def _do_tests(self, desk: _Desk) -> None:
+        """What orders asked for while we listened."""
+        while desk.tests:
+            test, answer = desk.tests[0]
+            assert isinstance(desk.driver, Testable)
+            worked = False
+            try:
+                worked = await desk.driver.test(test)
+            finally:
+                if not answer.done():
+                    answer.set_result(worked)
+                del desk.tests[0]
+
+    async def _listen(self, binding: Binding, driver: Driver, desk: _Desk) -> None:
+        """Until the next poll is due; what the device says meanwhile, or a test, may make it due sooner."""
         loop = asyncio.get_running_loop()
         polled_s = loop.time()
         factor = self._rng.uniform(1 - JITTER, 1 + JITTER)
         while (left_s := polled_s + driver.poll_every_s * factor - loop.time()) > 0:
-            async with asyncio.timeout(left_s + LISTEN_SLACK_S):
-                observations = await driver.listen(left_s)
+            if desk.tests or any(self._slots[bound.slot].looked for bound in binding.slots):
+                return
+            limit = asyncio.timeout(left_s + LISTEN_SLACK_S)
+            try:
+                async with limit as desk.listening:
+                    observations = await driver.listen(left_s)
+            except TimeoutError:
+                if desk.tests or any(self._slots[bound.slot].looked for bound in binding.slots):
+                    return
+                raise
+            finally:
+                desk.listening = None
             for observation in observations:
                 self._apply(binding, observation)
             await asyncio.sleep(LISTEN_GAP_S if observations else 0)
@@ -525,6 +656,10 @@ class Monitor:
             if state.gate.passes(now.boot_ms):
                 self._capture(event)
         self._capture_all(told)
+        if not observation.holds_state:
+            for waiting in state.looked:
+                if not waiting.done():
+                    waiting.set_result(None)
 
     def _count(self, slot: str, observation: Observation, now: ClockReading) -> list[records.Consumable]:
         told: list[records.Consumable] = []
@@ -646,6 +781,14 @@ class Monitor:
 
 
 _KINDS = frozenset(kind.value for kind in Kind)
+_TESTED: dict[DeviceState, Tested] = {
+    DeviceState.ONLINE: "ok",
+    DeviceState.BUSY: "ok",
+    DeviceState.IN_USE: "inUse",
+    DeviceState.OFFLINE: "timeout",
+    DeviceState.POWER_OFF: "timeout",
+}
+"""What a look means as a test; every other state is a fault of the device, or something that somebody on site must put right."""
 _BY_MONITOR = ("READ_FAIL_RATE", "MODE_CHANGED")
 """Tails that are concluded here, so every observation can take them back."""
 
@@ -664,6 +807,10 @@ def _key_of(binding: Binding) -> tuple[object, ...]:
         binding.switched,
         *((b.slot, b.profile.id, b.address) for b in binding.slots),
     )
+
+
+def _names_slot(key: tuple[object, ...], slot: str) -> bool:
+    return key[:2] == ("absent", slot) or any(isinstance(part, tuple) and part[:1] == (slot,) for part in key[4:])
 
 
 def _by_presence(binding: Binding) -> bool:

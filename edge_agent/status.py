@@ -15,6 +15,8 @@ from protocols.canon.words import Severity
 from protocols.contract.records import Device, Fault, Sighting
 
 Service = Literal["usable", "partial", "unusable"]
+Closed = Literal["locked", "updating", "restarting"]
+"""Why no session can begin: an operator's lock, an update that was promised a quiet terminal, a restart that has begun."""
 
 _STOPS_SERVICE = frozenset({Severity.P1, Severity.P2})
 _APPLICATION = "APP."
@@ -64,6 +66,14 @@ class UplinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """False: connected, but the server has not acknowledged anything for minutes."""
 
 
+class LockStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The operator's message for the screen."""
+
+    zh: str
+    en: str
+    since_ms: int
+
+
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     terminal: str
     agent: str
@@ -74,6 +84,9 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     """Of the terminal itself: network, host, application."""
     unknown: tuple[UnknownDevice, ...]
     uplink: UplinkStatus
+    closed: Closed | None = None
+    """Why no session can begin now, whatever works."""
+    lock: LockStatus | None = None
 
 
 class SlotView(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,18 +119,22 @@ def document(
     faults: Iterable[Fault],
     sightings: Iterable[Sighting],
     uplink: UplinkStatus,
+    closed: Closed | None = None,
+    lock: LockStatus | None = None,
 ) -> StatusDocument:
-    """Put together what each part knows."""
+    """Put together what each part knows. A locked terminal serves nobody, whatever its devices can do."""
     open_faults = tuple(faults)
     return StatusDocument(
         terminal=terminal,
         agent=agent,
-        service=service(open_faults),
+        service="unusable" if lock is not None else service(open_faults),
         idle=idle,
         slots=tuple(_slot(view, open_faults) for view in slots),
         faults=tuple(_fault(fault) for fault in open_faults if fault.slot is None),
         unknown=tuple(UnknownDevice(bus=one.bus, port=one.port, vid=one.vid, pid=one.pid) for one in sightings if one.present),
         uplink=uplink,
+        closed=closed,
+        lock=lock,
     )
 
 

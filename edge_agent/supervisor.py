@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
 import ssl
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from edge_agent import identity, sessions, spool, status, tls
+from edge_agent import identity, logs, sessions, spool, status, tls
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.errors import AgentError
@@ -27,16 +28,25 @@ from edge_agent.identity import Identity
 from edge_agent.local_api import Applications, Gate, KioskService, LocalApi, RefillRefused
 from edge_agent.local_api.server import HttpDoor
 from edge_agent.monitor import Monitor
+from edge_agent.orders.desired import DesiredKeeper
+from edge_agent.orders.inbox import BookKeeper, Inbox
+from edge_agent.orders.runner import HookName, Runner
+from edge_agent.orders.runner import Parts as OrderParts
+from edge_agent.orders.versions import VERSIONS_KEY, versions_at_start
 from edge_agent.outbox import Outbox, OutboxError, OutboxLimits, Recorder
 from edge_agent.sd_notify import Notifier
 from edge_agent.signing import KeyStore
-from edge_agent.status import StatusDocument, UplinkStatus
+from edge_agent.status import Closed, LockStatus, StatusDocument, UplinkStatus
 from edge_agent.transports.base import Discoverer, PortOpener
 from edge_agent.uplink import Conversation, Uplink, UplinkSettings
 from edge_agent.version import AGENT_VERSION
 from protocols.contract.messages import OpenFault
 from protocols.contract.records import Body, Boot, ClockQuality, Consumable, Link, Notice, Stop
 from protocols.profile.schema import Profile
+
+if TYPE_CHECKING:
+    from edge_agent.orders import hooks
+    from edge_agent.orders.updater_link import UpdaterLink
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +60,13 @@ LAST_WORDS_S = 2.0
 """At a planned end the server may still hear the stop record; if not, the outbox keeps it."""
 STALLED_S = 30.0
 """Without a finished tick for so long the watchdog is not fed any more."""
+UPDATER_TICK_S = 1.0
+LOGS_PATH = "/api/v1/logs"
 _NET_CODES = {"dns": "NET.DNS_FAIL", "tls": "NET.TLS_FAIL"}
+
+_TAKEN = frozenset({200, 204, 409})
+"""409: it was taken before; the answer got lost."""
+_SERVER_ERROR, _TOO_MANY = 500, 429
 
 StopReason = Literal["shutdown", "restart", "update", "operator"]
 
@@ -71,6 +87,7 @@ class Agent:
         profiles: Mapping[str, Profile],
         probe: HostProbe,
         facts: HostFacts,
+        version: str = AGENT_VERSION,
         applications: Applications | None = None,
         notifier: Notifier | None = None,
         broker: UplinkSettings | None = None,
@@ -82,7 +99,10 @@ class Agent:
         rng: random.Random | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`config`: merged with the desired state. `broker`: None for the one of the configuration or of enrolment."""
+        """`config`: the file with what enrolment brought; signed configurations come on top. `version`: what this agent says it is. `broker`: None
+        for the one of the configuration or of enrolment."""
+        self._base = config
+        self._version = version
         self._config, self._who, self._clock, self._boot_id = config, who, clock, boot_id
         self._keys, self._opener, self._discoverer, self._profiles = keys, opener, discoverer, profiles
         self._probe, self._facts = probe, facts
@@ -96,19 +116,28 @@ class Agent:
         self._monitor_used = False
         self._state_dir, self._identity_dir = Path(config.state_dir), Path(config.identity_dir)
         self._stopping = asyncio.Event()
-        self._stop_reason: StopReason = "shutdown"
+        self._reconfigured = asyncio.Event()
+        self._assembled = False
+        self._link: UpdaterLink | None = None
+        self.stop_reason: StopReason = "shutdown"
+        """Why the run ended or will end; with `restart` and `update` whoever runs this agent starts it again."""
         self._ticked_ms = clock.boot_ms()
+        self._log_book = self._make_log_book()
         self.started = asyncio.Event()
         """Set when the agent records."""
         self.http_port: int | None = None
 
     def stop(self, reason: StopReason = "shutdown") -> None:
-        self._stop_reason = reason
+        self.stop_reason = reason
         self._stopping.set()
+
+    def stop_for_the_system(self) -> None:
+        """Whoever manages services asked for the end. While the updater changes the agent, that is the update."""
+        self.stop("update" if self._link is not None and self._link.switching else "shutdown")
 
     async def run(self) -> None:
         """Until `stop`. Raises AgentError or OutboxError if it cannot start."""
-        with spool.only_one(self._state_dir):
+        with spool.only_one(self._state_dir), logs.kept_in(self._log_book):
             self._open()
             tasks = self._start()
             try:
@@ -131,13 +160,14 @@ class Agent:
             unexpected = start.previous == "unclean" and not start.same_boot
             first: list[Body] = [
                 Boot(
-                    agent=AGENT_VERSION,
+                    agent=self._version,
                     os=self._facts.os,
                     arch=self._facts.arch,
                     python=self._facts.python,
                     previous=start.previous,
                     same_boot=start.same_boot,
-                )
+                ),
+                versions_at_start(self._outbox.get(VERSIONS_KEY), self._version),
             ]
             if opened.lost:
                 first.append(Notice(code="spoolLost"))
@@ -145,21 +175,45 @@ class Agent:
                 first.append(Notice(code="unexpectedReboot"))
             self._outbox.capture_many(first)
             spool.finish_rotation(self._outbox, self._keys, self._who, self._identity_dir)
-            self._service = self._make_service()
-            self._monitor = self._make_monitor()
-            self._house = self._make_house(unexpected_reboot=unexpected)
+            self._desired = self._make_desired()
+            self._desired.started()
+            self._assemble(unexpected_reboot=unexpected)
+            self._keeper = BookKeeper(self._recorder, self._outbox)
+            self._runner = self._make_runner()
+            self._inbox = self._make_inbox()
+            self._begin_with_updater()
+            self._assembled = True
         except BaseException:
             self._outbox.close(clean=False)
             raise
         self._recorder.seal()
+
+    def _assemble(self, *, unexpected_reboot: bool) -> None:
+        """Make the parts that the configuration shapes; with the one before, if the one on trial does not even let them be made."""
+        while True:
+            self._config = self._desired.config()
+            try:
+                self._service = self._make_service()
+                self._monitor = self._make_monitor()
+                self._house = self._make_house(unexpected_reboot=unexpected_reboot)
+            except OutboxError:
+                raise
+            except Exception:
+                if not self._desired.roll_back():
+                    raise
+            else:
+                return
 
     def _start(self) -> list[asyncio.Task[None]]:
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "housekeeping": self._keep_house,
             "devices": self._watch_devices,
             "keys": self._keep_keys,
+            "orders": self._runner.run,
             "watchdog": self._feed_watchdog,
         }
+        if self._link is not None:
+            parts["updater"] = self._talk_to_updater
         if self._with_uplink:
             parts["uplink"] = self._run_uplink
         if self._with_local_api:
@@ -168,16 +222,17 @@ class Agent:
         tasks = [loop.create_task(self._kept(name, part), name=f"{self._who.terminal} {name}") for name, part in parts.items()]
         self._notifier.ready()
         self.started.set()
-        log.info("agent started", extra={"terminal": self._who.terminal, "version": AGENT_VERSION})
+        log.info("agent started", extra={"terminal": self._who.terminal, "version": self._version})
         return tasks
 
     async def _say_goodbye(self) -> None:
         """Last summaries and the stop record; while the uplink stands, a moment for the server to hear it."""
         try:
             self._house.close()
+            self._inbox.tell_strangers()
             if self._uplink is not None and self._uplink.connected:
                 self._recorder.capture(Link(state="down", reason="stopping"))
-            self._recorder.capture(Stop(reason=self._stop_reason), urgent=True)
+            self._recorder.capture(Stop(reason=self.stop_reason), urgent=True)
         except OutboxError:
             log.warning("no space for the stop record")
         loop = asyncio.get_running_loop()
@@ -225,6 +280,8 @@ class Agent:
             use=lambda slot, ok, count: self._monitor.note_use(slot, ok=ok, count=count),
             status=self.status,
             policy=sessions.Policy(lease_ms=config.local_api.session_lease_s * 1000),
+            on_change=self._on_sessions,
+            closed=self._closed,
             random_bytes=self._random,
         )
         with contextlib.suppress(OutboxError):
@@ -264,28 +321,167 @@ class Agent:
             host_sample_s=self._config.intervals.host_sample_s,
         )
 
+    def _make_desired(self) -> DesiredKeeper:
+        return DesiredKeeper(
+            ledger=self._recorder,
+            memory=self._outbox,
+            base=self._base,
+            root=self._who.root(),
+            fleet=self._who.fleet,
+            terminal=self._who.terminal,
+            boot_ms=self._clock.boot_ms,
+            on_change=self._on_desired,
+        )
+
+    def _make_inbox(self) -> Inbox:
+        return Inbox(
+            keeper=self._keeper,
+            desired=self._desired,
+            ledger=self._recorder,
+            clock=self._clock,
+            root=self._who.root(),
+            fleet=self._who.fleet,
+            terminal=self._who.terminal,
+            trusted_now_ms=self._house.trusted_now_ms,
+            slots=lambda: frozenset(device.slot for device in self._config.devices),
+            on_order=self._runner.kick,
+            on_keys=lambda certificates: self._link.keys_changed(certificates) if self._link is not None else None,
+        )
+
+    def _make_runner(self) -> Runner:
+        commands: dict[HookName, tuple[str, ...]] = {
+            "restart_application": self._base.hooks.restart_application,
+            "restart_host": self._base.hooks.restart_host,
+        }
+        parts = OrderParts(
+            now_ms=self._house.trusted_now_ms,
+            idle=lambda: self._service.idle and (self._link is None or not self._link.granted),
+            can_test=lambda slot, test: self._monitor.can_test(slot, test),  # noqa: PLW0108 -- there may be another monitor by then
+            test=lambda slot, test: self._monitor.test(slot, test),  # noqa: PLW0108 -- there may be another monitor by then
+            hooks={name: functools.partial(self._run_hook, command) for name, command in commands.items() if command},
+            restart_agent=lambda: self.stop("restart"),
+            upload=self._upload_log,
+            stream=self._outbox.stream,
+            boot_id=self._boot_id,
+        )
+        return Runner(self._keeper, parts)
+
+    async def _run_hook(self, command: tuple[str, ...]) -> hooks.Outcome:
+        from edge_agent.orders import hooks
+
+        return await hooks.run(command, within_s=self._base.hooks.within_s)
+
+    async def _upload_log(self, order: bytes, from_ms: int, to_ms: int) -> Literal["done", "again", "refused"]:
+        """Make, sign and post the excerpt that an order asks for."""
+        from edge_agent import enrol  # with HTTPS 6 MiB, needed once in months
+        from edge_agent.orders import excerpt
+
+        files = self._log_book.files() if self._log_book is not None else []
+        signer, check_dates = self._outbox.signer, self._dates_count()
+
+        def post() -> int:
+            sealed = excerpt.seal(excerpt.make(files, order, from_ms, to_ms), signer, self._who.fleet, self._who.terminal)
+            return enrol.post_signed(self._who, self._keys, self._identity_dir, LOGS_PATH, sealed, check_dates=check_dates)
+
+        try:
+            status_code = await asyncio.to_thread(post)
+        except AgentError as err:
+            log.warning("an excerpt of the log was not sent", extra={"reason": str(err)})
+            return "again"
+        if status_code in _TAKEN:
+            return "done"
+        log.warning("the server does not take an excerpt of the log", extra={"status": status_code})
+        return "again" if status_code >= _SERVER_ERROR or status_code == _TOO_MANY else "refused"
+
+    def _make_log_book(self) -> logs.LogBook | None:
+        table = self._base.log
+        if table.max_mib == 0:
+            return None
+        directory = Path(table.dir) if table.dir is not None else self._state_dir / "log"
+        return logs.LogBook(directory, self._clock, max_bytes=table.max_mib * 1024 * 1024)
+
+    def _begin_with_updater(self) -> None:
+        table = self._base.updater
+        if table is None:
+            return
+        from edge_agent.orders.updater_link import UpdaterLink
+        from edge_agent.updater.handover import AgentSide
+
+        requests = Path(table.requests_dir)
+        self._link = UpdaterLink(
+            AgentSide(requests, Path(table.updates_dir)),
+            ledger=self._recorder,
+            memory=self._outbox,
+            clock=self._clock,
+            boot_id=self._boot_id,
+            version=self._version,
+            idle=lambda: self._service.idle and not self._runner.restarting,
+            slots=lambda: self._monitor.slot_views(),  # noqa: PLW0108 -- there may be another monitor by then
+            faults=lambda: self._monitor.open_faults(),  # noqa: PLW0108 -- there may be another monitor by then
+            on_quiet_end=self._runner.kick,
+        )
+        self._link.begin(self._desired.envelope, (requests / "order-keys.json").exists())
+
+    async def _talk_to_updater(self) -> None:
+        assert self._link is not None
+        while True:
+            self._link.tick()
+            await asyncio.sleep(UPDATER_TICK_S)
+
     async def _keep_house(self) -> None:
         while True:
             self._house.tick()
+            self._inbox.tell_strangers()
+            with contextlib.suppress(OutboxError):
+                self._desired.tick()
             self._ticked_ms = self._clock.boot_ms()
             expiry_s = self._service.next_expiry_s()
             await asyncio.sleep(TICK_S if expiry_s is None else min(TICK_S, expiry_s + 0.01))
 
     async def _watch_devices(self) -> None:
-        if self._monitor_used:
-            self._monitor = self._make_monitor()  # what a failed run left behind is not trusted; its memory is in the store
-        self._monitor_used = True
-        await self._monitor.run()
+        while True:
+            self._reconfigured.clear()
+            try:
+                if self._monitor_used:
+                    self._monitor = (
+                        self._make_monitor()
+                    )  # what a failed run left behind is not trusted; its memory is in the store
+                self._monitor_used = True
+                await self._run_until(self._monitor.run(), self._reconfigured)
+            except Exception:
+                if not self._desired.roll_back():
+                    raise
+
+    async def _run_until(self, part: Coroutine[None, None, None], enough: asyncio.Event) -> None:
+        """Run `part` until it ends or `enough` is set; it has ended when this returns or raises."""
+        loop = asyncio.get_running_loop()
+        work, signal = loop.create_task(part), loop.create_task(enough.wait())
+        cancelled = False
+        try:
+            await asyncio.wait({work, signal}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            signal.cancel()
+            while not work.done():
+                work.cancel()
+                try:
+                    await asyncio.wait({work}, timeout=1.0)
+                except asyncio.CancelledError:
+                    cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        if not work.cancelled():
+            work.result()
 
     async def _run_uplink(self) -> None:
         conversation = Conversation(
             self._outbox,
             self._clock,
             self._who.root(),
-            AGENT_VERSION,
+            self._version,
             self._boot_id,
             self._open_for_birth,
             on_server_time=self._house.learn_server_time,
+            inbox=self._inbox,
         )
         self._uplink = Uplink(self._broker, self._outbox, conversation, self._on_link, rng=self._rng)
         await self._uplink.run()
@@ -345,10 +541,10 @@ class Agent:
 
     def status(self) -> StatusDocument:
         """What works, for the kiosk application and `edge-agent doctor`."""
-        uplink = self._uplink
+        uplink, lock = self._uplink, self._desired.lock
         return status.document(
             terminal=self._who.terminal,
-            agent=AGENT_VERSION,
+            agent=self._version,
             idle=self._service.idle,
             slots=self._monitor.slot_views(),
             faults=self._monitor.open_faults(),
@@ -359,7 +555,35 @@ class Agent:
                 waiting_batches=self._outbox.depth(),
                 acknowledged=uplink is None or not uplink.no_ack(),
             ),
+            closed=self._closed(),
+            lock=None if lock is None else LockStatus(zh=lock.zh, en=lock.en, since_ms=lock.since_ms),
         )
+
+    def _closed(self) -> Closed | None:
+        """Why no session can begin now."""
+        if self._desired.lock is not None:
+            return "locked"
+        if self._link is not None and self._link.granted:
+            return "updating"
+        return "restarting" if self._runner.restarting else None
+
+    def _on_sessions(self) -> None:
+        if self._assembled:
+            self._runner.kick()
+
+    def _on_desired(self, reconfigured: bool) -> None:
+        """Another desired state holds, or the configuration before came back."""
+        if not self._assembled:
+            return
+        if self._link is not None and self._desired.envelope is not None:
+            self._link.desired_changed(self._desired.envelope)
+        if reconfigured:
+            self._config = self._desired.config()
+            self._service.offer(
+                frozenset(item.code for item in self._config.items), frozenset(device.slot for device in self._config.devices)
+            )
+            self._house.pace(summary_s=self._config.intervals.summary_s, host_sample_s=self._config.intervals.host_sample_s)
+            self._reconfigured.set()
 
     def _open_for_birth(self) -> tuple[OpenFault, ...]:
         return self._monitor.open_for_birth()

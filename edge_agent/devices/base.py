@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edge_agent.clock import ClockReading
 from edge_agent.faults import Condition
@@ -99,6 +99,17 @@ class Driver(Protocol):
 
     async def stop(self) -> None:
         """Take back settings that were made for watching; called before the port is closed, also after an error."""
+        ...
+
+
+@runtime_checkable
+class Testable(Protocol):
+    """A driver whose device can do something that a person on site sees or hears, when an order asks for it."""
+
+    @property
+    def tests(self) -> frozenset[str]: ...
+    async def test(self, test: str) -> bool:
+        """Do it; whether the device says that it was done. Within seconds."""
         ...
 
 

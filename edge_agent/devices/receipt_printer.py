@@ -1,4 +1,5 @@
-"""Receipt printers (ESC/POS) on serial lines and USB: real-time status questions and the automatic status. Prints nothing.
+"""Receipt printers (ESC/POS) on serial lines and USB: real-time status questions and the automatic status. Prints nothing but the fixed test
+slip that a signed order asks for.
 
 Owner of the port only. Questions are real-time commands, which are answered even when the printer is offline or its buffer is full; the identity
 question is queued, so it is asked once, while the printer is well, and its silence means nothing.
@@ -32,6 +33,8 @@ from protocols.profile.status import conditions_of
 
 WRITE_TIMEOUT_S = 1.0
 IDENTITY_TIMEOUT_S = 1.0
+PRINT_TIMEOUT_S = 10.0
+"""The slip is 6 cm long; the slowest of such printers do 50 mm/s."""
 ASK_TIMES = 3
 READ_BYTES = 512
 
@@ -88,6 +91,18 @@ class ReceiptPrinter:
                 if isinstance(event, escpos.AutoStatus) and self._is_news(event.status):
                     return await self._look()
         return []
+
+    @property
+    def tests(self) -> frozenset[str]:
+        return frozenset({"print"})
+
+    async def test(self, test: str) -> bool:
+        """Print the test slip; true when the printer says that it has come to the question behind it."""
+        assert test == "print"
+        question = escpos.encode_queued_status(1)
+        self._reader.expect(question)
+        said = await self._exchange(escpos.encode_test_slip() + question, escpos.QueuedStatus, PRINT_TIMEOUT_S)
+        return said is not None
 
     async def stop(self) -> None:
         if self._push_is_on:

@@ -19,7 +19,7 @@ from edge_agent.local_api import schema
 from edge_agent.local_api.refusal import ApiRefused
 from edge_agent.outbox.errors import CaptureRefused
 from edge_agent.sessions import Policy, SessionRefused, Sessions, Step
-from edge_agent.status import StatusDocument
+from edge_agent.status import Closed, StatusDocument
 from protocols.contract.records import Body, Consumable, Rating
 
 STATE_KEY = "local_api.sessions"
@@ -69,18 +69,23 @@ class KioskService:
         status: Callable[[], StatusDocument],
         policy: Policy,
         on_change: Callable[[], None] = lambda: None,
+        closed: Callable[[], Closed | None] = lambda: None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._ledger, self._memory, self._clock = ledger, memory, clock
         self._items, self._slots = items, slots
         self._refill, self._use, self._status = refill, use, status
-        self._policy, self._on_change = policy, on_change
+        self._policy, self._on_change, self._closed = policy, on_change, closed
         self._salt = memory.get(SALT_KEY) or b""
         if len(self._salt) != SALT_BYTES:
             self._salt = random_bytes(SALT_BYTES)
             memory.put(SALT_KEY, self._salt)
         self._state = sessions.load(memory.get(STATE_KEY))
         self._boot_id, self._resumed = boot_id, self._state.boot_id == boot_id
+
+    def offer(self, items: frozenset[str], slots: frozenset[str]) -> None:
+        """Another catalogue and inventory hold from now on; open sessions go on."""
+        self._items, self._slots = items, slots
 
     def resume(self) -> None:
         """At the start of the agent: end what an earlier boot left open, and what ran out while the agent was away. Raises OutboxFull."""
@@ -119,6 +124,9 @@ class KioskService:
             raise ApiRefused(422, "item", "The item is not in this terminal's catalogue.")
         session = sessions.hidden_id(self._salt, "session", uuid.UUID(ask.client_id))
         step = self._try(lambda: sessions.begin(self._state, session, ask.item, ask.channel, read(self._clock), self._policy))
+        closed = self._closed()
+        if closed is not None and not step.repeated:
+            raise ApiRefused(*_CLOSED_ANSWERS[closed])
         self._commit(step)
         return Answer(200 if step.repeated else 201, {"session": session.hex(), "lease_s": self._policy.lease_ms // 1000})
 
@@ -209,6 +217,12 @@ class KioskService:
         if was_idle != state.idle:
             self._on_change()
 
+
+_CLOSED_ANSWERS: dict[Closed, tuple[int, str, str]] = {
+    "locked": (423, "locked", "The operator has locked this terminal; show the message of GET /v1/status."),
+    "updating": (503, "updating", "The terminal is being updated; no session can begin for some minutes."),
+    "restarting": (503, "restarting", "The terminal is being restarted; no session can begin now."),
+}
 
 _SESSION_ANSWERS = {
     "unknown": (404, "unknownSession", "There is no such session."),

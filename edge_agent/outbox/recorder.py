@@ -21,12 +21,15 @@ class Recorder:
         self._outbox, self._on_sealed, self._seal_after_s = outbox, on_sealed, seal_after_s
         self._timer: asyncio.TimerHandle | None = None
 
-    def capture(self, body: Body, *, urgent: bool = False, memory: Mapping[str, bytes] | None = None) -> None:
+    def capture(
+        self, body: Body, *, urgent: bool = False, memory: Mapping[str, bytes] | None = None, wall_ms: int | None = None
+    ) -> None:
         """Durable when it returns, with `memory` put in the same transaction; sealed at once if `urgent`, else within five seconds.
+        `wall_ms`: when it happened, for facts that another process saw.
 
         Raises CaptureRefused or OutboxFull.
         """
-        self._outbox.capture(body, urgent=urgent, memory=memory)
+        self._outbox.capture_many((body,), urgent=urgent, memory=memory, wall_ms=wall_ms)
         if urgent or self._outbox.seal_due_s() == 0.0:
             self.seal()
         elif self._timer is None:

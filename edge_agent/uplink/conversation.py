@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -52,6 +53,18 @@ class Counters:
     not_ours: int = 0
 
 
+class Inbox(Protocol):
+    """Who takes orders and desired states, and says which were seen. `order` and `desired` raise OutboxFull; then the server sends again."""
+
+    def connected(self) -> None: ...
+    def keys(self, certificates: tuple[bytes, ...]) -> None: ...
+    def order(self, raw: bytes) -> None: ...
+    def desired(self, raw: bytes) -> None: ...
+    def counters(self) -> tuple[int, int]:
+        """(highest seen, of the desired state that holds)"""
+        ...
+
+
 class Conversation:
     """`now_s` is any monotone clock, the same one in every call."""
 
@@ -65,10 +78,13 @@ class Conversation:
         open_faults: Callable[[], tuple[messages.OpenFault, ...]],
         random_bytes: Callable[[int], bytes] = os.urandom,
         on_server_time: Callable[[int], None] = lambda _ms: None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._outbox, self._clock, self._root = outbox, clock, root
         self._version, self._boot_id, self._open_faults = agent_version, boot_id, open_faults
         self._random, self._on_server_time = random_bytes, on_server_time
+        self._inbox = inbox
+        self._order_keys: tuple[bytes, ...] = ()
         self._server_keys: dict[bytes, Ed25519PublicKey] = {}
         self.counters = Counters()
         self.phase = Phase.GREETING
@@ -88,6 +104,9 @@ class Conversation:
     def connected(self, now_s: float) -> list[Publish]:
         """A new connection stands and its subscriptions are made."""
         self._hellos, self._waiting_since = 0, None
+        self._order_keys = ()
+        if self._inbox is not None:
+            self._inbox.connected()
         self._note_waiting(now_s)
         return self._greet(now_s)
 
@@ -103,6 +122,12 @@ class Conversation:
                     return self._on_ack(payload, now_s)
                 case "state":
                     return self._greet(now_s)
+                case "order" if self._inbox is not None:
+                    self._inbox.order(payload)
+                    return []
+                case "desired" if self._inbox is not None:
+                    self._inbox.desired(payload)
+                    return []
         except ProtocolError:
             self.counters.not_authentic += 1
             return []
@@ -160,13 +185,20 @@ class Conversation:
             self.counters.not_ours += 1
             return []
         if claimed.connection == self._connection:
-            self._on_server_time(claimed.server_ms)  # an answer to our own random number, so it is fresh
+            # An answer to our own random number, so it is fresh: time and list of order keys are those of now.
+            self._on_server_time(claimed.server_ms)
+            self._order_keys = claimed.order_keys
+            if self._inbox is not None:
+                self._inbox.keys(claimed.order_keys)
+        elif self._inbox is not None and claimed.order_keys != self._order_keys:
+            return self._greet(now_s)  # perhaps an old challenge that somebody kept, with a key that was withdrawn since: ask for a fresh one
         return self._give_birth(claimed.nonce, now_s)
 
     def _give_birth(self, nonce: bytes, now_s: float) -> list[Publish]:
         held, more = self._outbox.held()
         listed = {span.stream for span in held}
         self._listed = frozenset(listed) if more else None
+        seen, desired = self._inbox.counters() if self._inbox is not None else (0, 0)
         birth = messages.Birth(
             nonce=nonce,
             agent=self._version,
@@ -179,6 +211,8 @@ class Conversation:
             held=held,
             more=more,
             faults=self._open_faults()[:128],
+            command_counter=seen,
+            desired_counter=desired,
         )
         self.phase, self._nonce = Phase.BORN, nonce
         self._retry_at = now_s + GREETING_RETRY_S[-2]

@@ -89,6 +89,12 @@ def encode_initialise() -> bytes:
     return b"\x1b\x40"
 
 
+def encode_test_slip() -> bytes:
+    """A slip of fixed text: digits and letters, feed, partial cut (GS V 66). Cheap boards skip what they do not know."""
+    text = b"\nKIOSK FLEET\nTEST PRINT\n0123456789\nABCDEFGHIJKLMNOPQRSTUVWXYZ\nabcdefghijklmnopqrstuvwxyz\n"
+    return encode_initialise() + text + b"\x1b\x64\x04" + b"\x1d\x56\x42\x00"
+
+
 # --- events ---
 
 
