@@ -16,11 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fleet_server.accounts.permissions import ROLES
 from fleet_server.commands import in_database
 from fleet_server.errors import FleetServerError, SettingsError
 from fleet_server.evidence import commands as evidence_commands
 from fleet_server.figures import commands as figure_commands
 from fleet_server.notifications import cli as channel_commands
+from fleet_server.orders import commands as order_commands
 from fleet_server.reports import commands as report_commands
 from fleet_server.settings import Settings, load, to_environment
 from fleet_server.sites import commands as sites_commands
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     password = command("set-password", "set the password of an account, or create the account", _set_password)
     password.add_argument("name")
-    password.add_argument("--role", choices=["viewer", "operator"], help="create the account with this role, or change its role")
+    password.add_argument("--role", choices=ROLES, help="create the account with this role, or change its role")
     password.add_argument("--generate", action="store_true", help="make up a password and show it, instead of asking for one")
 
     sites_commands.add_to(command)
@@ -116,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     evidence_commands.add_to(command)
     figure_commands.add_to(command)
     report_commands.add_to(command)
+    order_commands.add_to(command)
     commands.add_parser("verify-evidence", help="check an exported range of evidence, offline")
     return parser
 
@@ -166,9 +169,24 @@ def _init(settings: Settings, options: argparse.Namespace) -> None:
     authority.ensure_tls(settings.names, now_ms=_now_ms())
     with closing(db.open_raw(layout.database)) as connection:
         transact(connection, lambda inside: registry.publish_server_keys(inside, authority, now_ms=_now_ms()))
+        _ensure_order_key(connection, authority, layout.dispatch)
         empty = connection.execute("SELECT 1 FROM staff LIMIT 1").fetchone() is None
     if empty:
         _first_operator(layout.database)
+
+
+def _ensure_order_key(connection: Any, authority: Any, folder: Path) -> None:
+    from fleet_server.authority.authority import RootOffline
+    from fleet_server.channel import transact
+    from fleet_server.orders import keys
+
+    try:
+        made = transact(connection, lambda inside: keys.ensure(inside, authority, folder, now_ms=_now_ms()))
+    except RootOffline as err:
+        print(f"no orders can be signed: {err}")
+    else:
+        if made is not None:
+            print(f"made order key {made.hex()}")
 
 
 def _first_operator(database: Path) -> None:

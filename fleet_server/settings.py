@@ -138,6 +138,16 @@ class Layout(msgspec.Struct, frozen=True):
         return UpdatesLayout(self.root / "updates")
 
     @property
+    def dispatch(self) -> Path:
+        """Keys that sign orders, and with them whatever else must never be in a backup."""
+        return self.root / "dispatch"
+
+    @property
+    def logs(self) -> Path:
+        """Excerpts of agents' logs that were asked for."""
+        return self.root / "logs"
+
+    @property
     def run(self) -> Path:
         """Process ids and health: worthless after a restart."""
         return self.root / "run"
@@ -148,7 +158,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     def make(self) -> None:
         """Create what is missing, and close all of it to other users."""
-        for folder in (self.root, self.broker, self.run):
+        for folder in (self.root, self.broker, self.dispatch, self.logs, self.run):
             folder.mkdir(parents=True, exist_ok=True)
             if folder.stat().st_mode & 0o077:
                 folder.chmod(0o700)

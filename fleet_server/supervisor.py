@@ -85,7 +85,7 @@ class Supervisor:
         self._broker_answers = False
         # An external broker is somebody else's to start.
         self._brokers = [] if self._broker.kind == "external" else [Part("broker", lambda: self._broker.command() or [])]
-        names = ("ingest", "enrolment", "web", *(["public"] if settings.public.enabled else []))
+        names = ("ingest", "dispatch", "enrolment", "web", *(["public"] if settings.public.enabled else []))
         self._others = [Part(name, _module(name)) for name in names]
         self._notifier = Part("notifications", _module("notifications"))
 

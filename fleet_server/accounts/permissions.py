@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 Permission = Literal["view", "operate", "request", "approve", "manage", "audit"]
+Role = Literal["viewer", "operator", "requester", "approver", "auditor"]
+ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "requester", "approver", "auditor")
 PERMISSIONS: Final[tuple[Permission, ...]] = ("view", "operate", "request", "approve", "manage", "audit")
 OF_ROLE: Final[Mapping[str, frozenset[Permission]]] = {
     "viewer": frozenset({"view"}),

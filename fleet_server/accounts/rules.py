@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from fleet_server.accounts.permissions import ROLES as ROLES
+from fleet_server.accounts.permissions import Role as Role
 from fleet_server.accounts.permissions import role_may
-
-Role = Literal["viewer", "operator", "requester", "approver", "auditor"]
-ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "requester", "approver", "auditor")
 
 IDLE_MS: Final = 30 * 60_000
 ABSOLUTE_MS: Final = 12 * 3_600_000

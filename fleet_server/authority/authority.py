@@ -28,9 +28,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleet_server.authority import files, tls
 from fleet_server.authority.files import AuthorityError
 from protocols.contract.certs import (
+    OrderKeyCert,
     RecordKeyCert,
     ServerKeyCert,
     open_server_key_cert,
+    seal_order_key_cert,
     seal_record_key_cert,
     seal_server_key_cert,
 )
@@ -153,6 +155,11 @@ class Authority:
         files.write(self.folder / "signing" / f"{name}.cose", seal_server_key_cert(cert, root, self.fleet))
         files.write(self.folder / "signing" / "current", name.encode())
         return cert
+
+    def certify_order_key(self, public_key: bytes, *, now_ms: int) -> bytes:
+        """The root's word that this key may sign orders. The key itself is none of this folder's: backups hold the folder. RootOffline."""
+        cert = OrderKeyCert(kid=key_id(public_key), public_key=public_key, issued_ms=now_ms)
+        return seal_order_key_cert(cert, self._root(), self.fleet)
 
     def server_signer(self) -> Ed25519Signer:
         """The key that signs challenges, acknowledgements and checkpoints now."""

@@ -17,6 +17,7 @@ from typing import Protocol
 from fleet_server.channel import abandon, transact
 from fleet_server.errors import place_of
 from fleet_server.evidence.ledger import STRANGER, Greeting, HeadMoved, Ledger
+from fleet_server.ingest.delivery import Delivery
 from protocols.contract import envelope as cose
 from protocols.contract import messages, topics, wire
 from protocols.contract.limits import ACKS_PER_MESSAGE, CONTROL_MAX_BYTES
@@ -76,6 +77,7 @@ class Desk:
     ) -> None:
         self._ledger, self._signer, self._certificate = ledger, signer, certificate
         self._presence, self._wall_ms, self._random = presence, wall_ms, random_bytes
+        self._delivery = Delivery(ledger.conn, wall_ms)
         self._greetings: dict[str, Greeting] = {}
         self._reached = 0
         self.tally = Tally()
@@ -120,6 +122,14 @@ class Desk:
             self.tally = before
             raise
         return taken, answers
+
+    def deliver(self) -> tuple[list[Answer], bool]:
+        """What is to be published now of orders, desired states and new lists of keys, and whether there is more. Writes nothing."""
+        now_ms = self._wall_ms()
+        answers = [self._challenge(terminal, UNSOLICITED, now_ms) for terminal in self._delivery.rekeyed()]
+        messages_, more = self._delivery.look()
+        answers += [Answer(topics.down(one.terminal, one.kind), one.envelope) for one in messages_]
+        return answers, more
 
     def count_dropped(self, dropped: Mapping[str, int]) -> None:
         """Messages by sender that came faster than they could be served: nobody has read them, and they are counted all the same."""
@@ -202,8 +212,14 @@ class Desk:
 
     def _challenge(self, terminal: str, connection: bytes, now_ms: int) -> Answer:
         greeting = self._greetings[terminal] = Greeting(self._random(16))
+        self._delivery.left(terminal)
         challenge = messages.Challenge(
-            connection=connection, nonce=greeting.nonce, version=messages.VERSION, server_ms=now_ms, certificate=self._certificate
+            connection=connection,
+            nonce=greeting.nonce,
+            version=messages.VERSION,
+            server_ms=now_ms,
+            certificate=self._certificate,
+            order_keys=self._delivery.certificates(),
         )
         return self._answer(terminal, "challenge", challenge, messages.CHALLENGE_CONTEXT)
 
@@ -229,6 +245,7 @@ class Desk:
         greeting.birth = opened.raw
         self.tally.births += 1
         self._presence.born(self._ledger.conn, terminal, birth, now_ms)
+        self._delivery.born(terminal, birth.command_counter, birth.desired_counter)
         head = messages.Head(nonce=birth.nonce, heads=self._ledger.heads(terminal, birth.held))
         answers.append(self._answer(terminal, "head", head, messages.HEAD_CONTEXT))
 

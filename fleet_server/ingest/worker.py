@@ -25,6 +25,8 @@ RECOVER_S = 1.0
 BUNDLE_MESSAGES = 512
 KEEPALIVE_S = 30
 HOUSEKEEPING_S = 0.5
+DELIVERY_S = 0.2
+"""Between looks for new orders; a look without news is one PRAGMA."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +60,13 @@ class Worker:
         self._address, self._desk = address, desk
         self._housekeeping, self._on_broker = housekeeping, on_broker
         self._epoch = os.urandom(8)
+        self._client: aiomqtt.Client | None = None
 
     async def run(self) -> None:
         # If either ends, so does the process, and the supervisor starts it again: presence must not stop unnoticed.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_house())
+            tasks.create_task(self._deliver())
             tasks.create_task(self._serve())
 
     async def _serve(self) -> None:
@@ -97,12 +101,16 @@ class Worker:
             await client.subscribe(f"{topics.ROOT}/+/+/up/#", qos=1)
             self._on_broker(True)
             await client.publish(topics.SERVER_STATE, wire.dump(messages.ServerState(epoch=self._epoch)))
-            async for first in client.messages:
-                bundle = [_incoming(first)]
-                while len(bundle) < BUNDLE_MESSAGES and not queue.empty():
-                    bundle.append(_incoming(queue.get_nowait()))
-                await self._handle(client, bundle)
-                self._count_dropped(queue)
+            self._client = client
+            try:
+                async for first in client.messages:
+                    bundle = [_incoming(first)]
+                    while len(bundle) < BUNDLE_MESSAGES and not queue.empty():
+                        bundle.append(_incoming(queue.get_nowait()))
+                    await self._handle(client, bundle)
+                    self._count_dropped(queue)
+            finally:
+                self._client = None
 
     async def _handle(self, client: aiomqtt.Client, bundle: list[Incoming]) -> None:
         while bundle:
@@ -132,6 +140,20 @@ class Worker:
             await client.publish(answer.topic, answer.payload, qos=0)
         _go_on()
         await asyncio.sleep(0)
+
+    async def _deliver(self) -> None:
+        """Orders and desired states, as soon as they are signed or their terminal has greeted."""
+        while True:
+            more = False
+            client = self._client
+            if client is not None:
+                try:
+                    answers, more = self._desk.deliver()
+                    await self._publish(client, answers)
+                except (sqlite3.OperationalError, aiomqtt.MqttError) as err:
+                    # What was not published is owed again at the next greeting, or after a while without an answer.
+                    log.warning("orders will be delivered later: %s", err)
+            await asyncio.sleep(0.005 if more else DELIVERY_S)
 
     async def _keep_house(self) -> None:
         while True:

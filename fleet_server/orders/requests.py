@@ -98,7 +98,7 @@ def request_configuration(
 ) -> bytes:
     """Ask for a new configuration (`devices`, `items`, `intervals`) at these terminals: it becomes a version that can be wanted again later."""
     text = _configuration(content)
-    _check_person(conn, by)
+    check_person(conn, by)
     words = _note(note)
     version = conn.execute(
         "INSERT INTO configuration (made_ms, made_by, note, content) VALUES (?, ?, ?, ?) RETURNING version",
@@ -151,7 +151,7 @@ def cancel(conn: sqlite3.Connection, request: bytes, *, by: str, now_ms: int) ->
         raise Refused("request", "orderNoCancel")
     if row.state != "approved":
         raise Conflict("request", "orderDecided")
-    _check_person(conn, by)
+    check_person(conn, by)
     dropped = conn.execute(
         "UPDATE order_item SET state = 'dropped', reason = 'cancelled', state_ms = ?, since_ms = ? WHERE request = ? AND state = 'ready'"
         " RETURNING terminal",
@@ -206,7 +206,7 @@ def reject(conn: sqlite3.Connection, request: bytes, *, by: str, now_ms: int, no
     row = _undecided(conn, request, now_ms)
     if row.requested_by == by:
         raise Refused("by", "orderSelf")
-    _check_person(conn, by, "approve")
+    check_person(conn, by, "approve")
     _decide(conn, row, "rejected", by, note, now_ms)
     drop_items(conn, request, "rejected", now_ms)
 
@@ -242,7 +242,7 @@ def check_approver(conn: sqlite3.Connection, requested_by: str, approver: str, n
     problem = rules.approver_problem(requested_by, approver, touches, now_ms)
     if problem is not None:
         raise Refused("by", problem)
-    _check_person(conn, approver, "approve")
+    check_person(conn, approver, "approve")
 
 
 def digest_now(conn: sqlite3.Connection, row: Request) -> bytes:
@@ -331,7 +331,7 @@ def _ask(
     now_ms: int,
     bodies: Mapping[str, str] | None = None,
 ) -> bytes:
-    _check_person(conn, by)
+    check_person(conn, by)
     problem = rules.expiry_problem(expires_ms, now_ms)
     if problem is not None:
         raise Refused("expires", problem)
@@ -406,7 +406,7 @@ def _undecided(conn: sqlite3.Connection, request: bytes, now_ms: int) -> Request
     return row
 
 
-def _check_person(conn: sqlite3.Connection, name: str, permission: str = "request") -> None:
+def check_person(conn: sqlite3.Connection, name: str, permission: str = "request") -> None:
     row = conn.execute("SELECT role, disabled_ms FROM staff WHERE name = ?", (name,)).fetchone()
     if row is None or row[1] is not None or not role_may(row[0], permission):
         raise Refused("by", "orderMayNot")

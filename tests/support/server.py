@@ -23,7 +23,7 @@ from fleet_server.settings import Broker, BrokerKind, Enrolment, Settings, Web, 
 from tests.support.processes import Child, Processes, free_port
 from tests.support.waiting import wait_until
 
-PARTS = ("broker", "ingest", "enrolment", "web")
+PARTS = ("broker", "ingest", "dispatch", "enrolment", "web")
 READY_WITHIN_S = 60.0
 
 

@@ -86,7 +86,7 @@ def _parts(desk: Desk, voice: Voice) -> list[tuple[str, Any]]:
         health = {}
     parts = health.get("parts", {})
     rows: list[tuple[str, Any]] = []
-    for name in ("broker", "ingest", "enrolment", "web", *(["public"] if "public" in parts else [])):
+    for name in ("broker", "ingest", "dispatch", "enrolment", "web", *(["public"] if "public" in parts else [])):
         part = parts.get(name)
         if part is None:
             state = t("system.up") if name == "web" else t("system.unknown")

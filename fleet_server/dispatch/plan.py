@@ -1,0 +1,16 @@
+"""Which duties the dispatch process has. Other parts of the server add theirs here."""
+
+from __future__ import annotations
+
+from fleet_server.authority.authority import Authority
+from fleet_server.dispatch.duties import Duty
+from fleet_server.dispatch.signing import Signing
+from fleet_server.settings import Settings
+
+
+def duties(settings: Settings, authority: Authority) -> list[Duty]:
+    """In no order: each runs by itself."""
+    signing = Signing(settings.fleet, settings.layout.dispatch, authority)
+    return [
+        Duty(name="orders", step=signing.step, every_s=5.0),
+    ]
