@@ -51,6 +51,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(_is_file(Path(sysconfig.get_path("include")) / "Python.h"), f"{PYTHON}-dev", "to compile evdev"),
     ),
     "mosquitto": (Need(_on_path("mosquitto"), "mosquitto", "as the MQTT broker"),),
+    "updates": (
+        Need(_on_path("strace"), "strace", "to cut the updater off at each system call"),
+        Need(_on_path("zstd"), "zstd", "to make and apply differences between releases"),
+        Need(_on_path("mkfs.ext4"), "e2fsprogs", "to cut the power of an ext4 disk"),
+        Need(_on_path("mkfs.xfs"), "xfsprogs", "to cut the power of an xfs disk"),
+    ),
     "browser": (Need(_on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "to test the console's pages"),),
 }
 
