@@ -1,6 +1,6 @@
 """Target groups: which terminals a rollout is for, as a value that a form makes, a page says in words and `matches` decides. Pure.
 
-Tests hold all together; each holds if one of its values fits (`none`: if no value fits).
+Conditions hold all together; each holds if one of its values fits (`none`: if no value fits).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VALUES_MAX: Final = 500
 _Value = Annotated[str, Meta(min_length=1, max_length=80)]
 
 
-class Test(msgspec.Struct, frozen=True, kw_only=True):
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """One condition. `component` is for `version` only; the value `-` of a version means: none reported."""
 
     field: Field
@@ -31,7 +31,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """No test at all: every terminal."""
 
-    tests: Annotated[tuple[Test, ...], Meta(max_length=16)] = ()
+    conditions: Annotated[tuple[Condition, ...], Meta(max_length=16)] = ()
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +55,12 @@ UNKNOWN_VERSION: Final = "-"
 
 
 def matches(query: Query, target: Target) -> bool:
-    return all(_holds(test, target) for test in query.tests)
+    return all(_holds(each, target) for each in query.conditions)
 
 
-def _holds(test: Test, target: Target) -> bool:
-    wanted = set(test.values)
-    match test.field:
+def _holds(one: Condition, target: Target) -> bool:
+    wanted = set(one.values)
+    match one.field:
         case "type":
             found = target.type in wanted
         case "area":
@@ -74,12 +74,12 @@ def _holds(test: Test, target: Target) -> bool:
         case "profile":
             found = not wanted.isdisjoint(target.profiles)
         case "version":
-            found = target.versions.get(test.component, UNKNOWN_VERSION) in wanted
+            found = target.versions.get(one.component, UNKNOWN_VERSION) in wanted
         case "tag":
             found = not {value.casefold() for value in wanted}.isdisjoint(tag.casefold() for tag in target.tags)
         case _:
             found = not {value.casefold() for value in wanted}.isdisjoint({target.id.casefold(), target.code.casefold()})
-    return found is not test.none
+    return found is not one.none
 
 
 def encode(query: Query) -> str:
@@ -100,7 +100,7 @@ def of_form(form: Mapping[str, Sequence[str]]) -> Query:
 
     Raises Refused naming the field.
     """
-    tests: list[Test] = []
+    conditions: list[Condition] = []
     for field in FIELDS:
         values = _values(form.get(field, ()))
         if not values:
@@ -113,10 +113,12 @@ def of_form(form: Mapping[str, Sequence[str]]) -> Query:
             component = "".join(form.get("component", ())[:1]).strip()
             if not component:
                 raise Refused("component", "component")
-            tests.append(Test(field=field, values=values, component=component, none=form.get("versionIs", ["is"])[0] == "not"))
+            conditions.append(
+                Condition(field=field, values=values, component=component, none=form.get("versionIs", ["is"])[0] == "not")
+            )
         else:
-            tests.append(Test(field=field, values=values))
-    return Query(tests=tuple(tests))
+            conditions.append(Condition(field=field, values=values))
+    return Query(conditions=tuple(conditions))
 
 
 def _values(given: Sequence[str]) -> tuple[str, ...]:

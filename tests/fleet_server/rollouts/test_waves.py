@@ -222,4 +222,4 @@ def test_a_form_that_asks_for_too_much_is_refused(form: dict[str, list[str]], fi
 
 def test_a_stored_query_of_another_version_is_refused() -> None:
     with pytest.raises(Refused):
-        q.decode('{"tests":[{"field":"colour","values":["red"]}]}')
+        q.decode('{"conditions":[{"field":"colour","values":["red"]}]}')
