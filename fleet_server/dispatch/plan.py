@@ -5,6 +5,7 @@ from __future__ import annotations
 from fleet_server.authority.authority import Authority
 from fleet_server.dispatch.duties import Duty
 from fleet_server.dispatch.signing import Signing
+from fleet_server.rollouts import duty as rollouts
 from fleet_server.settings import Settings
 
 
@@ -13,4 +14,6 @@ def duties(settings: Settings, authority: Authority) -> list[Duty]:
     signing = Signing(settings.fleet, settings.layout.dispatch, authority)
     return [
         Duty(name="orders", step=signing.step, every_s=5.0),
+        # Looks at the whole fleet, so not at every write of ingest.
+        Duty(name="rollouts", step=rollouts.step(settings.layout.updates), every_s=2.0, wakes=False),
     ]
