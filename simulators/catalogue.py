@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from simulators.models.base import Model
 from simulators.models.callpad import CallPadBus
 from simulators.models.escpos import EscposPrinter
+from simulators.models.flash_unit import FlashUnit
 from simulators.models.keys import EvaluatorPad, HidScanner, Keypad
 from simulators.models.laser import LaserPrinter
 from simulators.models.modbus import ModbusBus
@@ -40,6 +41,9 @@ DEVICE_TYPES: Mapping[str, DeviceType] = {
     ),
     "callpad": DeviceType("four call pads on one RS-485 bus", lambda seed, baud: CallPadBus(seed=seed, baud=_speed(baud, 9600))),
     "modbus": DeviceType("climate and door modules on one bus", lambda seed, baud: ModbusBus(seed=seed, baud=_speed(baud, 9600))),
+    "flash-unit": DeviceType(
+        "unit with a boot loader that receives XMODEM", lambda seed, baud: FlashUnit(seed=seed, baud=_speed(baud, 115200))
+    ),
     "keypad": DeviceType("numeric keypad (keyboard)", lambda seed, baud: Keypad(seed=seed), on_line=False),
     "evaluator": DeviceType("evaluator pad (keyboard)", lambda seed, baud: EvaluatorPad(seed=seed), on_line=False),
     "scanner-hid": DeviceType("code scanner as a keyboard", lambda seed, baud: HidScanner(seed=seed), on_line=False),

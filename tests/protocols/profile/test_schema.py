@@ -237,3 +237,83 @@ def test_no_bytes_make_it_fail_otherwise(raw: bytes) -> None:
 def test_no_value_anywhere_makes_it_fail_otherwise(value: object, key: str) -> None:
     with contextlib.suppress(ProfileError):
         schema.check_tree({**tomllib.loads(PRINTER), key: value}, "acme-tp80")
+
+
+# ------------------------------------------------------------------------------------------------------------------- firmware methods
+
+FLASH = """schema = 1
+id = "acme-scan"
+family = "scanner-serial"
+kind = "scanner"
+display_name = "Acme Scan"
+grade = "expected"
+source = "Acme Scan programming guide, section 9"
+[[match]]
+bus = "serial"
+by_slot = true
+[transport.serial]
+baud = 9600
+[firmware]
+method = "xmodem"
+part_number = "AB-12"
+install_duration_s = 60
+replug_timeout_s = 10
+[firmware.enter]
+send = "1b 42"
+[firmware.identify]
+reply = "^43"
+[firmware.part]
+send = "1b 50"
+reply = "^(?P<part>([0-9a-f]{2})+?)0d"
+[firmware.version]
+send = "1b 56"
+reply = "^56(?P<version>([0-9a-f]{2})+?)0d0a"
+"""
+
+
+def test_a_profile_says_how_firmware_is_written() -> None:
+    rules = parse(FLASH, "acme-scan").firmware
+    assert rules.flashable
+    assert rules.version is not None
+    assert rules.version.text(b"V2.1.0\r\nrest", "version") == "2.1.0"
+    assert rules.version.text(b"V2.1", "version") is None
+    assert rules.version.text(b"V\xff\xfe\r\n", "version") is None
+    assert rules.identify is not None
+    assert rules.identify.fits(b"CCC")
+    assert not rules.identify.fits(b"\x15")
+    assert not parse(PRINTER, "acme-tp80").firmware.flashable
+
+
+WRONG_FLASH = [
+    ('method = "xmodem"', 'method = "vendor-tool"', "firmware: part_number has no effect with method vendor-tool"),
+    ('part_number = "AB-12"\n', "", "firmware: xmodem needs part_number"),
+    ("replug_timeout_s = 10\n", "", "firmware: xmodem needs replug_timeout_s"),
+    ('[firmware.identify]\nreply = "^43"\n', "", "firmware: xmodem needs identify"),
+    ('send = "1b 42"', "within_ms = 5", "firmware.enter: needs send, reply or both"),
+    ('send = "1b 42"', 'reply = "^06"', "firmware: enter: needs send"),
+    ("(?P<version>([0-9a-f]{2})+?)", "", "firmware: version: the reply needs a group named version"),
+    ("?P<part>", "?P<serial>", "firmware.part: reply: group 'serial' is neither part nor version"),
+    (
+        '[firmware.part]\nsend = "1b 50"\nreply = "^(?P<part>([0-9a-f]{2})+?)0d"\n',
+        "",
+        "firmware: the part number is asked nowhere",
+    ),
+    ('reply = "^43"', 'reply = "43"', "firmware.identify.reply: expected `str` matching regex"),
+    ('reply = "^43"', 'reply = "^(43"', "firmware.identify: reply: not a regular expression"),
+    ("replug_timeout_s = 10", "replug_timeout_s = 10\npad = 256", "firmware.pad: expected `int` <= 255"),
+    ("replug_timeout_s = 10", "replug_timeout_s = 10\ndfu = { alt = 1 }", "firmware: dfu does not belong to method xmodem"),
+    ('method = "xmodem"', 'method = "zmodem"', "firmware.method: invalid enum value 'zmodem'"),
+    (
+        'method = "xmodem"',
+        'method = "usb-dfu"\nbootloader = { vid = 1, pid = 2 }',
+        "firmware: identify does not belong to method usb-dfu",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG_FLASH, ids=[f"{i}" for i in range(len(WRONG_FLASH))])
+def test_every_mistake_about_firmware_is_told_with_its_place(old: str, new: str, message: str) -> None:
+    assert old in FLASH
+    with pytest.raises(ProfileError) as caught:
+        parse(FLASH.replace(old, new, 1), "acme-scan")
+    assert str(caught.value).startswith(f"profile acme-scan: {message}")
