@@ -56,6 +56,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(_on_path("zstd"), "zstd", "to make and apply differences between releases"),
         Need(_on_path("mkfs.ext4"), "e2fsprogs", "to cut the power of an ext4 disk"),
         Need(_on_path("mkfs.xfs"), "xfsprogs", "to cut the power of an xfs disk"),
+        Need(_on_path("rx"), "lrzsz", "to check XMODEM and YMODEM against another implementation"),
+        Need(_on_path("dfu-util"), "dfu-util", "to write firmware over USB DFU"),
     ),
     "browser": (Need(_on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "to test the console's pages"),),
 }
