@@ -87,7 +87,8 @@ class DesiredKeeper:
             good = memory.get(GOOD_KEY)
             self._good = None if good is None else self._verified(good)[1]
         if self._now is None:
-            self._notes = Notes(seen=max(self._notes.seen, self._notes.held))  # nothing holds: the server sends it again
+            # Nothing holds: the server sends it again.
+            self._notes = Notes(seen=self.seen, refused=self._notes.refused)
         self._began_ms = boot_ms()
 
     # ---------------------------------------------------------------------------------------------------------------- what holds
