@@ -213,7 +213,8 @@ def test_a_configuration_that_no_terminal_could_read_is_refused(city: OrderBench
 
 
 def test_going_back_wants_an_earlier_version(city: OrderBench) -> None:
-    for content in (CONFIGURATION, {"items": []}):
+    versions: tuple[dict[str, Any], ...] = (CONFIGURATION, {"items": []})
+    for content in versions:
         city.approve(configure(city, content))
         city.sign()
     back = requests.request_version(city.conn, ["kf-1"], 1, by="wang", expires_ms=city.now_ms + DAY, now_ms=city.now_ms)
