@@ -27,6 +27,7 @@ from fleet_server.reports import commands as report_commands
 from fleet_server.settings import Settings, load, to_environment
 from fleet_server.sites import commands as sites_commands
 from fleet_server.thresholds import commands as threshold_commands
+from fleet_server.updates import commands as update_commands
 from protocols.errors import ProtocolError
 
 T = TypeVar("T")
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     evidence_commands.add_to(command)
     figure_commands.add_to(command)
     report_commands.add_to(command)
+    update_commands.add_to(command)
     order_commands.add_to(command)
     commands.add_parser("verify-evidence", help="check an exported range of evidence, offline")
     return parser

@@ -35,7 +35,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct):
-    """What was done at once, and which drafts wait for people. `done`: (key of `words.RESULTS`, facts)."""
+    """What was done at once, and which drafts wait for people. `done`: (key of the catalogues' `results`, facts)."""
 
     done: list[tuple[str, dict[str, object]]] = []
     waiting: list[Draft] = []

@@ -7,7 +7,7 @@ from fleet_server.updates import words
 
 
 class UpdatesError(FleetServerError):
-    """A person must act. `reason` is a key of `words.PROBLEMS`, `facts` fill its sentence. Its text is the English sentence."""
+    """A person must act. `reason` is a key of the catalogues' `problems`, `facts` fill its sentence. Its text is the English sentence."""
 
     status = 409
     word = "updates"
@@ -17,7 +17,7 @@ class UpdatesError(FleetServerError):
         super().__init__(self.sentence("en"))
 
     def sentence(self, language: words.Language) -> str:
-        return words.problem(language, self.reason, self.facts)
+        return words.say(language, "problems", self.reason, self.facts)
 
 
 class PackRefused(UpdatesError):
