@@ -93,19 +93,17 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def read_state(root: Path) -> State:
-    """An unreadable state reads as an empty one: then the version that runs is the good one."""
+    """A state that is missing or spoiled reads as an empty one: then what runs is good. OSError if the disk cannot be read: nothing is known then."""
     try:
         with (root / STATE).open("rb") as file:
-            found = json.loads(file.read(STATE_MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
+            raw = file.read(STATE_MAX_BYTES)
+    except FileNotFoundError:
+        raw = b""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
         found = None
-    if (
-        isinstance(found, dict)
-        and isinstance(found.get("seats"), dict)
-        and all(isinstance(v, dict) for v in found["seats"].values())
-    ):
-        return found
-    return {"format": FORMAT, "factory": None, "seats": {}}
+    return found if _sound(found) else {"format": FORMAT, "factory": None, "seats": {}}
 
 
 def _sound(found: object) -> bool:
@@ -167,9 +165,7 @@ def version_names(root: Path) -> list[str]:
         found = [(path.stat().st_mtime_ns, path.name) for path in (root / VERSIONS).iterdir() if path.is_dir()]
     except OSError:
         return []
-    running = ""
-    with contextlib.suppress(OSError):
-        running = (root / LINKS["agent"]).readlink().name
+    running = _pointed(root, "agent")
     return sorted((name for _, name in sorted(found, reverse=True)), key=lambda name: name != running)
 
 
@@ -213,7 +209,11 @@ def _free_reserve(root: Path) -> None:
 def count(root: Path, seat: str = "agent") -> str | None:
     """Count a start and point the seat's link at what starts; its name. What cannot be written is said: the start itself must not fail for it."""
     with locked(root):
-        before = read_state(root)
+        try:
+            before = read_state(root)
+        except OSError as err:
+            _say(f"{root}: cannot be read ({os.strerror(err.errno or 0)}); starting what is there")
+            return _pointed(root, seat)
         name, after = decide(before, seat, lambda one: is_complete(root, one), version_names(root))
         if name is None:
             _say(f"no complete version in {root / VERSIONS}")
@@ -225,6 +225,13 @@ def count(root: Path, seat: str = "agent") -> str | None:
         except OSError as err:
             _say(f"{root}: cannot be written ({os.strerror(err.errno or 0)}); starting what is there")
         return name
+
+
+def _pointed(root: Path, seat: str) -> str | None:
+    try:
+        return (root / LINKS[seat]).readlink().name
+    except OSError:
+        return None
 
 
 def ended(root: Path, seat: str, reason: str) -> None:

@@ -197,8 +197,15 @@ class Layout:
         return self.about(good) if good else None
 
     def clean(self, *, keep: frozenset[str] = frozenset()) -> None:
-        """Remove trees and images that the state cannot start any more, and remains of steps that were cut off. `keep`: names besides."""
-        wanted = self.state().names() | keep
+        """Remove trees and images that the state cannot start any more, and remains of steps that were cut off. `keep`: names besides.
+
+        Does nothing while the state names no good version that is whole: then every tree may be the one that is needed.
+        """
+        state = self.state()
+        good = state.seat("agent").good
+        if good is None or not self.complete(good):
+            return
+        wanted = state.names() | keep | {name for name in (self.pointed("agent"), self.pointed("updater")) if name}
         for path in sorted(self.versions.iterdir()):
             if path.name in wanted:
                 continue

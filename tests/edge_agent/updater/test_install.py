@@ -138,6 +138,28 @@ def test_clean_keeps_new_previous_and_factory(layout: Layout) -> None:
     assert not list(layout.root.glob(".*.new"))
 
 
+def test_clean_removes_nothing_while_nothing_is_known(layout: Layout) -> None:
+    begin(layout)
+    (layout.root / "state.json").write_bytes(b"spoiled")
+    layout.clean()
+    assert {path.name for path in layout.versions.iterdir()} == {OLD_NAME, NEW_NAME}
+
+
+def test_a_state_that_cannot_be_read_is_not_replaced(layout: Layout) -> None:
+    """A disk that fails for a moment must not make the terminal forget what is good."""
+    begin(layout)
+    path = layout.root / "state.json"
+    kept = path.read_bytes()
+    path.unlink()
+    path.mkdir()  # reading it fails, as on a failing disk
+    assert launcher.count(layout.root) == NEW_NAME
+    with pytest.raises(OSError):
+        install.commit(layout, NEW_NAME)
+    path.rmdir()
+    path.write_bytes(kept)
+    assert layout.state().seat("agent").good == OLD_NAME
+
+
 def test_remains_of_an_unfinished_step_are_replaced(layout: Layout) -> None:
     part = layout.part(NEW_NAME)
     (part / "bin").mkdir(parents=True)

@@ -55,7 +55,7 @@ def check(layout: Layout, word: str, number: int) -> None:
         assert good >= number, f"{number} was confirmed, {own.good} is good"
     elif word == "trial":
         assert own.trial is not None or good >= number or own.verdict is not None, f"the trial of {number} is forgotten"
-    elif word == "back":
+    elif word in ("back", "lost"):
         assert good != number and (own.trial is None or _number(own.trial.name) > number), f"{number} was taken back"
     layout.clean()
     assert all(layout.complete(path.name) for path in layout.versions.iterdir())
