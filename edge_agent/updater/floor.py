@@ -1,28 +1,28 @@
 """Owns the time by which signed metadata are judged: never before what is surely past.
 
-The floor is the latest of: the day this software was made; the time in the newest desired state that was accepted (signed by the server, ordered by
-its counter); the time in the newest timestamp metadata accepted of each repository (ordered by its version). Only signed statements move it, never
-the clock of the machine: a battery that died or a clock set to 2038 leaves nothing behind.
+The floor is the latest of: the day this software was made; the time in the newest desired state that was accepted (signed by the server, ordered
+by its counter); and, for one repository, the time in the newest timestamp metadata accepted of it. Only signed statements move it, never the clock
+of the machine: a battery that died or a clock set to 2038 leaves nothing behind.
 
-A newer statement replaces an older one even if it tells an earlier time. So a server whose clock was wrong, or a stolen timestamp key that was
-replaced since, does not keep a terminal in the future for ever (TUF specification 5.3.11, recovery from a fast-forward attack).
+A newer statement replaces an older one even if it tells an earlier time, and what a repository's timestamp said counts only as long as root names the
+same keys for it. So neither a server whose clock was wrong nor a stolen timestamp key that was replaced since keeps a terminal in the future for ever
+(TUF specification 5.3.11, recovery from a fast-forward attack). That is also why one repository's word does not count for the other.
 """
 
 from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta
 
 from edge_agent import files
 from edge_agent.clock import BUILD_FLOOR_MS
 from edge_agent.updater.errors import NotTrusted
 from edge_agent.updater.verified import open_plain
 from protocols.contract.limits import TIME_LIMIT_MS
-from protocols.contract.records import Millis
+from protocols.contract.records import Count, Millis
 
 FILE: Final = "time-floor.json"
 MAX_BYTES = 4096
@@ -30,15 +30,22 @@ LAST_MS = int(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC).timestamp() *
 """What a datetime can hold; a clock beyond it reads as this."""
 
 
-class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    order: Annotated[int, Meta(ge=0, lt=2**63)]
-    """Counter of the desired state, version of the timestamp."""
+class _Server(msgspec.Struct, frozen=True, kw_only=True):
+    counter: Count
+    """Of the desired state."""
+    ms: Millis
+
+
+class _Repository(msgspec.Struct, frozen=True, kw_only=True):
+    keys: str
+    """Which keys root named for timestamps then."""
+    version: Count
     ms: Millis
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
-    server: _Kept | None = None
-    repositories: dict[str, _Kept] = {}
+    server: _Server | None = None
+    repositories: dict[str, _Repository] = {}
 
 
 class TimeFloor:
@@ -51,28 +58,31 @@ class TimeFloor:
 
     @property
     def ms(self) -> int:
-        heard = [kept.ms for kept in self._file.repositories.values()]
-        if self._file.server is not None:
-            heard.append(self._file.server.ms)
-        return max(self._build_ms, *heard, 0)
+        """What is surely past, whichever repository is asked."""
+        return max(self._build_ms, 0 if self._file.server is None else self._file.server.ms)
 
     def now_ms(self, system_ms: int) -> int:
         """The system's clock, but not before the floor."""
         return min(max(system_ms, self.ms), LAST_MS)
 
+    def now_for_ms(self, repository: str, keys: str, system_ms: int) -> int:
+        """As `now_ms`, and not before what this repository's newest timestamp said, if root still names these keys for it."""
+        heard = self._file.repositories.get(repository)
+        return self.now_ms(max(system_ms, heard.ms) if heard is not None and heard.keys == keys else system_ms)
+
     def hear_server(self, counter: int, issued_ms: int) -> None:
         """A desired state with this counter was accepted. One that is not newer says nothing."""
-        if not 0 <= issued_ms < TIME_LIMIT_MS or (self._file.server is not None and counter <= self._file.server.order):
+        if not 0 <= issued_ms < TIME_LIMIT_MS or (self._file.server is not None and counter <= self._file.server.counter):
             return
-        self._write(msgspec.structs.replace(self._file, server=_Kept(order=counter, ms=issued_ms)))
+        self._write(msgspec.structs.replace(self._file, server=_Server(counter=counter, ms=issued_ms)))
 
-    def hear_repository(self, name: str, version: int, issued_ms: int, expires_ms: int) -> None:
-        """This version of the timestamp metadata of repository `name` is the accepted one. A time after its own end counts as its end."""
+    def hear_repository(self, name: str, keys: str, *, version: int, issued_ms: int, expires_ms: int) -> None:
+        """This version of a repository's timestamp is the accepted one. A time after its own end counts as its end."""
         if issued_ms < 0:
             return
-        kept = _Kept(order=version, ms=min(issued_ms, expires_ms, TIME_LIMIT_MS - 1))
-        if self._file.repositories.get(name) != kept:
-            self._write(msgspec.structs.replace(self._file, repositories={**self._file.repositories, name: kept}))
+        heard = _Repository(keys=keys, version=min(version, TIME_LIMIT_MS - 1), ms=min(issued_ms, expires_ms, TIME_LIMIT_MS - 1))
+        if self._file.repositories.get(name) != heard:
+            self._write(msgspec.structs.replace(self._file, repositories={**self._file.repositories, name: heard}))
 
     def _write(self, new: _File) -> None:
         files.write_atomically(self._path, msgspec.json.encode(new))

@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tuf.api import exceptions as tuf_errors
-from tuf.api.metadata import TargetFile, Timestamp
+from tuf.api.metadata import Root, TargetFile, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -33,7 +34,7 @@ from protocols.contract.records import UpdateReason
 from protocols.contract.wire import T, WireError
 
 Via = Literal["full", "packed", "delta"]
-CLOCK_AHEAD_MS = 90 * 24 * 3600 * 1000
+CLOCK_AHEAD_MS = 400 * 24 * 3600 * 1000
 """A clock so far ahead of everything the server ever signed is told as the likely cause when metadata look expired. It changes no decision."""
 
 
@@ -245,8 +246,9 @@ class TimedUpdater(Updater):
     """python-tuf's client with the two things for which version 7 has no parameter.
 
     The time by which metadata expire: `TrustedMetadataSet` reads the system's clock into its public attribute `reference_time` when it is made, and
-    judges everything by that; nothing is judged before a client's first `refresh`, so it may be set until then. And how metadata reach the disk: they
-    are renamed into place but not synced, so a power cut could leave an empty file where the version numbers stood that stop a rollback.
+    judges everything by that. Roots are followed without looking at the time, so it is set between them and the timestamp: by then it is known which
+    keys root names now. And how metadata reach the disk: they are renamed into place but not synced, so a power cut could leave an empty file where
+    the version numbers stood that stop a rollback.
     """
 
     def __init__(
@@ -256,7 +258,7 @@ class TimedUpdater(Updater):
         *,
         fetcher: FetcherInterface,
         bootstrap: bytes | None,
-        reference_time: datetime.datetime | None = None,
+        now: Callable[[Root], datetime.datetime] | None = None,
         target_dir: Path | None = None,
         target_base_url: str | None = None,
         config: UpdaterConfig | None = None,
@@ -270,13 +272,16 @@ class TimedUpdater(Updater):
             config,
             bootstrap=bootstrap,
         )
-        if reference_time is not None:
-            self._trusted_set.reference_time = reference_time
+        self._now = now
 
     @property
     def accepted_timestamp(self) -> Timestamp:
         """After a refresh."""
         return self._trusted_set.timestamp
+
+    @property
+    def accepted_root(self) -> Root:
+        return self._trusted_set.root
 
     def target_url(self, target: TargetFile, base_url: str) -> str:
         """Where a target lies: with consistent snapshots its name begins with its hash (TUF specification 6.2)."""
@@ -284,6 +289,11 @@ class TimedUpdater(Updater):
             return f"{base_url}{target.path}"
         folder, slash, name = target.path.rpartition("/")
         return f"{base_url}{folder}{slash}{target.hashes['sha256']}.{name}"
+
+    def _load_root(self) -> None:
+        super()._load_root()
+        if self._now is not None:
+            self._trusted_set.reference_time = self._now(self._trusted_set.root)
 
     def _persist_file(self, filename: str, data: bytes) -> None:
         files.write_atomically(Path(filename), data)
@@ -348,14 +358,17 @@ class Trust:
             f"{self._base}/{name}/metadata/",
             fetcher=self._fetcher,
             bootstrap=root,
-            reference_time=as_datetime(self._floor.now_ms(system_ms)),
+            now=lambda root: as_datetime(self._floor.now_for_ms(name, _timestamp_keys(root), system_ms)),
         )
         updater.refresh()
         timestamp = updater.accepted_timestamp
         ours = timestamp.unrecognized_fields.get(CUSTOM_KEY)
         signed_ms = ours.get("signed_ms") if isinstance(ours, dict) else None
         if isinstance(signed_ms, int):
-            self._floor.hear_repository(name, timestamp.version, signed_ms, as_ms(timestamp.expires))
+            keys = _timestamp_keys(updater.accepted_root)
+            self._floor.hear_repository(
+                name, keys, version=timestamp.version, issued_ms=signed_ms, expires_ms=as_ms(timestamp.expires)
+            )
         return updater
 
     def _with_forms(
@@ -389,6 +402,12 @@ class Trust:
         if isinstance(err, tuf_errors.BadVersionNumberError):
             return "metadataRollback"
         return "notAuthentic"
+
+
+def _timestamp_keys(root: Root) -> str:
+    """Tells whether root names other keys for timestamps than it did."""
+    role = root.roles[Timestamp.type]
+    return hashlib.sha256(f"{role.threshold}:{','.join(sorted(role.keyids))}".encode()).hexdigest()[:32]
 
 
 def must(decided: Plan | Refused) -> Plan:
