@@ -176,7 +176,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tree: str | None = None
     want: str | None = None
     apply: str | None = None
-    before: Before | None = None
 
 
 # ------------------------------------------------------------------------------------------------------------------------- advance
@@ -243,7 +242,8 @@ def _waiting(work: Work, facts: Facts) -> tuple[Work, Action]:
     grant = facts.grant
     if grant is not None and work.want is not None and grant.want == work.want and grant.boot_id == facts.boot_id:
         if facts.fresh and grant.until_boot_ms - facts.boot_ms >= GRANT_MARGIN_MS:
-            return _to(work, facts, "installing"), Action.NOTHING
+            # What works now is written down before anything is changed: after the switch it could not be learnt any more.
+            return _to(msgspec.structs.replace(work, before=healths.before(facts.health)), facts, "installing"), Action.NOTHING
         return _because(work, "idle"), Action.ASK
     if work.want is None:
         return _because(work, "idle"), Action.ASK if work.retry_ms == 0 else Action.NOTHING
@@ -348,18 +348,17 @@ def done(work: Work, action: Action, outcome: Outcome, facts: Facts) -> Work:
     work = _pass_time(work, facts)
     if outcome.reason != "none":
         return _went_wrong(work, action, outcome, facts)
-    work = msgspec.structs.replace(work, fails=0, tries=0, retry_ms=0, stuck_ms=0)
+    work = msgspec.structs.replace(work, tries=0, retry_ms=0, stuck_ms=0)
     if action is Action.LOOK and work.state == "pending":
         return _to(work, facts, "downloading")
     if action is Action.FETCH and work.state == "downloading" and work.at is not None:
         return with_part(work, work.at, fetched=True)
     if action is Action.VERIFY and work.state == "verifying":
-        return _to(msgspec.structs.replace(work, tree=outcome.tree), facts, "staged")
+        return _to(msgspec.structs.replace(work, tree=outcome.tree, fails=0), facts, "staged")
     if action is Action.ASK:
         return msgspec.structs.replace(work, want=outcome.want)
     if action is Action.SWITCH and work.state == "installing":
-        before = outcome.before if outcome.before is not None else work.before
-        return _to(msgspec.structs.replace(work, want=None, before=before), facts, "probation")
+        return _to(msgspec.structs.replace(work, want=None), facts, "probation")
     if action is Action.APPLY:
         return msgspec.structs.replace(work, apply=outcome.apply)
     if action is Action.COMMIT:
@@ -392,7 +391,8 @@ def _went_wrong(work: Work, action: Action, outcome: Outcome, facts: Facts) -> W
     later = _because(msgspec.structs.replace(later, fails=fails), outcome.reason)
     if action is Action.VERIFY:  # what lies on the disk is wrong: fetch it again
         parts = tuple(msgspec.structs.replace(part, fetched=False, bytes_done=0) for part in work.parts)
-        return msgspec.structs.replace(_to(later, facts, "downloading", outcome.reason), parts=parts, fails=fails, tries=tries)
+        again = _to(later, facts, "downloading", outcome.reason)
+        return msgspec.structs.replace(again, parts=parts, tries=tries, retry_ms=later.retry_ms)
     return later
 
 
@@ -505,9 +505,7 @@ def _pass_time(work: Work, facts: Facts) -> Work:
 def _to(work: Work, facts: Facts, state: UpdateState, reason: UpdateReason = "none") -> Work:
     if state == "probation" and work.state != "probation":
         work = msgspec.structs.replace(work, probation_ms=0, watch=Watch())
-    return msgspec.structs.replace(
-        work, state=state, reason=reason, since_ms=facts.wall_ms, stuck_ms=0, retry_ms=0, tries=0, fails=0
-    )
+    return msgspec.structs.replace(work, state=state, reason=reason, since_ms=facts.wall_ms, stuck_ms=0, retry_ms=0, tries=0)
 
 
 def _because(work: Work, reason: UpdateReason) -> Work:
