@@ -23,9 +23,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     place: str | None = None
     profile: str | None = None
     reason: UpdateReason = "none"
-    since_ms: int = 0
-    answered: bool = False
-    """The updater knows the end of it."""
 
     @property
     def ended(self) -> bool:

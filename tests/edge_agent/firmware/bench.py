@@ -11,15 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from edge_agent.artifacts.desk import Desk
 from edge_agent.config import DeviceEntry
-from edge_agent.dropped import Dropped
 from edge_agent.firmware.flasher import Flasher
+from edge_agent.firmware.installer import FirmwareInstaller
 from edge_agent.firmware.journal import Journal
-from edge_agent.firmware.service import FirmwareService
 from edge_agent.monitor import Monitor
-from protocols.contract.records import Update
+from edge_agent.updater.handover import AgentSide, Applied, AppliedOne, Apply, Artifact, UpdaterSide
 from protocols.profile.schema import Profile, parse_profile
 from simulators.models.base import UsbIdentity
 from simulators.models.flash_unit import FlashSlot, FlashUnit
@@ -133,18 +131,21 @@ class FlashBench:
             rng=random.Random(1),
         )
         kwargs = {} if dfu_run is None else {"dfu_run": dfu_run}
-        self.service = FirmwareService(
-            updates_dir=self.updates,
-            requests_dir=self.requests,
-            journal=Journal(self.memory),
-            devices=self.monitor,
+        self.requests.mkdir(parents=True, exist_ok=True)
+        (self.updates / "artifacts").mkdir(parents=True, exist_ok=True)
+        self.updater = UpdaterSide(self.requests, self.updates)
+        self.journal = Journal(self.memory)
+        self.installer = FirmwareInstaller(
+            artifacts_dir=self.updates / "artifacts",
+            journal=self.journal,
+            devices=lambda: self.monitor,
             profiles=lambda: {profile.id: profile},
             flasher=Flasher(discoverer=ports[0], opener=ports[1], **kwargs),
-            recorder=self.records,
-            clock=self.clock,
             may_flash=lambda: self.granted,
             retry_after_s=0.05,
         )
+        self.side = Telling(self.requests, self.updates)
+        self.service = Desk(self.side, {"firmware": self.installer})
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> FlashBench:
@@ -164,28 +165,39 @@ class FlashBench:
             assert loop.time() < until_s, "not in time"
             await asyncio.sleep(0.01)
 
-    def drop(self, image: bytes, version: str, *, slot: str = "flash-1", **changes: Any) -> Dropped:
-        return put_drop(self.updates, image, version, slot=slot, **{"hardware": (self.profile.id,), **changes})
+    def drop(self, image: bytes, version: str, *slots: str, **changes: Any) -> None:
+        """What the updater leaves: the file, then `apply.json`."""
+        sha256 = hashlib.sha256(image).hexdigest()
+        (self.updates / "artifacts" / sha256).write_bytes(image)
+        fields: dict[str, Any] = {"version": version, "release": 1, "sha256": sha256, "length": len(image)}
+        fields |= {"hardware": (self.profile.id,), **changes}
+        artifacts = tuple(Artifact(component=f"firmware/{slot}", **fields) for slot in slots or ("flash-1",))
+        self.updater.write_apply(Apply(id=random.randbytes(16).hex(), bundle="ab" * 16, artifacts=artifacts))
 
     def told(self, slot: str = "flash-1") -> list[tuple[str, str]]:
-        """States and reasons of the slot's update records, without repeats."""
-        pairs = [(body.state, body.reason) for body in self.records.of(Update) if body.component == f"firmware/{slot}"]
-        return [pair for pair, _ in itertools.groupby(pairs)]
+        """States and reasons that the updater was told of the slot, without repeats."""
+        ones = [one for applied in self.side.told for one in applied.results if one.component == f"firmware/{slot}"]
+        return [pair for pair, _ in itertools.groupby((one.state, one.reason) for one in ones)]
+
+    def end(self, slot: str = "flash-1") -> AppliedOne:
+        applied = self.updater.applied()
+        assert applied is not None
+        return next(one for one in applied.results if one.component == f"firmware/{slot}")
+
+    def tries(self, slot: str = "flash-1") -> int:
+        entry = self.journal.get(slot)
+        assert entry is not None
+        return entry.tries
 
 
-def put_drop(updates: Path, image: bytes, version: str, *, slot: str, **changes: Any) -> Dropped:
-    """What the updater leaves: the file, then `want.json`."""
-    fields: dict[str, Any] = {
-        "component": f"firmware/{slot}",
-        "version": version,
-        "release": 1,
-        "path": "image.bin",
-        "sha256": hashlib.sha256(image).hexdigest(),
-        "length": len(image),
-    }
-    drop = Dropped(**(fields | changes))
-    folder = updates / f"firmware/{slot}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "image.bin").write_bytes(image)
-    (folder / "want.json").write_bytes(msgspec.json.encode(drop))
-    return drop
+class Telling(AgentSide):
+    """The agent's end, and all that it ever told."""
+
+    def __init__(self, requests: Path, updates: Path) -> None:
+        super().__init__(requests, updates)
+        self.told: list[Applied] = []
+
+    def write_applied(self, applied: Applied | None) -> None:
+        if applied is not None:
+            self.told.append(applied)
+        super().write_applied(applied)
