@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 from urllib.parse import quote, urlsplit
 
 from tuf.api import exceptions as tuf_errors
@@ -258,7 +258,14 @@ class Fetcher(FetcherInterface):
         self.close()
         self._bucket = None if rate_bytes_s is None else TokenBucket(rate_bytes_s, clock=self._clock, sleep=self._sleep)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """End the connection; the next request makes a new one."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._connected = None
