@@ -21,6 +21,7 @@ from fleet_server.console.fleet import Fleet, FleetView
 from fleet_server.console.i18n import Language, language_of
 from fleet_server.console.needs import needs
 from fleet_server.console.outline import Outline
+from fleet_server.console.queries.orders import undecided_count
 from fleet_server.console.render import Renderer, Voice
 from fleet_server.console.words import state_help
 from fleet_server.engine import FleetEngine
@@ -73,7 +74,8 @@ class Desk:
         """A whole page inside the frame."""
         fleet = await self.fleet(request)
         voice: Voice = values.pop("voice", None) or self.voice(request)
-        return self._answer(template, voice, request, {**self.frame(request, voice, fleet), "nav": nav, **values}, status)
+        shown = {**self.frame(request, voice, fleet), "approvals": await self.approvals(request), "nav": nav, **values}
+        return self._answer(template, voice, request, shown, status)
 
     async def part(
         self, request: Asked, template: str, *, voice: Voice | None = None, status: int = 200, **values: Any
@@ -81,7 +83,15 @@ class Desk:
         """A fragment that replaces one of a page."""
         fleet = await self.fleet(request)
         chosen = voice or self.voice(request)
-        return self._answer(template, chosen, request, {**self.frame(request, chosen, fleet), **values}, status)
+        shown = {**self.frame(request, chosen, fleet), "approvals": await self.approvals(request), **values}
+        return self._answer(template, chosen, request, shown, status)
+
+    async def approvals(self, request: Asked) -> int:
+        """How many requests wait for whoever is asking; 0 for who may not approve."""
+        session: Session | None = request.scope.get("user")
+        if session is None or not session.may("approve"):
+            return 0
+        return await undecided_count(self.db, session.name, self.now_ms())
 
     def frame(self, request: Asked, voice: Voice, fleet: Fleet) -> dict[str, Any]:
         """What surrounds every page."""

@@ -16,7 +16,19 @@ from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from fleet_server.console.limits import USUAL_CLASS, load_limits
-from fleet_server.console.model import NOWHERE, USUAL, DeviceNow, FaultNow, Limits, Place, Slot, SupplyNow, TerminalNow, lamp
+from fleet_server.console.model import (
+    NOWHERE,
+    USUAL,
+    DeviceNow,
+    FaultNow,
+    Limits,
+    LockNow,
+    Place,
+    Slot,
+    SupplyNow,
+    TerminalNow,
+    lamp,
+)
 from fleet_server.engine import FleetEngine
 from fleet_server.presence.rules import platform_blind_since
 from fleet_server.sites.calendar import (
@@ -32,6 +44,7 @@ from fleet_server.sites.calendar import (
     parse_hours,
 )
 from fleet_server.terminals.consumption import WINDOW_MS, Level, outlook
+from fleet_server.terminals.lock import IS_LOCKED
 from fleet_server.terminals.state import Contact, OpenFault, Registered, State, terminal_state
 
 T = TypeVar("T")
@@ -308,6 +321,7 @@ class FleetView:
                 maintenance_until_ms=row["maintenance_until_ms"],
                 maintenance_reason=row["maintenance_reason"],
                 maintenance_by=row["maintenance_by"],
+                locked=bool(row["locked"]),
             ),
             faults=open_faults,
             weighed=tuple(
@@ -401,6 +415,25 @@ def _terminal(raw: _Raw, state: State) -> TerminalNow:
         supplies=raw.supplies,
         disputed_ms=raw.disputed_ms,
         limits=raw.limits,
+        lock=lock_of(row),
+    )
+
+
+def lock_of(row: Mapping[str, Any]) -> LockNow | None:
+    """What is known of a lock; a stored one that nobody can read still counts as one."""
+    if row["lock"] is None and not row["locked"]:
+        return None
+    try:
+        told = json.loads(row["lock"] or "{}")
+    except json.JSONDecodeError:
+        told = {}
+    return LockNow(
+        locked=bool(row["locked"]),
+        wanted=row["lock"] is not None,
+        zh=str(told.get("zh", "")),
+        en=str(told.get("en", "")),
+        by=row["lock_by"] or "",
+        since_ms=row["lock_ms"] or 0,
     )
 
 
@@ -455,15 +488,17 @@ def _haystack(raw: _Raw) -> str:
 
 # Rows to values ---------------------------------------------------------------------------------------------------------------------------
 
-_TERMINALS: Final = """
+_TERMINALS: Final = f"""
 SELECT t.id, t.code, t.type, t.name_zh, t.name_en, t.site, t.class AS owner_class, t.inventory, t.tags, t.created_ms, t.enrolled_ms,
   t.maintenance_until_ms, t.maintenance_reason, t.maintenance_by,
   l.last_seen_ms, l.last_report_ms, coalesce(l.connected, 0) AS connected, l.agent_version, l.outbox_depth, l.will_ms,
-  p.state AS presence, p.from_ms AS presence_ms, p.cause AS presence_cause
+  p.state AS presence, p.from_ms AS presence_ms, p.cause AS presence_cause,
+  {IS_LOCKED} AS locked, w.lock AS lock, w.lock_by AS lock_by, w.lock_ms AS lock_ms
 FROM terminal t
+LEFT JOIN wanted w ON w.terminal = t.id
 LEFT JOIN terminal_live l ON l.terminal = t.id
 LEFT JOIN presence p ON p.terminal = t.id AND p.to_ms IS NULL
-WHERE t.revoked_ms IS NULL {which}"""
+WHERE t.revoked_ms IS NULL {{which}}"""  # noqa: S608 - an expression of our own
 FAULT_COLUMNS: Final = (
     "id, terminal, slot, code, severity, mandatory, since_ms, opened_ms, cleared_ms, source, claimed_by, muted_until_ms, muted_reason,"
     " muted_by, open_batch, open_idx, late, false_alarm, profile"

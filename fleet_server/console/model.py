@@ -166,6 +166,22 @@ class SupplyNow:
     since_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockNow:
+    """Whether a terminal is locked by its own word, and whether it should be."""
+
+    locked: bool
+    wanted: bool
+    zh: str = ""
+    en: str = ""
+    by: str = ""
+    since_ms: int = 0
+
+    def line(self, lang: str) -> str:
+        """What its screen says."""
+        return (self.en if lang == "en" else "") or self.zh
+
+
 NOWHERE: Final = Place(code="", name_zh="", name_en="", kind="", timezone="Asia/Shanghai", network="", hours="{}")
 
 
@@ -207,6 +223,8 @@ class TerminalNow:
     disputed_ms: int | None = None
     """Since when a stream of it waits for somebody to say whether it was copied."""
     limits: Limits = USUAL
+    lock: LockNow | None = None
+    """None: neither locked nor asked to be."""
 
     def name(self, lang: str) -> str:
         return (self.name_zh if lang == "zh" else self.name_en) or self.name_zh or self.name_en or self.code
@@ -219,6 +237,15 @@ class TerminalNow:
     @property
     def label(self) -> str:
         return self.code or self.id
+
+    @property
+    def locked(self) -> bool:
+        """By its own word."""
+        return self.lock is not None and self.lock.locked
+
+    @property
+    def lock_wanted(self) -> bool:
+        return self.lock is not None and self.lock.wanted
 
     @property
     def heard_ms(self) -> int | None:

@@ -25,6 +25,8 @@ class News:
     alarms: list[dict[str, Any]] = field(default_factory=list)
     counts: bool = False
     platform: bool = False
+    orders: bool = False
+    """Something was asked, decided or told about an order."""
 
     def add(self, other: News) -> None:
         self.rows |= other.rows
@@ -33,6 +35,7 @@ class News:
         self.alarms += other.alarms
         self.counts = self.counts or other.counts
         self.platform = self.platform or other.platform
+        self.orders = self.orders or other.orders
 
 
 @dataclass(frozen=True, slots=True)

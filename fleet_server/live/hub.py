@@ -119,7 +119,9 @@ class Hub:
             now_s = time.monotonic()
             try:
                 fresh = Look.at(await self._view.current())
-                waiting.add(news(look, fresh, await self._touched(look.fleet.change_id, fresh.fleet.change_id)))
+                touched, orders = await self._touched(look.fleet.change_id, fresh.fleet.change_id)
+                waiting.add(news(look, fresh, touched))
+                waiting.orders = waiting.orders or orders
                 look = fresh
                 if now_s - meter_s >= METER_S:
                     meter_s = now_s
@@ -155,6 +157,9 @@ class Hub:
         if waiting.platform and due("platform"):
             self._broadcast(encode("platform", "", event_id))
             waiting.platform = False
+        if waiting.orders and due("orders"):
+            self._broadcast(encode("orders", "", event_id))
+            waiting.orders = False
         if waiting.touched and due("touched"):
             self._broadcast(encode("touched", json.dumps(sorted(waiting.touched)), event_id))
             waiting.touched = set()
@@ -171,14 +176,15 @@ class Hub:
                     queue.get_nowait()
                 queue.put_nowait(encode("resync", "", 0))
 
-    async def _touched(self, after: int, up_to: int) -> list[str]:
+    async def _touched(self, after: int, up_to: int) -> tuple[list[str], bool]:
+        """Terminals of which something was written, and whether an order was among it."""
         if up_to <= after:
-            return []
+            return [], False
         rows = await self._db.read(
-            "SELECT DISTINCT terminal FROM change WHERE id > ? AND id <= ? AND terminal IS NOT NULL AND kind <> 'live'",
+            "SELECT DISTINCT terminal, kind = 'order' AS ordered FROM change WHERE id > ? AND id <= ? AND kind <> 'live'",
             (after, up_to),
         )
-        return [row["terminal"] for row in rows]
+        return [row["terminal"] for row in rows if row["terminal"] is not None], any(row["ordered"] for row in rows)
 
     async def _measure(self) -> Backlog | None:
         rows = await self._db.read("SELECT coalesce(sum(outbox_depth), 0) AS waiting FROM terminal_live")

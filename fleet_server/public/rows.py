@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from fleet_server.sites.calendar import Calendar, builtin_calendar, load_calendar, local_day
+from fleet_server.terminals.lock import IS_LOCKED
 
 READ_WITHIN_S: Final = 2.0
 """A busy database is left alone after so long; what was read before is served on."""
@@ -66,6 +67,7 @@ class TerminalRow:
     created_ms: int
     enrolled_ms: int | None
     maintenance_until_ms: int | None
+    locked: bool = False
     heard_ms: int | None
     presence: str | None
     presence_cause: str
@@ -158,6 +160,7 @@ def read_live(connection: sqlite3.Connection, now_ms: int) -> Live:
             created_ms=row["created_ms"],
             enrolled_ms=row["enrolled_ms"],
             maintenance_until_ms=row["maintenance_until_ms"],
+            locked=bool(row["locked"]),
             heard_ms=max(row["last_seen_ms"] or 0, row["last_report_ms"] or 0) or None,
             presence=row["presence"],
             presence_cause=row["cause"] or "",
@@ -231,13 +234,14 @@ def look(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]
         return work(connection)
 
 
-_TERMINALS: Final = """
-SELECT t.id, t.site, t.type, t.inventory, t.tags, t.created_ms, t.enrolled_ms, t.maintenance_until_ms, l.last_seen_ms, l.last_report_ms,
+_TERMINALS: Final = f"""
+SELECT t.id, t.site, t.type, t.inventory, t.tags, t.created_ms, t.enrolled_ms, t.maintenance_until_ms, {IS_LOCKED} AS locked,
+  l.last_seen_ms, l.last_report_ms,
   p.state AS presence, p.cause, p.from_ms AS presence_ms
 FROM terminal t
 LEFT JOIN terminal_live l ON l.terminal = t.id
 LEFT JOIN presence p ON p.terminal = t.id AND p.to_ms IS NULL
-WHERE t.revoked_ms IS NULL AND t.enrolled_ms IS NOT NULL AND t.site <> ''"""
+WHERE t.revoked_ms IS NULL AND t.enrolled_ms IS NOT NULL AND t.site <> ''"""  # noqa: S608 - an expression of our own
 _FAULTS: Final = "SELECT terminal, code, severity, slot FROM fault WHERE cleared_ms IS NULL AND disputed = 0"
 _DEVICES: Final = "SELECT terminal, slot, device, paper, toner, cover, limited FROM device"
 _SITES: Final = (

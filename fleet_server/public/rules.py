@@ -199,7 +199,10 @@ def contact_word(terminal: TerminalRow, hours: Opening, blind: bool, now_ms: int
     if hours.known and not hours.is_open:
         return Verdict(Word.CLOSED)
     registered = Registered(
-        created_ms=terminal.created_ms, enrolled_ms=terminal.enrolled_ms, maintenance_until_ms=terminal.maintenance_until_ms
+        created_ms=terminal.created_ms,
+        enrolled_ms=terminal.enrolled_ms,
+        maintenance_until_ms=terminal.maintenance_until_ms,
+        locked=terminal.locked,
     )
     contact = (
         None

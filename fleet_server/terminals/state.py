@@ -1,7 +1,7 @@
 """Owns which of the nine states a terminal is in, why, since when, and how states add up. Pure; takes `now`.
 
-The table is read from the top, the first line that fits decides: not enrolled, in maintenance, platform blind, closed, offline, no contact, no
-service, partly usable, normal. Retired terminals have a state outside the table and count nowhere.
+The table is read from the top, the first line that fits decides: not enrolled, in maintenance or locked, platform blind, closed, offline, no contact,
+no service, partly usable, normal. Retired terminals have a state outside the table and count nowhere.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ class Registered:
     maintenance_until_ms: int | None = None
     maintenance_reason: str | None = None
     maintenance_by: str | None = None
+    locked: bool = False
+    """By an order that the terminal confirmed: it serves nobody, as planned."""
 
 
 def terminal_state(
@@ -122,6 +124,8 @@ def terminal_state(
     if until_ms is not None and now_ms < until_ms:
         params = {"until_ms": until_ms, "reason": terminal.maintenance_reason or "", "by": terminal.maintenance_by or ""}
         return State(StateCode.MAINTENANCE, None, Reason("state.maintenance", params))
+    if terminal.locked:
+        return State(StateCode.MAINTENANCE, None, Reason("state.locked"))
     silent = _silence(contact, terminal.enrolled_ms, is_open=is_open, platform_blind=platform_blind)
     return silent if silent is not None else _by_faults(list(faults))
 

@@ -8,16 +8,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import uvicorn
 from litestar import Litestar
 
 from fleet_server.app import create_app
+from fleet_server.db import open_raw
 from fleet_server.engine import FleetEngine
 from fleet_server.settings import Settings, Web
 from tests.support.contract import ROOT
+from tests.support.orders import seed_orders
 from tests.support.seed import FLEET, NOW_MS, OPERATOR, PASSWORD, Seeded, quick_passwords, seed
 
 START_WITHIN_S = 20
@@ -109,6 +111,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seeded = seed(folder / "fleet.sqlite", count=options.terminals)
+        with closing(open_raw(seeded.path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            seed_orders(connection, seeded.now_ms)
+            connection.execute("COMMIT")
         with console_server(folder, seeded, port=options.port, demo=options.demo) as console:
             print(f"{console.url}  {OPERATOR} / {PASSWORD}", flush=True)
             threading.Event().wait()

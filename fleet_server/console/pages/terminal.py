@@ -11,7 +11,7 @@ from markupsafe import Markup
 from fleet_server.console.desk import Asked, TheDesk
 from fleet_server.console.fleet import Fleet
 from fleet_server.console.looks import LOOK
-from fleet_server.console.model import TerminalNow
+from fleet_server.console.model import LockNow, TerminalNow
 from fleet_server.console.pages.terminal_devices import devices_of
 from fleet_server.console.pages.terminal_tabs import tab_of
 from fleet_server.console.pages.terminal_timeline import RANGES, timeline_of
@@ -93,6 +93,7 @@ def _head(fleet: Fleet, now: TerminalNow, voice: Voice) -> dict[str, Any]:
     return {
         "now": now,
         "look": LOOK[now.state],
+        "in_maintenance": in_maintenance(now, voice.now_ms),
         "sentence": head_sentence(now, voice),
         "type_name": type_name(voice, now.type),
         "hours": hours_words(voice, now.place, voice.now_ms, fleet.calendar),
@@ -105,6 +106,8 @@ def head_sentence(now: TerminalNow, voice: Voice) -> Markup:
     match now.state:
         case StateCode.NOT_ENROLLED:
             first = say("head.notEnrolled", time=voice.stamp(now.created_ms, zone))
+        case StateCode.MAINTENANCE if now.locked and not in_maintenance(now, voice.now_ms):
+            first = voice.rich("head.locked")
         case StateCode.MAINTENANCE:
             until = voice.stamp(now.maintenance_until_ms or voice.now_ms, zone)
             first = say("head.maintenance", reason=now.maintenance_reason or "—", by=now.maintenance_by or "—", until=until)
@@ -125,9 +128,23 @@ def head_sentence(now: TerminalNow, voice: Voice) -> Markup:
             return _fault_sentence(now, voice) + _rest_sentence(now, voice)
         case _:
             first = say("head.normal", n=len(now.inventory)) if now.inventory else say("head.normalPlain")
+    if (lock := now.lock) is not None:
+        first += _space(voice) + lock_words(lock, voice, zone)
     if now.worst is not None and now.worst.code != "NET.OFFLINE":
         first += _space(voice) + say("head.faultBehind", problem=now.worst.sentence(voice.lang))
     return first
+
+
+def in_maintenance(now: TerminalNow, now_ms: int) -> bool:
+    """Set by a person, and not over."""
+    return now.maintenance_until_ms is not None and now_ms < now.maintenance_until_ms
+
+
+def lock_words(lock: LockNow, voice: Voice, zone: str) -> Markup:
+    """Who locked it and what its screen says; or that the terminal has not yet confirmed what was asked of it."""
+    if lock.locked and lock.wanted:
+        return voice.rich("orders.lockedSay", by=lock.by, time=voice.clock(lock.since_ms, zone), text=lock.line(voice.lang))
+    return voice.rich("orders.unlockWanted" if lock.locked else "orders.lockWanted")
 
 
 def _fault_sentence(now: TerminalNow, voice: Voice) -> Markup:

@@ -14,6 +14,7 @@ from fleet_server.console.fleet import Fleet
 from fleet_server.console.format import DAY_MS, Ratio
 from fleet_server.console.history import Span, lane
 from fleet_server.console.model import OFFLINE_CODE, TerminalNow
+from fleet_server.console.pages.terminal_orders import orders_of
 from fleet_server.console.queries import lists
 from fleet_server.console.queries import terminal as queries
 from fleet_server.console.render import Voice
@@ -23,7 +24,7 @@ from fleet_server.figures.question import Period, Question, Scope
 from fleet_server.sites.calendar import day_span_ms, local_day
 from protocols.canon.faults import FAULTS
 
-TABS: Final = ("events", "usage", "faults", "diagnostics")
+TABS: Final = ("events", "usage", "faults", "orders", "diagnostics")
 EVENT_DAYS: Final = 30
 USAGE_DAYS: Final = 30
 FAULT_DAYS: Final = 90
@@ -51,6 +52,8 @@ async def tab_of(desk: Desk, fleet: Fleet, now: TerminalNow, voice: Voice, tab: 
         values["fault_counts"] = [
             (_problem(code, voice), n) for code, n in Counter(fault.code for fault in faults).most_common(6)
         ]
+    elif chosen == "orders":
+        values["orders"] = await orders_of(desk, now, voice)
     else:
         values["diagnostics"] = _diagnostics(await queries.diagnostics(desk.db, now.id), now, voice)
     values["month_line"] = await _month(desk, fleet, now, voice)

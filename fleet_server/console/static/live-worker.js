@@ -1,6 +1,6 @@
 // One event stream for all tabs of this browser: over HTTP/1.1 a host gives six connections, and a seventh tab would stall.
 "use strict";
-const NAMES = ["tick", "rows", "counts", "touched", "ages", "platform", "alarm", "resync"];
+const NAMES = ["tick", "rows", "counts", "touched", "orders", "ages", "platform", "alarm", "resync"];
 const ports = new Set();
 let source = null;
 let retry = 0;

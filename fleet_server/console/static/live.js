@@ -3,7 +3,7 @@
 (() => {
   const body = document.body;
   const words = JSON.parse(body.dataset.words || "{}");
-  const NAMES = ["tick", "rows", "counts", "touched", "ages", "platform", "alarm", "resync"];
+  const NAMES = ["tick", "rows", "counts", "touched", "orders", "ages", "platform", "alarm", "resync"];
   const LOST_AFTER_MS = 5000;
   let skew = Number(body.dataset.now) - Date.now();
   let heard = 0; // by this machine's clock; 0: not yet
@@ -302,6 +302,10 @@
     for (const badge of document.querySelectorAll("[data-open-faults]")) {
       badge.textContent = state.dataset.faults;
       badge.hidden = state.dataset.faults === "0";
+    }
+    for (const badge of document.querySelectorAll("span[data-approvals]")) {
+      badge.textContent = state.dataset.approvals;
+      badge.hidden = state.dataset.approvals === "0";
     }
   }
 

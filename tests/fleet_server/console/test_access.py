@@ -12,6 +12,7 @@ from fleet_server.app import SECURITY_HEADERS
 from tests.fleet_server.console.conftest import Person
 from tests.support.seed import VIEWER
 
+NO_REQUEST = "0" * 32
 # Route → (method, an address of it, what a viewer gets). 403 are the operator's own.
 ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/": [("GET", "/", 200)],
@@ -47,6 +48,31 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
         ("GET", "/terminals/kf-0016/retire", 403),
         ("POST", "/terminals/kf-0016/retire", 403),
     ],
+    "/terminals/orders/form": [("POST", "/terminals/orders/form", 403)],
+    "/terminals/orders/{action:str}": [("POST", "/terminals/orders/test", 403)],
+    "/terminals/{terminal_id:str}/orders/{action:str}": [
+        (("GET", f"/terminals/kf-0016/orders/{action}", 403))
+        for action in ("test", "restart", "logs", "lock", "unlock", "configuration")
+    ],
+    "/terminals/{terminal_id:str}/configuration": [
+        ("GET", "/terminals/kf-0016/configuration", 200),
+        ("POST", "/terminals/kf-0016/configuration", 403),
+    ],
+    "/terminals/{terminal_id:str}/configuration/{version:int}/back": [("GET", "/terminals/kf-0016/configuration/1/back", 403)],
+    "/orders": [("GET", "/orders", 200)],
+    "/orders/{request_id:str}": [("GET", f"/orders/{NO_REQUEST}", 404)],
+    "/orders/{request_id:str}/result.csv": [("GET", f"/orders/{NO_REQUEST}/result.csv", 404)],
+    "/orders/{request_id:str}/approve": [("POST", f"/orders/{NO_REQUEST}/approve", 403)],
+    "/orders/{request_id:str}/reject": [
+        ("GET", f"/orders/{NO_REQUEST}/reject", 403),
+        ("POST", f"/orders/{NO_REQUEST}/reject", 403),
+    ],
+    "/orders/{request_id:str}/withdraw": [("POST", f"/orders/{NO_REQUEST}/withdraw", 403)],
+    "/orders/{request_id:str}/cancel": [("POST", f"/orders/{NO_REQUEST}/cancel", 403)],
+    "/orders/{request_id:str}/retry": [("POST", f"/orders/{NO_REQUEST}/retry", 403)],
+    "/approvals": [("GET", "/approvals", 200)],
+    "/audit": [("GET", "/audit", 403)],
+    "/audit.csv": [("GET", "/audit.csv", 403)],
     "/faults": [("GET", "/faults", 200)],
     "/faults.csv": [("GET", "/faults.csv", 200)],
     "/faults.xlsx": [("GET", "/faults.xlsx", 200)],
