@@ -29,7 +29,7 @@ def step(layout: UpdatesLayout) -> Callable[[sqlite3.Connection, int], bool]:
     def renew(_connection: sqlite3.Connection, now_ms: int) -> bool:
         done = keep_fresh(layout, now_ms)
         if done:
-            log.info("renewed in the update repositories: %s", ", ".join(done))
+            log.info("renewed %d roles of the update repositories, the first of them %s", len(done), done[0])
         return False
 
     return renew
@@ -87,7 +87,7 @@ def _renew(repository: Repository, now: dt.datetime) -> list[str]:
     due = snapshot is None or snapshot.signed.expires - now < plan.ONLINE_RENEW_BELOW
     repository.publish(now, roles=renewed, renew_snapshot=due)
     names = [*renewed, *(["snapshot"] if due or renewed else []), "timestamp"]
-    return [f"{repository.name} {name}" for name in names[:4]] + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
+    return [f"{repository.name} {name}" for name in names]
 
 
 def clear_away(repository: Repository, older_than_s: float = KEEP_OLD_S) -> int:
