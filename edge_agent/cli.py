@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("name", help="the application: a-z, 0-9 and -")
     token.add_argument("--scope", action="append", choices=["sessions", "ratings", "refills", "status"], help="default: all")
 
+    from edge_agent.updater import cli as updater
+
+    updater.add_commands(commands)
+    selftest = commands.add_parser("selftest", help="Load everything this version carries and say which version it is, as JSON.")
+    selftest.set_defaults(run=_selftest)
+
     tuf = commands.add_parser("tuf-client", help="Follow any TUF repository: the command line of the TUF conformance suite.")
     tuf.set_defaults(run=_tuf_client)
     tuf.add_argument("--metadata-dir", type=Path, required=True, help="where trusted metadata are kept")
@@ -87,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # ----------------------------------------------------------------------------------------------------------------------- tuf-client
+
+
+def _selftest(asked: argparse.Namespace) -> int:
+    from edge_agent import selftest
+
+    return selftest.run()
 
 
 def _tuf_client(asked: argparse.Namespace) -> int:

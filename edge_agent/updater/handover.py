@@ -25,7 +25,7 @@ from protocols.contract.records import ComponentName, Count, Millis, ProfileId, 
 
 SHARED = 0o640
 """Mode of every file: the other side reads it through the directory's group."""
-SMALL_MAX_BYTES = 64 * 1024
+SMALL_MAX_BYTES = 512 * 1024
 PROGRESS_MAX_BYTES = 1024 * 1024
 PROGRESS_KEPT = 400
 """Lines that stay when the agent does not read: the newest ones that tell an end are kept first."""
@@ -193,6 +193,14 @@ class UpdaterSide:
 
     def write_want(self, want: Want | None) -> None:
         _write_or_remove(self._updates / "want.json", want)
+
+    def wanted(self) -> bool:
+        """A want lies there, readable or not."""
+        return (self._updates / "want.json").exists()
+
+    def asked(self) -> Apply | None:
+        """What `write_apply` wrote last."""
+        return _read(self._updates / "apply.json", Apply)
 
     def write_apply(self, apply: Apply | None) -> None:
         _write_or_remove(self._updates / "apply.json", apply)

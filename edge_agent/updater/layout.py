@@ -113,21 +113,12 @@ class Layout:
 
     def keep_reserve(self) -> None:
         """Set some disk aside again; a full disk is no error here."""
-        path = self.root / launcher.RESERVE
-        try:
-            if path.stat().st_size >= RESERVE_BYTES:
-                return
-        except OSError:
-            pass
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.posix_fallocate(handle, 0, RESERVE_BYTES)
-            finally:
-                os.close(handle)
-        except OSError:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        keep_reserve(self.root / launcher.RESERVE, RESERVE_BYTES)
+
+    def give_up_reserve(self) -> None:
+        """Make room for what must be written now."""
+        with contextlib.suppress(OSError):
+            (self.root / launcher.RESERVE).unlink()
 
     # ------------------------------------------------------------------------------------------------------------------------- state
 
@@ -227,6 +218,24 @@ class Layout:
         path.rename(gone)
         launcher.sync(self.versions)
         return gone
+
+
+def keep_reserve(path: Path, size: int) -> None:
+    """Let `path` take up `size` bytes; nothing happens where they are not to be had."""
+    try:
+        if path.stat().st_size >= size:
+            return
+    except OSError:
+        pass
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, size)
+        finally:
+            os.close(handle)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def discard(path: Path) -> None:
