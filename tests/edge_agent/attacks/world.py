@@ -243,7 +243,7 @@ class World:
     def release(self, number: int, *, component: str = "agent", content: bytes | None = None, **custom: Any) -> orders.Wanted:
         """The release engineer signs release `number` of a component; returns how a bundle names it."""
         kind, _, rest = component.partition("/")
-        data = content if content is not None else tar({"bin/agent": f"release {number}".encode() * 400})
+        data = content if content is not None else tar({"bin/agent": f"{component} {number} ".encode() * 400})
         path = f"{kind}/{rest + '/' if rest else ''}{kind}-{number}.0.tar"
         if kind == "firmware":
             custom.setdefault("hardware", (PRINTER,))
