@@ -20,7 +20,7 @@ import msgspec
 from edge_agent import discovery
 from edge_agent.clock import Clock, ClockReading, read
 from edge_agent.config import DeviceEntry
-from edge_agent.devices.base import Driver, Observation, SlotBinding, Testable, link_codes, unseen
+from edge_agent.devices.base import Driver, Observation, Scheduled, SlotBinding, Testable, link_codes, unseen
 from edge_agent.devices.factory import make_driver
 from edge_agent.devices.guard import guarded
 from edge_agent.discovery import Binding, Plan
@@ -107,15 +107,21 @@ class _Gate:
 
 @dataclass(slots=True)
 class _Desk:
-    """Where tests are asked of the task that holds a port. `listening`: its present wait, which may be cut short."""
+    """Where tests are asked of the task that holds a port. `listening`: its present wait, which may be cut short, once for each `hurry`."""
 
     driver: Driver
     listening: asyncio.Timeout | None = None
+    hurried: bool = False
     tests: list[tuple[str, asyncio.Future[bool]]] = field(default_factory=list)
 
     def hurry(self) -> None:
+        self.hurried = True
         if self.listening is not None:
             self.listening.reschedule(asyncio.get_running_loop().time())
+
+    def take_hurry(self) -> bool:
+        hurried, self.hurried = self.hurried, False
+        return hurried
 
 
 Tested = Literal["ok", "unsupported", "inUse", "device", "timeout"]
@@ -259,6 +265,9 @@ class Monitor:
                         return "device"
                 state.looked.append(looked)
                 if slot in self._desks:
+                    driver = self._desks[slot].driver
+                    if isinstance(driver, Scheduled):
+                        driver.due_now(slot)
                     self._desks[slot].hurry()
                 elif not self._is_watched(slot):
                     return "device"
@@ -270,12 +279,16 @@ class Monitor:
         finally:
             if looked in state.looked:
                 state.looked.remove(looked)
-        seen = state.current.device if state.current is not None else DeviceState.UNKNOWN
-        return _TESTED.get(seen, "device")
+        seen = state.current
+        if seen is None or (seen.device in _WELL and seen.action is not SuggestedAction.NONE):
+            return "device"  # it answers that somebody has to do something
+        return _TESTED.get(seen.device, "device")
 
     def _is_watched(self, slot: str) -> bool:
         """Whether a task looks at it now and then."""
-        return any(key[0] == "bound" and any(isinstance(part, tuple) and part[0] == slot for part in key[4:]) for key in self._tasks)
+        return any(
+            key[0] == "bound" and any(isinstance(part, tuple) and part[0] == slot for part in key[4:]) for key in self._tasks
+        )
 
     def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None:
         """The kiosk application used a device: a printed slip, a read card."""
@@ -552,14 +565,14 @@ class Monitor:
         polled_s = loop.time()
         factor = self._rng.uniform(1 - JITTER, 1 + JITTER)
         while (left_s := polled_s + driver.poll_every_s * factor - loop.time()) > 0:
-            if desk.tests or any(self._slots[bound.slot].looked for bound in binding.slots):
+            if desk.take_hurry():
                 return
             limit = asyncio.timeout(left_s + LISTEN_SLACK_S)
             try:
                 async with limit as desk.listening:
                     observations = await driver.listen(left_s)
             except TimeoutError:
-                if desk.tests or any(self._slots[bound.slot].looked for bound in binding.slots):
+                if desk.take_hurry():
                     return
                 raise
             finally:
@@ -657,7 +670,8 @@ class Monitor:
                 self._capture(event)
         self._capture_all(told)
         if not observation.holds_state:
-            for waiting in state.looked:
+            while state.looked:
+                waiting = state.looked.pop()
                 if not waiting.done():
                     waiting.set_result(None)
 
@@ -781,6 +795,7 @@ class Monitor:
 
 
 _KINDS = frozenset(kind.value for kind in Kind)
+_WELL = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
 _TESTED: dict[DeviceState, Tested] = {
     DeviceState.ONLINE: "ok",
     DeviceState.BUSY: "ok",

@@ -113,6 +113,15 @@ class Testable(Protocol):
         ...
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """A driver of several devices that are not all asked at each poll."""
+
+    def due_now(self, slot: str) -> None:
+        """The next poll asks this one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LinkCodes:
     """Fault codes of a device that cannot be spoken to, each the nearest that its family has."""

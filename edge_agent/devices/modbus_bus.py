@@ -57,6 +57,11 @@ class ModbusBus:
         serial = modules[0].profile.transport.serial
         self._timeout_s = serial.read_timeout_ms / 1000 if serial else modbus.ANSWER_TIMEOUT_S
 
+    def due_now(self, slot: str) -> None:
+        for module in self._modules:
+            if module.bound.slot == slot:
+                module.due_ms = 0
+
     @property
     def poll_every_s(self) -> float:
         return min(module.every_ms for module in self._modules) / 1000
