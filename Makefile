@@ -7,7 +7,7 @@ PYTHON ?= $(shell sh scripts/find-python)
 RUN    := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak environment assets lock clean
+.PHONY: help demo test check bench soak release environment assets lock clean
 
 help:  ## What can be asked of this Makefile
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ bench: environment assets  ## Measure, and print each figure beside its budget
 soak: environment assets  ## The long matrices: hours of kills, cuts, floods (KF_SOAK=0.1 shortens them)
 	@$(PYTHON) -m scripts.system_packages mosquitto updates browser
 	@KF_SOAK="$${KF_SOAK:-1}" $(RUN) -m pytest -m soak -n 0 --timeout 0 --durations 20 $(ARGS)
+
+release: environment  ## Build a release of the agent with its interpreter and libraries (ARGS="--version 1.2.0")
+	@$(RUN) -m scripts.release $(ARGS)
 
 environment:  ## Make .venv from the lock, when the lock has changed
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: sudo apt-get install python3" >&2; exit 1; }
