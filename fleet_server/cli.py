@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet_server.accounts.permissions import ROLES
+from fleet_server.audit import commands as audit_commands
 from fleet_server.commands import in_database
 from fleet_server.errors import FleetServerError, SettingsError
 from fleet_server.evidence import commands as evidence_commands
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     report_commands.add_to(command)
     update_commands.add_to(command)
     order_commands.add_to(command)
+    audit_commands.add_to(command)
     commands.add_parser("verify-evidence", help="check an exported range of evidence, offline")
     return parser
 
@@ -256,7 +258,7 @@ def _add_terminal(settings: Settings, options: argparse.Namespace) -> None:
     def work(connection: Any) -> str:
         if terminal.site and connection.execute("SELECT 1 FROM site WHERE code = ?", (terminal.site,)).fetchone() is None:
             raise SettingsError(f"--site: there is no site {terminal.site!r}; import it first")
-        add_terminal(connection, terminal, now_ms=_now_ms())
+        add_terminal(connection, terminal, now_ms=_now_ms(), by=_who())
         return new_code(connection, terminal.id, by=_who(), now_ms=_now_ms())
 
     _show_code(settings, terminal.id, in_database(settings, work))
@@ -336,7 +338,7 @@ def _rows(file: Path) -> dict[str, list[Any]]:
 def _revoke(settings: Settings, options: argparse.Namespace) -> None:
     from fleet_server.enrolment.registry import revoke
 
-    done = in_database(settings, lambda connection: revoke(connection, options.id, now_ms=_now_ms()))
+    done = in_database(settings, lambda connection: revoke(connection, options.id, now_ms=_now_ms(), by=_who()))
     print(f"{options.id} is revoked" if done else f"{options.id} was revoked before")
 
 

@@ -148,6 +148,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.root / "logs"
 
     @property
+    def audit_heads(self) -> Path:
+        """The server's signatures over the audit log, apart from the database."""
+        return self.root / "audit-heads.ndjson"
+
+    @property
     def run(self) -> Path:
         """Process ids and health: worthless after a restart."""
         return self.root / "run"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from fleet_server import audit
+
 SHOWN = 40
 
 
@@ -23,6 +25,8 @@ def remember(conn: sqlite3.Connection, staff: str, kind: str, *, by: str, now_ms
     conn.execute(
         "INSERT INTO account_event (at_ms, set_by, staff, kind, detail) VALUES (?, ?, ?, ?, ?)", (now_ms, by, staff, kind, detail)
     )
+    told = {"detail": detail} if detail else None
+    audit.write(conn, by or audit.SERVER, None, f"account.{kind}", f"account:{staff}", told, now_ms=now_ms)
 
 
 def recent(conn: sqlite3.Connection, staff: str | None = None, limit: int = SHOWN) -> list[AccountEvent]:

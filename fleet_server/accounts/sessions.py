@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from fleet_server import audit
 from fleet_server.accounts import rules
 from fleet_server.accounts.events import remember
 from fleet_server.accounts.passwords import Passwords, new_token, token_hash
@@ -21,6 +22,12 @@ HASHING_AT_ONCE: Final = 2
 MINUTE_MS: Final = 60_000
 EVEN_S: Final = 0.25
 """A refusal comes at a multiple of this after its request: the write that a known name costs is not to be seen in the time it takes."""
+
+
+REFUSALS_TOLD_EVERY_MS: Final = MINUTE_MS
+"""Strangers, and those who go on guessing at a locked account, fill the audit log with one row a minute at most; it says how many there were."""
+STRANGER: Final = "?"
+"""Object of a sign-in under a name that there is not: what was typed may be a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class Sessions:
         self._passwords = passwords
         self._hashing = asyncio.Semaphore(HASHING_AT_ONCE)
         self._limits, self._limits_of = rules.USUAL, 0
+        self._told_ms: dict[str, int] = {}
+        self._untold: dict[str, int] = {}
 
     async def limits(self) -> Limits:
         """The limits that operators set; read again when a threshold was set since."""
@@ -67,6 +76,8 @@ class Sessions:
         async with self._hashing:
             fits = await asyncio.to_thread(self._passwords.fits, stored, password[: rules.PASSWORD_MAX])
         if account is None:
+            if self._is_told(STRANGER, now_ms):
+                await self._db.write(lambda connection: self._tell_refusal(connection, STRANGER, "unknown", now_ms))
             return None
 
         limits = await self.limits()
@@ -81,9 +92,27 @@ class Sessions:
                 "UPDATE staff SET failed = ?, locked_until_ms = ? WHERE name = ?",
                 (attempt.failed, attempt.locked_until_ms, account.name),
             )
+            if not attempt.admitted:
+                shut = current.disabled or rules.locked(current, now_ms)
+                if not shut or self._is_told(account.name, now_ms):
+                    why = "disabled" if current.disabled else "locked" if shut else "password"
+                    self._tell_refusal(connection, account.name, why, now_ms)
             return attempt.admitted
 
         return account if await self._db.write(decide) else None
+
+    def _is_told(self, name: str, now_ms: int) -> bool:
+        """Whether a refusal that anybody can bring about gets a row; else it is counted in the next one."""
+        told_ms = self._told_ms.get(name)
+        if told_ms is not None and 0 <= now_ms - told_ms < REFUSALS_TOLD_EVERY_MS:
+            self._untold[name] = self._untold.get(name, 0) + 1
+            return False
+        self._told_ms[name] = now_ms
+        return True
+
+    def _tell_refusal(self, connection: sqlite3.Connection, name: str, why: str, now_ms: int) -> None:
+        count = self._untold.pop(name, 0) + 1
+        audit.write(connection, "", "", "session.refuse", f"account:{name}", {"why": why, "count": count}, "refused", now_ms)
 
     async def find(self, token: str, *, now_ms: int) -> Session | None:
         """The living session of a cookie; marks it as seen at most once a minute."""
@@ -97,7 +126,7 @@ class Sessions:
             return None
         session = _session_of(rows[0])
         if not rules.alive(session, now_ms, await self.limits()):
-            await self.sign_out(session)
+            await self.sign_out(session, now_ms=now_ms, why="expired")
             return None
         return session
 
@@ -110,10 +139,14 @@ class Sessions:
                 )
             )
 
-    async def sign_out(self, session: Session) -> None:
-        await self._db.write(
-            lambda connection: connection.execute("DELETE FROM login WHERE token_hash = ?", (session.token_hash,))
-        )
+    async def sign_out(self, session: Session, *, now_ms: int, why: str = "self") -> None:
+        def end(connection: sqlite3.Connection) -> None:
+            done = connection.execute("DELETE FROM login WHERE token_hash = ?", (session.token_hash,))
+            if done.rowcount == 1:
+                actor = session.name if why == "self" else audit.SERVER
+                audit.write(connection, actor, None, "session.close", f"account:{session.name}", {"why": why}, now_ms=now_ms)
+
+        await self._db.write(end)
 
     async def password_fits(self, session: Session, password: str, *, now_ms: int) -> bool:
         """Whether somebody signed in knows the password. Guessing here locks the account as at the door, and ends the session it is tried from."""
@@ -121,7 +154,7 @@ class Sessions:
             return True
         account = await self._account(session.name)
         if account is None or rules.locked(account, now_ms):
-            await self.sign_out(session)
+            await self.sign_out(session, now_ms=now_ms, why="locked")
         return False
 
     async def hashed(self, password: str) -> str:
@@ -172,6 +205,7 @@ class Sessions:
                 (account.name, account.name, limits.max_sessions),
             )
             connection.execute("UPDATE staff SET lang = ? WHERE name = ?", (lang, account.name))
+            audit.write(connection, account.name, None, "session.open", f"account:{account.name}", now_ms=now_ms)
 
         await self._db.write(insert)
         letters = (await self._db.read("SELECT letters FROM staff WHERE name = ?", (account.name,)))[0]["letters"]

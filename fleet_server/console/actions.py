@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, get_args
 
+from fleet_server import audit
 from fleet_server.enrolment.registry import NewTerminal, add_terminal, code_lifetime_ms, new_code, revoke
 from fleet_server.errors import Conflict, NotFound, Refused
 from fleet_server.sites.calendar import day_span_ms, local_day, zone_of
@@ -267,7 +268,7 @@ def create_terminal(connection: sqlite3.Connection, terminal: NewTerminal, by: s
         raise Conflict("code", "taken")
     if not connection.execute("SELECT 1 FROM site WHERE code = ?", (terminal.site,)).fetchone():
         raise Refused("site", "site")
-    add_terminal(connection, terminal, now_ms=now_ms)
+    add_terminal(connection, terminal, now_ms=now_ms, by=by)
     return issue_code(connection, terminal.id, by, now_ms)
 
 
@@ -347,6 +348,8 @@ def _remember(
         'INSERT INTO fault_event (fault, at_ms, kind, "by", text, until_ms) VALUES (?, ?, ?, ?, ?, ?)',
         (fault["id"], now_ms, kind, by, text, until_ms),
     )
+    detail = {"until_ms": until_ms} if until_ms is not None else None
+    audit.write(connection, by, None, f"fault.{kind}", f"fault:{fault['id']}", detail, now_ms=now_ms)
     _tell(connection, fault["terminal"], "fault", fault["id"], now_ms)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fleet_server import audit
 from fleet_server.authority.authority import Authority
 from fleet_server.enrolment import codes
 from fleet_server.errors import Conflict, NotFound
@@ -31,7 +32,7 @@ class NewTerminal(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
-def add_terminal(connection: sqlite3.Connection, terminal: NewTerminal, *, now_ms: int) -> None:
+def add_terminal(connection: sqlite3.Connection, terminal: NewTerminal, *, now_ms: int, by: str = audit.SERVER) -> None:
     """Create it; Conflict if the id is taken."""
     check_terminal_id(terminal.id)
     done = connection.execute(
@@ -53,6 +54,15 @@ def add_terminal(connection: sqlite3.Connection, terminal: NewTerminal, *, now_m
     if done.rowcount != 1:
         raise Conflict("id", "taken")
     connection.execute("INSERT INTO terminal_live (terminal) VALUES (?) ON CONFLICT (terminal) DO NOTHING", (terminal.id,))
+    audit.write(
+        connection,
+        by,
+        None,
+        "terminal.add",
+        f"terminal:{terminal.id}",
+        {"site": terminal.site, "class": terminal.class_},
+        now_ms=now_ms,
+    )
     hint(connection, terminal.id, now_ms=now_ms)
 
 
@@ -71,6 +81,9 @@ def new_code(connection: sqlite3.Connection, terminal: str, *, by: str, now_ms: 
     connection.execute(
         "INSERT INTO enrolment_code (terminal, code_hash, created_ms, expires_ms, tries_left, created_by) VALUES (?, ?, ?, ?, ?, ?)",
         (terminal, codes.digest(terminal, code.replace("-", "")), now_ms, now_ms + lifetime_ms, tries, by),
+    )
+    audit.write(
+        connection, by, None, "terminal.code", f"terminal:{terminal}", {"expires_ms": now_ms + lifetime_ms}, now_ms=now_ms
     )
     return code
 
@@ -106,6 +119,15 @@ def revoke(
     for table in ("tls_certificate", "record_key"):
         connection.execute(f"UPDATE {table} SET revoked_ms = ? WHERE terminal = ? AND revoked_ms IS NULL", (now_ms, terminal))  # noqa: S608
     connection.execute("UPDATE enrolment_code SET expires_ms = min(expires_ms, ?) WHERE terminal = ?", (now_ms, terminal))
+    audit.write(
+        connection,
+        by or audit.SERVER,
+        None,
+        "terminal.retire",
+        f"terminal:{terminal}",
+        {"reason": reason} if reason else None,
+        now_ms=now_ms,
+    )
     hint(connection, terminal, now_ms=now_ms)
     return True
 

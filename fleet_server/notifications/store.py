@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fleet_server import audit
 from fleet_server.errors import Conflict, NotFound
 from fleet_server.notifications.digest import Digest, decode, encode
 from fleet_server.notifications.planner import Plan, Sent, Told, standing_after
@@ -209,6 +210,7 @@ def _note(conn: sqlite3.Connection, number: int, name: str, what: str, by: str, 
     conn.execute(
         "INSERT INTO channel_change (channel, name, what, by, at_ms) VALUES (?, ?, ?, ?, ?)", (number, name, what, by, now_ms)
     )
+    audit.write(conn, by, None, f"channel.{what}", f"channel:{name}", now_ms=now_ms)
 
 
 def _forget_channel(conn: sqlite3.Connection, number: int, why: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fleet_server.audit import write
+
 SHOWN: Final = 30
 
 
@@ -28,6 +30,7 @@ def remember(conn: sqlite3.Connection, subject: str, kind: str, detail: Mapping[
         "INSERT INTO setting_event (at_ms, set_by, kind, subject, detail) VALUES (?, ?, ?, ?, ?)",
         (now_ms, by, kind, subject, json.dumps(detail, ensure_ascii=False)),
     )
+    write(conn, by, None, kind, subject, detail, now_ms=now_ms)
     conn.execute("INSERT INTO change (at_ms, terminal, kind, ref) VALUES (?, NULL, 'setting', ?)", (now_ms, subject))
 
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
+from fleet_server import audit
 from fleet_server.errors import Conflict, NotFound, Refused
 
 LONGEST_MS: Final = 7 * 86_400_000
@@ -32,6 +33,9 @@ def start(connection: sqlite3.Connection, terminal: str, *, by: str, reason: str
         'INSERT INTO maintenance (terminal, from_ms, until_ms, reason, "by") VALUES (?, ?, ?, ?, ?)',
         (terminal, now_ms, until_ms, reason, by),
     )
+    audit.write(
+        connection, by, None, "maintenance.start", f"terminal:{terminal}", {"until_ms": until_ms, "reason": reason}, now_ms=now_ms
+    )
 
 
 def end(connection: sqlite3.Connection, terminal: str, *, by: str, now_ms: int) -> None:
@@ -48,6 +52,7 @@ def end(connection: sqlite3.Connection, terminal: str, *, by: str, now_ms: int) 
         (terminal,),
     )
     _close(connection, terminal, by, now_ms)
+    audit.write(connection, by, None, "maintenance.end", f"terminal:{terminal}", now_ms=now_ms)
 
 
 def _close(connection: sqlite3.Connection, terminal: str, by: str, now_ms: int) -> None:

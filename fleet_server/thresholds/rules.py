@@ -9,6 +9,7 @@ import math
 import sqlite3
 from dataclasses import dataclass
 
+from fleet_server import audit
 from fleet_server.errors import Refused
 from fleet_server.thresholds.defaults import DEFAULTS, ORDERS, TERMINAL_CLASSES, Default, Order
 
@@ -102,6 +103,15 @@ def put(
     conn.execute(
         "INSERT INTO threshold (name, scope, value, unit, set_by, set_ms) VALUES (?, ?, ?, ?, ?, ?)",
         (name, scope, value, default.unit, by, now_ms),
+    )
+    audit.write(
+        conn,
+        by,
+        None,
+        "threshold.set",
+        f"threshold:{name}",
+        {"value": value, "scope": scope, "unit": default.unit},
+        now_ms=now_ms,
     )
     # Open pages judge by it at once.
     conn.execute("INSERT INTO change (at_ms, terminal, kind, ref) VALUES (?, NULL, 'setting', ?)", (now_ms, f"threshold:{name}"))

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
+from fleet_server import audit
 from fleet_server.accounts.passwords import new_token, token_hash
 from fleet_server.engine import FleetEngine
 from fleet_server.errors import Conflict, NotFound
@@ -59,7 +60,9 @@ def create(connection: sqlite3.Connection, look: Look, days: int, by: str, now_m
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (look.name, token_hash(token), look.lang, ",".join(look.views), look.interval_s, now_ms, by, now_ms + days * DAY_MS),
     )
-    return Issued(int(done.lastrowid or 0), token)
+    number = int(done.lastrowid or 0)
+    audit.write(connection, by, None, "wallboard.add", f"wallboard:{number}", {"name": look.name}, now_ms=now_ms)
+    return Issued(number, token)
 
 
 def change(connection: sqlite3.Connection, board: int, look: Look, by: str, now_ms: int) -> None:
@@ -70,6 +73,7 @@ def change(connection: sqlite3.Connection, board: int, look: Look, by: str, now_
     )
     if done.rowcount != 1:
         raise NotFound(f"living wallboard {board}")
+    audit.write(connection, by, None, "wallboard.set", f"wallboard:{board}", {"name": look.name}, now_ms=now_ms)
 
 
 def revoke(connection: sqlite3.Connection, board: int, by: str, now_ms: int) -> None:
@@ -79,3 +83,4 @@ def revoke(connection: sqlite3.Connection, board: int, by: str, now_ms: int) -> 
     )
     if done.rowcount != 1:
         raise NotFound(f"living wallboard {board}")
+    audit.write(connection, by, None, "wallboard.end", f"wallboard:{board}", now_ms=now_ms)

@@ -42,7 +42,7 @@ async def login(request: Asked, desk: TheDesk) -> Response[Any]:
         return _login(desk, request, next=target, problem="login.wrong", name=name, status=401, lang=lang)
     if request.user is not None:
         # Whoever sat here before: the browser gets a new session, and the old one must not live on beside it.
-        await desk.sessions.sign_out(request.user)
+        await desk.sessions.sign_out(request.user, now_ms=desk.now_ms())
     answer = Redirect("/password" if signed_in.session.must_change else target, status_code=303)
     _give_cookie(desk, answer, signed_in.token)
     answer.set_cookie(_language_cookie(lang))
@@ -51,7 +51,7 @@ async def login(request: Asked, desk: TheDesk) -> Response[Any]:
 
 @post("/logout", status_code=303, opt={"before_change": True})
 async def logout(request: Asked, desk: TheDesk) -> Redirect:
-    await desk.sessions.sign_out(request.user)
+    await desk.sessions.sign_out(request.user, now_ms=desk.now_ms())
     answer = Redirect("/login?why=signedOut", status_code=303)
     answer.delete_cookie(desk.cookie, path="/")
     # Nothing of this console stays in a shared browser.
