@@ -51,6 +51,7 @@ class Listener:
         cert = certs.ServerKeyCert(kid=self.key.kid, public_key=self.key.public_key, issued_ms=0)
         self._certificate = certs.seal_server_key_cert(cert, home.root, "testfleet")
         self.server_ms = 0
+        self.order_keys: tuple[bytes, ...] = ()
 
     async def run(self) -> None:
         async for message in self._client.messages:
@@ -65,6 +66,7 @@ class Listener:
                     version=1,
                     server_ms=self.server_ms,
                     certificate=self._certificate,
+                    order_keys=self.order_keys,
                 )
                 sealed = wire.seal(challenge, self.key, messages.CHALLENGE_CONTEXT, "testfleet", up.terminal)
                 await self._client.publish(topics.down(up.terminal, "challenge"), sealed, qos=1)
