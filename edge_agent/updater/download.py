@@ -112,9 +112,12 @@ class Downloader:
     def discard(self, keep: Collection[bytes] = ()) -> None:
         """Remove everything but the files and parts of these hashes."""
         names = {digest.hex() for digest in keep}
-        for path in self._folder.iterdir():
-            if not path.name.startswith(".lock") and path.name.split(".")[0] not in names:
-                path.unlink(missing_ok=True)
+        try:
+            for path in self._folder.iterdir() if self._folder.is_dir() else ():
+                if not path.name.startswith(".lock") and path.name.split(".")[0] not in names:
+                    path.unlink(missing_ok=True)
+        except OSError as err:
+            raise of_disk(err) from err
 
     def _complete(self, item: Item) -> bool:
         path = self.path(item.sha256)
@@ -205,6 +208,8 @@ class _Part:
         self.etag = ledger.etag
         self.resumed = ledger.resumed
         self.done = 0
+        if self._path.is_symlink():
+            self._path.unlink()  # nothing of ours; what it points at is not touched
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             self._take_up(ledger.synced)

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -222,6 +223,10 @@ class World:
     """What the terminal's last look led to: a Plan, a Refused or an UpdaterError."""
     got: delta.Got | None = None
     bases: dict[str, delta.Base] = field(default_factory=dict)
+    tls: SSLContext | None = None
+    """How the terminal trusts its server; None: plain HTTP."""
+    copies: list[Path] = field(default_factory=list)
+    """Where the counters are kept besides."""
 
     def __post_init__(self) -> None:
         self.root = OrderKey()
@@ -332,10 +337,10 @@ class World:
     # The terminal -------------------------------------------------------------------------------------------------------------------
 
     def fetcher(self) -> fetch.Fetcher:
-        return fetch.Fetcher(fetch.Origin.of(self.mirror.url), tls=None, pace=self.pace)
+        return fetch.Fetcher(fetch.Origin.of(self.mirror.url), tls=self.tls, pace=self.pace)
 
     def parts(self) -> tuple[TimeFloor, Counters]:
-        return TimeFloor(self.state / "floor.json"), Counters(self.state / "counters.json")
+        return TimeFloor(self.state / "floor.json"), Counters(self.state / "counters.json", *self.copies)
 
     def update(self) -> str:
         """One run of the updater, from the desired state that lies there to the installed image: `installed`, or the word for why not."""
