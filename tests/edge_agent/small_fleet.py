@@ -112,6 +112,8 @@ class SmallFleet:
         self.generations = dict[str, int]()
         self.requests = list[tuple[str, dict[str, Any]]]()
         self.peers = list[str | None]()
+        self.excerpts = list[tuple[str | None, str, bytes]]()
+        """(terminal of the client certificate, content type, body) of what came to /api/v1/logs"""
         self.connections_with_bytes = 0
         self.spoil: Callable[[dict[str, Any]], None] = lambda _answer: None
         self.refuse: tuple[int, str] | None = None
@@ -229,10 +231,15 @@ class SmallFleet:
 
             def do_POST(self) -> None:
                 fleet.connections_with_bytes += 1
-                ask = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                fleet.requests.append((self.path, ask))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
                 certificate = self.connection.getpeercert()
                 subject = [pair[0][1] for pair in certificate["subject"]] if certificate else [None]
+                if self.path == "/api/v1/logs":
+                    fleet.excerpts.append((subject[0], self.headers["Content-Type"], body))
+                    self._send(204 if fleet.refuse is None else fleet.refuse[0], b"")
+                    return
+                ask = json.loads(body)
+                fleet.requests.append((self.path, ask))
                 fleet.peers.append(subject[0])
                 if fleet.refuse is not None:
                     status, answer = fleet.refuse[0], {"error": fleet.refuse[1], "message": "for the operator's log"}

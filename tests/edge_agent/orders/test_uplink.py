@@ -97,7 +97,7 @@ async def test_an_old_challenge_that_nobody_asked_for_brings_no_withdrawn_key_ba
     await talk.desk.work()
     assert talk.desk.tested == []
     (birth,) = talk.challenge(hello, order_key_cert())
-    assert birth_of(birth)
+    assert birth_of(birth).nonce == bytes(16)
     assert await talk.ask(Office()) == ("done", "none")
 
 
