@@ -14,7 +14,6 @@ from fleet_server.updates.errors import PackRefused, UpdatesError
 from fleet_server.updates.keys import label_of
 from fleet_server.updates.releases import Release
 from fleet_server.updates.repository import Updates
-from protocols.contract import artifacts
 from protocols.contract.artifacts import ImageCustom, PackedCustom
 
 
@@ -152,5 +151,5 @@ def _staged(
     if not 1 <= length <= releases.MAX_ARTIFACT_BYTES:
         raise PackRefused("badLength", path=path, mib=releases.MAX_ARTIFACT_BYTES >> 20)
     target = TargetFile.from_file(path, str(file))
-    target.unrecognized_fields["custom"] = artifacts.to_custom(custom)
+    target.unrecognized_fields["custom"] = releases.custom_member(custom)
     return target, file

@@ -135,15 +135,16 @@ class OnlineKeys:
 
     def get(self, keyid: str) -> CryptoSigner | None:
         """None: not a key of this server."""
-        if keyid not in self._known and re.fullmatch(r"[0-9a-f]{64}", keyid):
-            try:
-                data = self._path(keyid).read_bytes()
-            except FileNotFoundError:
-                return None
-            private = load_pem_private_key(data, None)
-            if isinstance(private, Ed25519PrivateKey):
-                self._known[keyid] = CryptoSigner(private, _public(private, ""))
-        return self._known.get(keyid)
+        if not re.fullmatch(r"[0-9a-f]{64}", keyid) or not self._path(keyid).exists():
+            # Another process may have deleted it: a key that was withdrawn must not live on in a memory.
+            self._known.pop(keyid, None)
+            return None
+        if keyid not in self._known:
+            private = load_pem_private_key(self._path(keyid).read_bytes(), None)
+            if not isinstance(private, Ed25519PrivateKey):
+                raise UpdatesError("unreadableKey", file=self._path(keyid).name)
+            self._known[keyid] = CryptoSigner(private, _public(private, ""))
+        return self._known[keyid]
 
     def ids(self) -> set[str]:
         return {path.stem for path in self._layout.keys.glob("*.pem")}

@@ -26,7 +26,6 @@ from fleet_server.updates import archives, plan, releases, trust
 from fleet_server.updates.errors import PackRefused, UpdatesError
 from fleet_server.updates.releases import Release
 from fleet_server.updates.repository import Repository, parse
-from protocols.contract import artifacts
 from protocols.contract.artifacts import ImageCustom
 
 PACK_FORMAT = "kiosk-fleet-release/1"
@@ -112,7 +111,7 @@ def describe(state: State, artifact: Path, path: str, custom: ImageCustom, *, re
         custom = msgspec.structs.replace(custom, unpacked_bytes=unpacked.bytes, unpacked_files=unpacked.entries)
     custom = msgspec.structs.replace(custom, release=release or releases.next_counter(known, custom))
     target = TargetFile.from_file(path, str(artifact))
-    target.unrecognized_fields["custom"] = artifacts.to_custom(custom)
+    target.unrecognized_fields["custom"] = releases.custom_member(custom)
     return target
 
 
@@ -210,7 +209,7 @@ def opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Pack]]:
 def contents(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
     """The artifacts in the order in which they lie; anything that is no plain `targets/<sha256>` is refused."""
     seen: set[str] = set()
-    for entry in archive:
+    while (entry := archive.next()) is not None:
         content = archive.extractfile(entry) if entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) else None
         if (
             content is None

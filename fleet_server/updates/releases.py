@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from tuf.api.metadata import DelegatedRole, Metadata, TargetFile, Targets
@@ -84,6 +85,12 @@ def check_expiry(role: str, expires: dt.datetime, now: dt.datetime) -> None:
         raise PackRefused("expiresSoon", role=role, expires=f"{expires:%Y-%m-%d}")
     if expires > now + plan.OFFLINE_MAX:
         raise PackRefused("expiresLate", role=role, expires=f"{expires:%Y-%m-%d}", days=plan.OFFLINE_MAX.days)
+
+
+def custom_member(custom: ImageCustom | artifacts.PackedCustom) -> dict[str, Any]:
+    """For a target's `custom`, in the form that it has when it is read again: what is compared must not differ by list and tuple."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(artifacts.to_custom(custom)))
+    return plain
 
 
 def line_of(custom: ImageCustom) -> tuple[str, str, str, tuple[str, ...]]:
