@@ -70,11 +70,15 @@ def build(out: Path, version: str, *, with_interpreter: bool = True, bytecode: b
     with tempfile.TemporaryDirectory(dir=out, prefix=".tree-") as folder:
         tree = Path(folder) / "tree"
         make_tree(tree, version, with_interpreter=with_interpreter, bytecode=bytecode)
-        name = f"kiosk-fleet-agent-{version}-{platform.machine()}.tar"
+        name = file_name(version)
         unfinished = out / f".{name}.new"
         pack(tree, unfinished)
         unfinished.replace(out / name)
     return out / name
+
+
+def file_name(version: str) -> str:
+    return f"kiosk-fleet-agent-{version}-{platform.machine()}.tar"
 
 
 def make_tree(

@@ -137,17 +137,11 @@ def _status(asked: argparse.Namespace) -> int:
 
 
 def _pin(asked: argparse.Namespace) -> int:
-    from edge_agent import files, identity
     from edge_agent.updater.source import Pinned
 
-    settings = configuration.load(asked.config)
-    folder = Path(settings.pinned_dir)
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    folder = Path(configuration.load(asked.config).pinned_dir)
     found = Pinned.load(asked.identity)
-    files.write_atomically(folder / identity.CA_FILE, found.ca_pem.encode("ascii"), 0o644)
-    files.write_atomically(folder / identity.UPDATE_ROOT_FILES["image"], found.roots.image, 0o644)
-    files.write_atomically(folder / identity.UPDATE_ROOT_FILES["director"], found.roots.director, 0o644)
-    files.write_atomically(folder / identity.IDENTITY_FILE, (asked.identity / identity.IDENTITY_FILE).read_bytes(), 0o644)
+    found.keep(folder)
     print(f"Pinned in {folder}: {found.who.terminal} of {found.who.fleet}.")
     return DONE
 

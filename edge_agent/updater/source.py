@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge_agent import identity, tls
+import msgspec
+
+from edge_agent import files, identity, tls
 from edge_agent.clock import Clock
 from edge_agent.errors import NotEnrolled
 from edge_agent.identity import Identity
@@ -61,6 +63,17 @@ class Pinned:
         except OSError as err:
             raise NotEnrolled(f"{err.filename} is missing: run `edge-agent updater pin` as root after enrolment") from None
         return cls(who=who, ca_pem=identity.load_ca(folder), roots=roots)
+
+    def keep(self, folder: Path) -> None:
+        """Write it into `folder`, the identity last, since it stands for the whole."""
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name, content in (
+            (identity.CA_FILE, self.ca_pem.encode("ascii")),
+            (identity.UPDATE_ROOT_FILES["image"], self.roots.image),
+            (identity.UPDATE_ROOT_FILES["director"], self.roots.director),
+            (identity.IDENTITY_FILE, msgspec.json.encode(self.who)),
+        ):
+            files.write_atomically(folder / name, content, 0o644)
 
 
 class TufSource:

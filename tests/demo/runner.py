@@ -17,14 +17,16 @@ from typing import Final
 
 import msgspec
 
+from edge_agent.version import AGENT_VERSION
 from fleet_server import db
-from fleet_server.accounts.bootstrap import FIRST_OPERATOR, ensure_first_operator
+from fleet_server.accounts.bootstrap import FIRST_OPERATOR, add_account, ensure_first_operator
 from fleet_server.accounts.passwords import Passwords, new_password
 from fleet_server.broker import mosquitto
 from fleet_server.channel import transact
 from fleet_server.settings import CONFIG_NAME, Settings, to_environment
+from scripts import release as release_builder
 from scripts.say import note, step
-from tests.demo import ahead, devices, enrolling, months, progress, setup
+from tests.demo import ahead, devices, enrolling, installed, months, progress, releases, setup
 from tests.demo.city import City, Member
 from tests.demo.processes import ROOT, Child, Children
 from tests.demo.setup import Places, Setup
@@ -41,6 +43,8 @@ FIRST_MQTT_PORT: Final = 8883
 FIRST_ENROLMENT_PORT: Final = 8443
 FIRST_PUBLIC_PORT: Final = 8090
 AHEAD_WORKERS: Final = 2
+SECOND_PERSON: Final = "approver"
+"""The account that approves what the first one asks for; the same password, so that one person can play both."""
 
 
 class DemoFailed(Exception):
@@ -113,6 +117,7 @@ class Demo:
         self._need_broker()
         self._settle()
         self._timed("database", self._prepare_database)
+        self._timed("releases", self._prepare_releases)
         self._timed("server", self._start_server)
         self._timed("enrolment", self._enrol)
         self._timed("fleet", self._start_fleet)
@@ -195,7 +200,29 @@ class Demo:
     async def _first_account(self) -> None:
         from fleet_server.piccolo_conf import DB
 
-        await ensure_first_operator(DB, Passwords(), now_ms=enrolling.now_ms(), password=self.setup.password, must_change=False)
+        passwords, now_ms = Passwords(), enrolling.now_ms()
+        first = await ensure_first_operator(DB, passwords, now_ms=now_ms, password=self.setup.password, must_change=False)
+        if first is not None:
+            await add_account(
+                DB, passwords, name=SECOND_PERSON, role="approver", password=self.setup.password, now_ms=now_ms, must_change=False
+            )
+
+    def _prepare_releases(self) -> None:
+        """Before anybody enrols, since trust in updates comes with enrolment."""
+        try:
+            if releases.hold_ceremony(self.places):
+                step(
+                    "the ceremony: three keys of root, two of which must sign, and a release engineer's; all in "
+                    + _short(self.places.offline_keys)
+                )
+        except releases.ReleaseDeskError as err:
+            raise DemoFailed(str(err)) from err
+        if self.city.processes and not self._factory_image.exists():
+            release_builder.build(self.places.images, AGENT_VERSION, with_interpreter=False)
+
+    @property
+    def _factory_image(self) -> Path:
+        return self.places.images / release_builder.file_name(AGENT_VERSION)
 
     def _start_server(self) -> None:
         step("starting the server: broker, ingest, enrolment, console, public face")
@@ -221,6 +248,8 @@ class Demo:
             step(f"enrolling {len(codes)} terminals with their one-time codes")
             enrolling.enrol_all(self.places, self.setup, codes, lambda done: _redraw(f"{done} of {len(codes)}"))
             _redraw("")
+        for member in self.city.processes:
+            installed.lay_out(self.places, member.id, self._factory_image, AGENT_VERSION)
 
     def _start_fleet(self) -> None:
         own, others = len(self.city.processes), len(self.city.pipes)
@@ -265,8 +294,7 @@ class Demo:
                 raise DemoFailed(f"preparing the past ended early; see {_short(child.log)}")
         started = {child.name for child in self._children.children}
         for terminal in ready.keys() - started:
-            config = self.places.config(terminal)
-            self._children.start(terminal, ["-m", "edge_agent.cli", "run", "--config", config, "--log-level", "warning"])
+            installed.start(self._children, self.places, terminal)
         self._past_records = sum(ready.values())
         _redraw(f"{len(ready)} of {len(self.city.processes)}")
         if len(ready) < len(self.city.processes):

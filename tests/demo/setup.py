@@ -64,6 +64,21 @@ class Places(msgspec.Struct, frozen=True):
         """What the fleet process tells the command: see `tests.demo.progress`."""
         return self.root / "fleet-status.json"
 
+    @property
+    def offline_keys(self) -> Path:
+        """What would lie in safes."""
+        return self.root / "offline-keys"
+
+    @property
+    def images(self) -> Path:
+        """Images of the agent, not signed yet."""
+        return self.root / "images"
+
+    @property
+    def releases(self) -> Path:
+        """Release packs, ready to be uploaded."""
+        return self.root / "releases"
+
     def identity(self, terminal: str) -> Path:
         return self.root / "agents" / terminal / "identity"
 
@@ -72,6 +87,17 @@ class Places(msgspec.Struct, frozen=True):
 
     def config(self, terminal: str) -> Path:
         return self.root / "agents" / terminal / "agent.toml"
+
+    def updater_config(self, terminal: str) -> Path:
+        return self.root / "agents" / terminal / "updater.toml"
+
+    def versions(self, terminal: str) -> Path:
+        """Where the terminal's versions of the agent lie, as below /opt on a kiosk."""
+        return self.root / "agents" / terminal / "opt"
+
+    def handover(self, terminal: str) -> Path:
+        """The directory with `requests` and `updates`, by which agent and updater talk."""
+        return self.root / "agents" / terminal / "handover"
 
     @property
     def ports(self) -> Path:
