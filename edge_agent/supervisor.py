@@ -45,8 +45,10 @@ from protocols.contract.records import Body, Boot, ClockQuality, Consumable, Lin
 from protocols.profile.schema import Profile
 
 if TYPE_CHECKING:
+    from edge_agent.artifacts.board import Board
     from edge_agent.orders import hooks
     from edge_agent.orders.updater_link import UpdaterLink
+    from edge_agent.updater.handover import AgentSide
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,7 @@ class Agent:
         self._reconfigured = asyncio.Event()
         self._assembled = False
         self._link: UpdaterLink | None = None
+        self._board: Board | None = None
         self.stop_reason: StopReason = "shutdown"
         """Why the run ended or will end; with `restart` and `update` whoever runs this agent starts it again."""
         self._ticked_ms = clock.boot_ms()
@@ -214,6 +217,8 @@ class Agent:
         }
         if self._link is not None:
             parts["updater"] = self._talk_to_updater
+        if self._board is not None:
+            parts["artifacts"] = self._board.run
         if self._with_uplink:
             parts["uplink"] = self._run_uplink
         if self._with_local_api:
@@ -355,7 +360,7 @@ class Agent:
         }
         parts = OrderParts(
             now_ms=self._house.trusted_now_ms,
-            idle=lambda: self._service.idle and (self._link is None or not self._link.granted),
+            idle=lambda: self._service.idle and (self._link is None or not self._link.granted) and not self._flashing,
             can_test=lambda slot, test: self._monitor.can_test(slot, test),  # noqa: PLW0108 -- there may be another monitor by then
             test=lambda slot, test: self._monitor.test(slot, test),  # noqa: PLW0108 -- there may be another monitor by then
             hooks={name: functools.partial(self._run_hook, command) for name, command in commands.items() if command},
@@ -408,19 +413,71 @@ class Agent:
         from edge_agent.updater.handover import AgentSide
 
         requests = Path(table.requests_dir)
+        side = AgentSide(requests, Path(table.updates_dir))
+        self._begin_with_artifacts(side)
         self._link = UpdaterLink(
-            AgentSide(requests, Path(table.updates_dir)),
+            side,
             ledger=self._recorder,
             memory=self._outbox,
             clock=self._clock,
             boot_id=self._boot_id,
             version=self._version,
-            idle=lambda: self._service.idle and not self._runner.restarting,
+            idle=lambda: self._service.idle and not self._runner.restarting and not self._flashing,
             slots=lambda: self._monitor.slot_views(),  # noqa: PLW0108 -- there may be another monitor by then
             faults=lambda: self._monitor.open_faults(),  # noqa: PLW0108 -- there may be another monitor by then
             on_quiet_end=self._runner.kick,
         )
         self._link.begin(self._desired.envelope, (requests / "order-keys.json").exists())
+
+    def _begin_with_artifacts(self, side: AgentSide) -> None:
+        """Profiles, catalogue, content and firmware that the updater hands over; what earlier runs took counts from here on."""
+        from edge_agent.artifacts.board import Board
+
+        folder = self._base.profiles_dir
+        names = frozenset[str]() if folder is None else frozenset(path.stem for path in Path(folder).rglob("*.toml"))
+        self._board = board = Board(
+            side=side,
+            state_dir=self._state_dir,
+            memory=self._outbox,
+            ledger=self._recorder,
+            clock=self._clock,
+            discoverer=self._discoverer,
+            opener=self._opener,
+            shipped={name: profile for name, profile in self._profiles.items() if name not in names},
+            own={name: profile for name, profile in self._profiles.items() if name in names},
+            pinned=lambda: frozenset(device.profile for device in self._config.devices if device.profile is not None),
+            listed=lambda: self._config.items,
+            devices=lambda: self._monitor,
+            may_flash=lambda: (
+                self._service.idle and not self._runner.restarting and (self._link is None or not self._link.granted)
+            ),
+            trusted_now_ms=self._house.trusted_now_ms,
+            connected=lambda: self._uplink is not None and self._uplink.connected,
+            span_s=lambda: self._config.intervals.summary_s,
+            on_profiles=self._on_profiles,
+            on_items=self._offer_items,
+        )
+        board.load()
+        self._on_profiles()
+        self._offer_items()
+
+    @property
+    def _flashing(self) -> bool:
+        return self._board is not None and self._board.busy
+
+    def _on_profiles(self) -> None:
+        """Another set of profiles counts: the devices are bound anew."""
+        assert self._board is not None
+        if self._board.profiles != self._profiles:
+            self._profiles = self._board.profiles
+            if self._monitor_used:
+                self._reconfigured.set()
+            else:
+                self._monitor = self._make_monitor()
+
+    def _offer_items(self) -> None:
+        items = self._config.items if self._board is None else self._board.items()
+        self._service.offer(frozenset(item.code for item in items), frozenset(device.slot for device in self._config.devices))
 
     async def _talk_to_updater(self) -> None:
         assert self._link is not None
@@ -492,7 +549,18 @@ class Agent:
         if table.http_port is not None:
             gate = Gate(hosts=table.hosts(), origins=frozenset(table.allowed_origins), applications=self._applications)
             http = HttpDoor(port=table.http_port, gate=gate)
-        api = LocalApi(self._service, socket_path=Path(table.socket_path), allowed_uids=frozenset(table.allowed_uids), http=http)
+        guides = None
+        if self._board is not None:
+            from edge_agent.local_api.guides import Guides
+
+            guides = Guides(self._board.shelf, self._board.book, self._board.items, table.allowed_origins)
+        api = LocalApi(
+            self._service,
+            socket_path=Path(table.socket_path),
+            allowed_uids=frozenset(table.allowed_uids),
+            http=http,
+            guides=guides,
+        )
         await api.start()
         self.http_port = api.http_port
         try:
@@ -563,7 +631,7 @@ class Agent:
         """Why no session can begin now."""
         if self._desired.lock is not None:
             return "locked"
-        if self._link is not None and self._link.granted:
+        if (self._link is not None and self._link.granted) or self._flashing:
             return "updating"
         return "restarting" if self._runner.restarting else None
 
@@ -579,9 +647,7 @@ class Agent:
             self._link.desired_changed(self._desired.envelope)
         if reconfigured:
             self._config = self._desired.config()
-            self._service.offer(
-                frozenset(item.code for item in self._config.items), frozenset(device.slot for device in self._config.devices)
-            )
+            self._offer_items()
             self._house.pace(summary_s=self._config.intervals.summary_s, host_sample_s=self._config.intervals.host_sample_s)
             self._reconfigured.set()
 

@@ -102,6 +102,12 @@ class Gate:
             raise ApiRefused(403, "origin", "This page's origin is not in local_api.allowed_origins.")
         return origin
 
+    def admit_embedded(self, headers: Mapping[str, str]) -> str | None:
+        """For public files: elements of a page send no token and often no Origin, but what is shown must fit. Raises ApiRefused."""
+        if headers.get("host", "").lower() not in self.hosts:
+            raise ApiRefused(421, "host", "This name is not in local_api.allowed_hosts.")
+        return self.admit_origin(headers) if "origin" in headers else None
+
     def admit_token(self, headers: Mapping[str, str], origin: str) -> Caller:
         """The third lock. Raises ApiRefused."""
         scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -66,6 +66,16 @@ class Use(_Ask, frozen=True, kw_only=True):
     count: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
+class Showing(_Ask, frozen=True, kw_only=True):
+    """A page of a content package was shown `count` times, `seconds` in all."""
+
+    client_id: ClientId
+    package: Annotated[str, Meta(pattern=r"^[a-z]{2,16}(-[a-z]{1,16}){0,3}(-[0-9]{1,3})?\Z", max_length=48)]
+    page: ItemCode
+    count: Annotated[int, Meta(ge=1, le=1000)] = 1
+    seconds: Annotated[int, Meta(ge=0, le=86_400)] = 0
+
+
 _Body = TypeVar("_Body", bound=_Ask)
 
 _RULES = {
@@ -80,6 +90,9 @@ _RULES = {
     "quantity": "must be a whole number from 1 to 1000000",
     "ok": "must be true or false",
     "count": "must be a whole number from 1 to 1000",
+    "package": "is not the name of a content package",
+    "page": "is not a page of this package",
+    "seconds": "must be a whole number from 0 to 86400",
 }
 """The only names and sentences a refusal can contain."""
 

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h11
 
@@ -21,7 +22,12 @@ from edge_agent.local_api.refusal import ApiRefused
 from edge_agent.local_api.service import Answer, KioskService, encode
 from edge_agent.outbox.errors import OutboxFull
 
+if TYPE_CHECKING:  # not loaded where no updater runs
+    from edge_agent.local_api.guides import FilePart, Guides
+
 log = logging.getLogger(__name__)
+
+PREFIX = "/v1/content"
 
 BODY_MAX_BYTES = 4096
 HEADERS_MAX_BYTES = 8192
@@ -33,6 +39,9 @@ REQUEST_WITHIN_S = 5.0
 """From the first byte of a request to its last."""
 IDLE_S = 30.0
 ANSWER_WITHIN_S = 5.0
+FILE_BLOCK_BYTES = 64 * 1024
+FILE_BLOCK_WITHIN_S = 60.0
+"""A video that is paused takes nothing; after this it has to ask again for the rest."""
 _PEERCRED = struct.Struct("3i")
 _SESSION_PATH = re.compile(r"/v1/sessions/([0-9a-f]{32})/(renew|end)")
 
@@ -65,8 +74,9 @@ class LocalApi:
         http: HttpDoor | None = None,
         limits: Limits | None = None,
         own_uid: int | None = None,
+        guides: Guides | None = None,
     ) -> None:
-        self._service = service
+        self._service, self._guides = service, guides
         self._socket_path, self._http = socket_path, http
         self._uids = allowed_uids | {0, os.geteuid() if own_uid is None else own_uid}
         self._limits = limits or Limits()
@@ -149,7 +159,10 @@ class LocalApi:
             )
             return False
         log.debug("local api", extra={"status": reply.status})
-        await wire.send(reply.status, reply.headers, reply.body)
+        if reply.file is not None:
+            await wire.send_file(reply.file, reply.headers, with_body=request.method != b"HEAD")
+        else:
+            await wire.send(reply.status, reply.headers, reply.body)
         return wire.reusable
 
     async def _head(self, wire: _Wire) -> h11.Request | None:
@@ -167,6 +180,11 @@ class LocalApi:
             method, target = request.method.decode("ascii"), request.target.decode("latin-1")
             if _repeated(request):
                 raise ApiRefused(400, "headers", "Host, Origin and Authorization may be there only once.")
+            if self._guides is not None and target.startswith(f"{PREFIX}/") and method in ("GET", "HEAD"):
+                origin = self._admit_embedded(wire, door, headers)
+                allowed_origin = [] if origin is None else cors(origin)
+                file = self._guides.file(target, headers)
+                return _Reply(file.status, allowed_origin, b"", file)
             visit = door(wire, headers)
             if visit.origin is not None:
                 allowed_origin = cors(visit.origin)
@@ -207,6 +225,13 @@ class LocalApi:
         origin = gate.admit_origin(headers)
         return _Visit(origin, lambda: gate.admit_token(headers, origin))
 
+    def _admit_embedded(self, wire: _Wire, door: _Door, headers: Mapping[str, str]) -> str | None:
+        if door != self._browser:
+            admit_peer(wire.peer_uid(), self._uids)
+            return None
+        assert self._http is not None
+        return self._http.gate.admit_embedded(headers)
+
     # ------------------------------------------------------------------------------------------------------------------ routes
 
     def _route(self, method: str, target: str, caller: Caller) -> Callable[[bytes], Answer]:
@@ -241,6 +266,19 @@ class LocalApi:
             _only(method, "POST")
             caller.need(Scope.REFILLS)
             return lambda body: service.refill(schema.read(body, schema.Refill))
+        if self._guides is not None:
+            return self._route_guides(self._guides, method, target, caller)
+        raise ApiRefused(404, "path", "There is nothing at this address.")
+
+    def _route_guides(self, guides: Guides, method: str, target: str, caller: Caller) -> Callable[[bytes], Answer]:
+        if target in ("/v1/items", PREFIX):
+            _only(method, "GET")
+            caller.need(Scope.STATUS)
+            return lambda _body: Answer(200, guides.list_items() if target == "/v1/items" else guides.list_packages())
+        if target == "/v1/plays":
+            _only(method, "POST")
+            caller.need(Scope.SESSIONS)
+            return lambda body: self._service.showing(schema.read(body, schema.Showing), guides.play)
         raise ApiRefused(404, "path", "There is nothing at this address.")
 
 
@@ -257,6 +295,7 @@ class _Reply:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    file: FilePart | None = None
 
 
 _Door = Callable[["_Wire", Mapping[str, str]], _Visit]
@@ -322,6 +361,33 @@ class _Wire:
         self._write(h11.Response(status_code=status, headers=[*fixed, *headers]))
         if body and status != 204:
             self._write(h11.Data(data=body))
+        self._write(h11.EndOfMessage())
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            await self._writer.drain()
+            if not self.reusable:
+                await self._close_softly()
+
+    async def send_file(self, part: FilePart, headers: list[tuple[str, str]], *, with_body: bool) -> None:
+        """Block by block, as the client takes it. A file that ends early breaks the connection: what was promised cannot be sent."""
+        if self._h11.their_state is not h11.DONE:
+            self._drain_small()
+        fields = [*part.headers, *headers]
+        if self._h11.their_state is not h11.DONE:
+            fields.append(("connection", "close"))
+        fd = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            self._write(h11.Response(status_code=part.status, headers=fields))
+            at, end = part.start, part.start + (part.length if with_body else 0)
+            while at < end:
+                block = os.pread(fd, min(FILE_BLOCK_BYTES, end - at), at)
+                if not block:
+                    raise OSError("the file is shorter than its manifest says")
+                self._write(h11.Data(data=block))
+                at += len(block)
+                async with asyncio.timeout(FILE_BLOCK_WITHIN_S):
+                    await self._writer.drain()
+        finally:
+            os.close(fd)
         self._write(h11.EndOfMessage())
         async with asyncio.timeout(ANSWER_WITHIN_S):
             await self._writer.drain()

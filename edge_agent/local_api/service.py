@@ -172,6 +172,15 @@ class KioskService:
             self._use(ask.slot, ask.ok, ask.count)
         return Answer(200 if step.repeated else 201, {"recorded": True})
 
+    def showing(self, ask: schema.Showing, play: Callable[[str, str, int, int], bool]) -> Answer:
+        """A page was shown; told twice it counts once."""
+        step = sessions.answer(self._state, sessions.hidden_id(self._salt, "play", uuid.UUID(ask.client_id)), self._policy)
+        if not step.repeated:
+            if not play(ask.package, ask.page, ask.count, ask.seconds):
+                raise ApiRefused(422, "page", "No content package in use has that page.")
+            self._commit(step)
+        return Answer(200 if step.repeated else 201, {"recorded": True})
+
     def status(self) -> Answer:
         return Answer(200, self._status())
 
