@@ -126,7 +126,7 @@ class Service:
             self._begin(action, work)
         self._let_go_of_quiet()
         self._watch_job(facts)
-        self._tell(facts)
+        self._tell()
         self._confirm_self(facts)
 
     # ------------------------------------------------------------------------------------------------------------------ desired
@@ -289,10 +289,13 @@ class Service:
         """Keep the work, at once if more than its counters changed. What cannot be kept has not happened: it is decided again."""
         memory = msgspec.structs.replace(self._memory, work=work)
         now = self._clock.boot_ms()
-        if _essence(self._memory.work) != _essence(work) or now - self._kept_ms >= KEEP_EVERY_MS:
+        changed = _essence(self._memory.work) != _essence(work)
+        if changed or now - self._kept_ms >= KEEP_EVERY_MS:
             self._store.save(memory)
             self._kept_ms = now
         self._memory = memory
+        if changed:
+            self._tell()  # at once: the next state may follow in the same round, and each is told
 
     def _wanted(self) -> bool:
         """Asked by a transfer at each piece, in the worker's thread."""
@@ -319,11 +322,11 @@ class Service:
 
     # --------------------------------------------------------------------------------------------------------------------- tell
 
-    def _tell(self, facts: Facts) -> None:
+    def _tell(self) -> None:
         """Say what changed since it was said last. The lines are on the disk before the memory says that they are."""
         bodies: list[Update | Versions] = []
         work, memory = self._memory.work, self._memory
-        now = facts.boot_ms
+        now = self._clock.boot_ms()
         if work is not None:
             told = f"{work.bundle.id.hex()} {work.state} {work.reason} {work.rounds} {int(self._bytes_are_news(work, now))}"
             if told != memory.told:
@@ -336,7 +339,7 @@ class Service:
             memory = msgspec.structs.replace(memory, versions_told=digest)
         if not bodies:
             return
-        self._side.tell(facts.wall_ms, *bodies)
+        self._side.tell(self._floor.now_ms(self._clock.wall_ms()), *bodies)
         self._tell_again = False
         self._told_ms = now
         self._memory = memory

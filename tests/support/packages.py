@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.updater.layout import About
+from scripts import release as build
 
 TINY = """#!/bin/sh
 case "$1" in
@@ -79,3 +81,41 @@ def tiny(
         entry("lib/current.txt", kind=tarfile.SYMTYPE, link="part0.txt"),
     ]
     return Package(tar(entries), version, release)
+
+
+# --------------------------------------------------------------------------------------------------- the real agent, good and bad
+
+HARMS = {
+    "crashes": 'if "run" in sys.argv[1:2]: raise RuntimeError("this release is broken")\n',
+    "hangs": 'if "run" in sys.argv[1:2]:\n    import time\n    while True: time.sleep(1)\n',
+    "eats memory": 'if "run" in sys.argv[1:2]:\n    hoard = bytearray(b"x") * (400 << 20)\n',
+    "does not load": "import edge_agent_of_another_world\n",
+}
+"""What a bad release does before its agent starts; all but the last pass their self-test."""
+LOSES_ID_READER = "loses a peripheral"
+
+
+def real(folder: Path, version: str, *, release: int = 1, harm: str | None = None) -> Package:
+    """The agent of this checkout as a release without an interpreter, a few MB; with `harm` a bad one."""
+    tree = folder / f"tree-{version}-{harm}"
+
+    def alter(tree: Path) -> None:
+        start = tree / "lib" / "start.py"
+        if harm in HARMS:
+            text = start.read_text("utf-8")
+            assert "from edge_agent.cli" in text
+            start.write_text(text.replace("from edge_agent.cli", f"{HARMS[harm]}from edge_agent.cli"), "utf-8")
+        elif harm == LOSES_ID_READER:
+            # A wrong line speed in this release's profile: as on copper, what arrives is garbage.
+            profile = tree / "lib" / "app" / "firmware_profiles" / "id_readers" / "sdt-serial.toml"
+            text = profile.read_text("utf-8")
+            assert "115200" in text
+            profile.write_text(text.replace("115200", "9600"), "utf-8")
+        else:
+            assert harm is None, harm
+
+    build.make_tree(tree, version, with_interpreter=False, bytecode=True, alter=alter)
+    out = folder / f"{version}-{harm}.tar"
+    build.pack(tree, out)
+    shutil.rmtree(tree)
+    return Package(out.read_bytes(), version, release)
