@@ -20,6 +20,7 @@ from fleet_server.authority.authority import Authority
 from fleet_server.channel import Channel
 from fleet_server.enrolment import messages, rules
 from fleet_server.enrolment.messages import Denied, EnrolRequest, Mqtt, Renewed, RenewRequest
+from fleet_server.orders import logs
 from fleet_server.settings import Settings
 from fleet_server.updates.repository import Updates
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 REFUSALS_PER_MINUTE = 30
 """Per source address; more than any honest installer makes, and a fleet behind one address enrols without refusals."""
 ADDRESSES_WATCHED = 10_000
+LOGS_AT_ONCE = 4
 
 T = TypeVar("T")
 
@@ -63,6 +65,8 @@ class Desk:
         self._channel = channel
         self._mqtt = Mqtt(host=settings.mqtt_host, port=settings.broker.port)
         self._updates = Updates(settings.layout.updates)
+        self._logs = settings.layout.logs
+        self._logs_at_once = asyncio.Semaphore(LOGS_AT_ONCE)
 
     async def enrol(self, raw: bytes) -> msgspec.Struct:
         request: EnrolRequest = messages.read(raw, EnrolRequest)
@@ -77,6 +81,15 @@ class Desk:
             lambda connection: rules.renew(connection, self.authority, request, peer, now_ms=self.now_ms())
         )
         return await self._with_roots(answer)
+
+    async def take_log(self, request: Request[Any, Any, State], peer: str) -> None:
+        """NotTaken, or it is stored. Only so many at once: each is some megabytes in memory."""
+        async with self._logs_at_once:
+            raw = await _body(request, logs.ENVELOPE_MAX_BYTES)
+            kid = logs.kid_of(raw)
+            key = None if kid is None else await self._channel.run(lambda connection: logs.key_of(connection, kid))
+            taken = await asyncio.to_thread(logs.examine, raw, key, peer, self.authority.fleet)
+            await self._channel.transact(lambda connection: logs.keep(connection, self._logs, taken, self.now_ms()))
 
     async def _with_roots(self, answer: Renewed) -> Renewed:
         return msgspec.structs.replace(answer, update_roots=await asyncio.to_thread(self._updates.roots))
@@ -107,6 +120,41 @@ class EnrolmentController(Controller):
         desk: Desk = state.desk
         peer = request.scope.get("kf_peer")
         return await _answer(desk, request, lambda raw: desk.renew(raw, peer if isinstance(peer, str) else None))
+
+    @post("/logs", status_code=200, request_max_body_size=logs.ENVELOPE_MAX_BYTES)
+    async def log(self, request: Request[Any, Any, State], state: State) -> Response[bytes]:
+        """The answer to `pullLogs` (O-401 to O-403)."""
+        desk: Desk = state.desk
+        address = request.client.host if request.client else "?"
+        peer = request.scope.get("kf_peer")
+        try:
+            if desk.brake.holds(address):
+                return _json({"error": "tooMany", "message": ""}, 429)
+            if not isinstance(peer, str):
+                raise logs.NotTaken("notAuthentic", "no client certificate")
+            await desk.take_log(request, peer)
+        except logs.NotTaken as err:
+            if err.reason != "done":
+                desk.brake.note(address)
+            log.warning("refused %s from %s: %s", request.url.path, address, err)
+            return _json({"error": err.reason, "message": str(err)}, err.http_status)
+        return Response(b"", status_code=204)
+
+
+async def _body(request: Request[Any, Any, State], limit: int) -> bytes:
+    """NotTaken as soon as it is longer. A slow line gets the time of a transfer."""
+    declared = request.headers.get("Content-Length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > limit:
+        raise logs.NotTaken("tooLarge", f"{declared} bytes")
+    extend = request.scope.get("kf_extend")
+    if callable(extend):
+        extend()
+    found = bytearray()
+    async for part in request.stream():
+        found += part
+        if len(found) > limit:
+            raise logs.NotTaken("tooLarge", f"more than {limit} bytes")
+    return bytes(found)
 
 
 def make_app(desk: Desk) -> Litestar:
