@@ -7,10 +7,10 @@ PYTHON ?= $(shell sh scripts/find-python)
 RUN    := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak release environment assets lock clean
+.PHONY: help demo test check bench soak release tuf-conformance environment assets lock clean
 
 help:  ## What can be asked of this Makefile
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: environment assets  ## Start a server and 400 simulated terminals on this machine, and say where to look
 	@$(PYTHON) -m scripts.system_packages mosquitto
@@ -33,6 +33,9 @@ soak: environment assets  ## The long matrices: hours of kills, cuts, floods (KF
 
 release: environment  ## Build a release of the agent with its interpreter and libraries (ARGS="--version 1.2.0")
 	@$(RUN) -m scripts.release $(ARGS)
+
+tuf-conformance: environment  ## Run the public conformance suite for TUF clients against ours (fetched, never part of this repository)
+	@$(RUN) -m scripts.tuf_conformance $(ARGS)
 
 environment:  ## Make .venv from the lock, when the lock has changed
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: sudo apt-get install python3" >&2; exit 1; }

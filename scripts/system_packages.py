@@ -50,6 +50,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(_is_file(Path("/usr/include/stdio.h")), "libc6-dev", "to compile evdev"),
         Need(_is_file(Path(sysconfig.get_path("include")) / "Python.h"), f"{PYTHON}-dev", "to compile evdev"),
     ),
+    "tuf-conformance": (Need(_on_path("faketime"), "faketime", "to move the clock under the conformance suite's client"),),
     "mosquitto": (Need(_on_path("mosquitto"), "mosquitto", "as the MQTT broker"),),
     "updates": (
         Need(_on_path("strace"), "strace", "to cut the updater off at each system call"),

@@ -30,10 +30,13 @@ def run(asked: argparse.Namespace) -> int:
         with alone_in(asked.metadata_dir):
             if asked.action == "init":
                 _init(asked)
-            elif asked.action == "refresh":
-                _updater(asked).refresh()
             else:
-                _download(asked)
+                with _fetcher(asked) as fetcher:
+                    updater = _updater(asked, fetcher)
+                    if asked.action == "refresh":
+                        updater.refresh()
+                    else:
+                        _download(asked, updater, fetcher)
     except (UpdaterError, RepositoryError, DownloadError, OSError, ValueError) as err:
         print(f"edge-agent tuf-client: {asked.action}: {type(err).__name__}: {err}", file=sys.stderr)  # noqa: T201 -- a command line
         return FAILED
@@ -47,10 +50,10 @@ def _init(asked: argparse.Namespace) -> None:
         files.write_atomically(asked.metadata_dir / "root.json", file.read(ROOT_MAX_BYTES))
 
 
-def _updater(asked: argparse.Namespace) -> TimedUpdater:
+def _updater(asked: argparse.Namespace, fetcher: fetch.Fetcher) -> TimedUpdater:
     if asked.metadata_url is None:
         raise ValueError("--metadata-url is missing")
-    return TimedUpdater(asked.metadata_dir, asked.metadata_url, fetcher=_fetcher(asked), bootstrap=None)
+    return TimedUpdater(asked.metadata_dir, asked.metadata_url, fetcher=fetcher, bootstrap=None)
 
 
 def _fetcher(asked: argparse.Namespace) -> fetch.Fetcher:
@@ -65,11 +68,9 @@ def _fetcher(asked: argparse.Namespace) -> fetch.Fetcher:
     return fetch.Fetcher(*origins, tls=tls)
 
 
-def _download(asked: argparse.Namespace) -> None:
+def _download(asked: argparse.Namespace, updater: TimedUpdater, fetcher: fetch.Fetcher) -> None:
     if not (asked.target_name and asked.target_base_url and asked.target_dir):
         raise ValueError("download needs --target-name, --target-base-url and --target-dir")
-    fetcher = _fetcher(asked)
-    updater = _updater(asked)
     updater.refresh()
     parts = download.Downloader(asked.target_dir / ".parts", fetcher, reserve_bytes=0)
     for name in asked.target_name:

@@ -169,8 +169,8 @@ class Repo:
         return target
 
     def target_key(self, target: TargetFile) -> str:
-        folder, _, name = target.path.rpartition("/")
-        return f"/updates/{self.name}/targets/{folder}/{target.hashes['sha256']}.{name}"
+        folder, slash, name = target.path.rpartition("/")
+        return f"/updates/{self.name}/targets/{folder}{slash}{target.hashes['sha256']}.{name}"
 
     def rotate(self, role: str, new: list[CryptoSigner] | None = None, *, threshold: int | None = None) -> None:
         """New keys for a top-level role, by a new root that the old and the new root keys sign."""
