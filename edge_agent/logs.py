@@ -132,7 +132,7 @@ class _ToBook(logging.Handler):
             book.write(record)
 
 
-_TO_BOOK = _ToBook()
+_TO_BOOK = _ToBook(logging.INFO)
 """One handler for all agents of the process: it asks the context whose line it is."""
 
 

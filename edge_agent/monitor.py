@@ -188,6 +188,8 @@ class Monitor:
         self._unknown: dict[tuple[str, str], Sighting] = {}
         self._tasks: dict[tuple[object, ...], asyncio.Task[None]] = {}
         self._desks: dict[str, _Desk] = {}
+        self._hastes: dict[str, asyncio.Event] = {}
+        """Of slots whose task may be waiting for its next look at a port that it does not hold."""
         self._seen: Sequence[Sighting] = ()
         self._tick_due = asyncio.Event()
         self._look_again = asyncio.Event()
@@ -243,11 +245,14 @@ class Monitor:
         self._report(self._engine.observe(None, conditions, self._now(), judged=judged))
 
     def can_test(self, slot: str, test: str) -> bool:
-        """Whether the device at `slot` has such a test. Every state can be asked; the rest only of a driver that holds its port and has the test."""
-        if test == "query":
-            return slot in self._slots
-        desk = self._desks.get(slot)
-        return desk is not None and isinstance(desk.driver, Testable) and test in desk.driver.tests
+        """Whether the device at `slot` may have such a test. Every state can be asked; the rest only of an owner's driver that has the test. One
+        that does not hold its port just now may have it; trying tells."""
+        state, desk = self._slots.get(slot), self._desks.get(slot)
+        if state is None or test == "query":
+            return state is not None
+        if desk is None:
+            return state.entry.ownership is Ownership.OWNER
+        return isinstance(desk.driver, Testable) and test in desk.driver.tests
 
     async def test(self, slot: str, test: str) -> Tested:
         """Ask the device now; for tests that do something, do it first. Says what came of it, and what was seen is recorded as ever."""
@@ -258,7 +263,9 @@ class Monitor:
         try:
             async with asyncio.timeout(TEST_WITHIN_S):
                 if test != "query":
-                    desk, printed = self._desks[slot], asyncio.get_running_loop().create_future()
+                    desk, printed = self._desks.get(slot), asyncio.get_running_loop().create_future()
+                    if desk is None:
+                        return "device"
                     desk.tests.append((test, printed))
                     desk.hurry()
                     if not await printed:
@@ -269,8 +276,10 @@ class Monitor:
                     if isinstance(driver, Scheduled):
                         driver.due_now(slot)
                     self._desks[slot].hurry()
-                elif not self._is_watched(slot):
-                    return "device"
+                elif slot in self._hastes:
+                    self._hastes[slot].set()
+                else:
+                    return "device"  # nothing is there, or nobody knows what
                 await looked
         except TimeoutError:
             return "timeout"
@@ -283,12 +292,6 @@ class Monitor:
         if seen is None or (seen.device in _WELL and seen.action is not SuggestedAction.NONE):
             return "device"  # it answers that somebody has to do something
         return _TESTED.get(seen.device, "device")
-
-    def _is_watched(self, slot: str) -> bool:
-        """Whether a task looks at it now and then."""
-        return any(
-            key[0] == "bound" and any(isinstance(part, tuple) and part[0] == slot for part in key[4:]) for key in self._tasks
-        )
 
     def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None:
         """The kiosk application used a device: a printed slip, a read card."""
@@ -454,15 +457,25 @@ class Monitor:
         for bound in binding.slots:
             self._usage.configure(bound.slot, bound.profile)
             self._forget_other_unit(bound)
+        haste = asyncio.Event()
+        self._hastes |= {bound.slot: haste for bound in binding.slots}
+        try:
+            await self._watch_in_turns(binding, haste)
+        finally:
+            for bound in binding.slots:
+                if self._hastes.get(bound.slot) is haste:
+                    del self._hastes[bound.slot]
+
+    async def _watch_in_turns(self, binding: Binding, haste: asyncio.Event) -> None:
         if _by_presence(binding):
-            await self._watch_presence(binding)
+            await self._watch_presence(binding, haste)
         retry = _Retry()
         while True:
             retry.is_open = False
             delays: tuple[float, ...] = BACKOFF_S
             try:
                 if binding.ownership is Ownership.IDLE_PROBER:
-                    await self._probe_when_idle(binding, retry)
+                    await self._probe_when_idle(binding, retry, haste)
                 else:
                     await self._hold(binding, retry)
                 continue
@@ -483,7 +496,14 @@ class Monitor:
                 delays = CRASH_BACKOFF_S
             delay_s = delays[min(retry.failures, len(delays) - 1)]
             retry.failures += 1
-            await asyncio.sleep(self._jittered(delay_s))
+            await self._pause(delay_s, haste)
+
+    async def _pause(self, seconds: float, haste: asyncio.Event) -> None:
+        """Until the next look is due, or somebody cannot wait for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._jittered(seconds)):
+                await haste.wait()
+        haste.clear()
 
     async def _hold(self, binding: Binding, retry: _Retry) -> None:
         """Open the port and drive the device until something goes wrong; never returns by itself."""
@@ -504,7 +524,7 @@ class Monitor:
                     if not waiting.done():
                         waiting.set_result(False)
 
-    async def _probe_when_idle(self, binding: Binding, retry: _Retry) -> None:
+    async def _probe_when_idle(self, binding: Binding, retry: _Retry, haste: asyncio.Event) -> None:
         """One look while no citizen is served; the port is released at once, or as soon as somebody comes."""
         if not self._lease_free():
             await asyncio.sleep(self._jittered(LEASE_CHECK_S))
@@ -523,7 +543,7 @@ class Monitor:
                 polling.result()
             every_s = max(every_s, driver.poll_every_s)
         retry.failures = 0
-        await asyncio.sleep(self._jittered(every_s))
+        await self._pause(every_s, haste)
 
     @contextlib.asynccontextmanager
     async def _opened(self, binding: Binding, profile: Profile, *, stays: bool) -> AsyncIterator[Driver]:
@@ -581,14 +601,14 @@ class Monitor:
                 self._apply(binding, observation)
             await asyncio.sleep(LISTEN_GAP_S if observations else 0)
 
-    async def _watch_presence(self, binding: Binding) -> None:
+    async def _watch_presence(self, binding: Binding, haste: asyncio.Event) -> None:
         """Observer: what can be seen without opening anything; never returns."""
         while True:
             held = (
                 self._port_holders is not None and binding.sighting.bus == "serial" and self._port_holders(binding.sighting.path)
             )
             self._observe_all(binding, DeviceState.IN_USE if held else DeviceState.ONLINE)
-            await asyncio.sleep(self._jittered(LOOK_AGAIN_S))
+            await self._pause(LOOK_AGAIN_S, haste)
 
     async def _watch_absent(self, entry: DeviceEntry, *, first: bool) -> None:
         """Nothing is at the slot's place. `first`: of several slots behind one missing port, only this one has a fault."""

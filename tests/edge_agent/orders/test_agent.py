@@ -134,6 +134,35 @@ class TestSelfTest:
             refused = office.ask(agent, SelfTest(slot="receipt-printer", test="beep"))
             assert await ended(home, refused) == ("refused", "unsupported")
 
+    async def test_nothing_is_printed_on_a_port_that_another_program_keeps(
+        self, home: Home, office: Here, profiles: dict[str, Profile]
+    ) -> None:
+        devices = [entry | {"ownership": "observer"} for entry in inventory(one_printer()) if entry["slot"] == "receipt-printer"]
+        agent = home.agent(one_printer(), profiles, config=home.config(devices=devices))
+        async with running(agent):
+            office.greet(agent)
+            await online(agent)
+            order = office.ask(agent, SelfTest(slot="receipt-printer", test="print"))
+            assert await ended(home, order) == ("refused", "unsupported")
+            assert await ended(home, office.ask(agent, SelfTest(slot="receipt-printer"))) == ("done", "none")
+
+    async def test_a_slip_on_a_printer_that_is_gone_or_without_paper(
+        self, home: Home, office: Here, profiles: dict[str, Profile], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edge_agent.devices.receipt_printer.PRINT_TIMEOUT_S", 0.5)
+        simulated = one_printer()
+        agent = home.agent(simulated, profiles)
+        async with running(agent):
+            office.greet(agent)
+            await online(agent)
+            simulated.set("receipt-printer", "paper-out")
+            order = office.ask(agent, SelfTest(slot="receipt-printer", test="print"))
+            assert await ended(home, order) == ("failed", "device")
+            simulated.set("receipt-printer", "unplug")
+            await until(lambda: agent.status().slots[0].device == "noDevice", "it is gone")
+            order = office.ask(agent, SelfTest(slot="receipt-printer", test="print"))
+            assert await ended(home, order) == ("failed", "device")
+
 
 class TestRestart:
     async def test_of_the_agent(self, home: Home, office: Here, profiles: dict[str, Profile]) -> None:

@@ -288,6 +288,17 @@ async def test_a_stale_order_is_taken_under_a_higher_counter(desk: Desk, office:
     assert [body.state for body in desk.told() if body.id == late.id] == ["refused", "received", "running", "done"]
 
 
+@pytest.mark.spec("O-201")
+async def test_numbers_may_be_missing(desk: Desk, office: Office) -> None:
+    for _ in range(3):
+        office.counter += 1000
+        desk.inbox.order(office.order(QUERY))
+        desk.inbox.desired(office.desired())
+    await desk.work()
+    assert len(desk.tested) == 3
+    assert desk.told_desired() == [("applied", "none")] * 3
+
+
 def test_too_many_at_a_time_are_refused(desk: Desk, office: Office) -> None:
     desk.idle = False
     for _ in range(rules.MAX_UNFINISHED):
