@@ -61,6 +61,7 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/terminals/{terminal_id:str}/configuration/{version:int}/back": [("GET", "/terminals/kf-0016/configuration/1/back", 403)],
     "/orders": [("GET", "/orders", 200)],
     "/orders/{request_id:str}": [("GET", f"/orders/{NO_REQUEST}", 404)],
+    "/orders/{request_id:str}/log/{terminal_id:str}": [("GET", f"/orders/{NO_REQUEST}/log/kf-0016", 403)],
     "/orders/{request_id:str}/result.csv": [("GET", f"/orders/{NO_REQUEST}/result.csv", 404)],
     "/orders/{request_id:str}/approve": [("POST", f"/orders/{NO_REQUEST}/approve", 403)],
     "/orders/{request_id:str}/reject": [
