@@ -90,8 +90,13 @@ def detail_words(voice: Voice, action: str, detail: str) -> list[str]:
     said: list[str] = []
     if action == "order.request" and "kind" in told:
         said.append(what(voice, str(told.pop("kind")), json.dumps(told.pop("body", {}))))
+    if "names" in told:
+        told.pop("terminals", None)
     for name, value in told.items():
         if value in ("", None, [], {}):
+            continue
+        if voice.t.has(f"audit.word.{name}.{value}"):
+            said.append(voice.t(f"audit.word.{name}.{value}"))
             continue
         key = f"audit.detail.{name}"
         said.append(voice.t("audit.pair", name=voice.t(key) if voice.t.has(key) else name, value=_value(value)))

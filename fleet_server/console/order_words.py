@@ -19,10 +19,8 @@ BAD: Final = frozenset({"failed", "refused", "expired"})
 QUIET: Final = frozenset({"cancelled", "superseded", "dropped"})
 """Ended without being done, and nobody need look why."""
 OPEN: Final = frozenset(ITEM_STATES) - GOOD - BAD - QUIET
-_ENGLISH: Final = "Out of service"
-SCREEN_TITLES: Final = {"zh": "暂停服务", "en": _ENGLISH}
-"""What the screen of a locked terminal is headed by: words for citizens, in both languages whatever the console speaks."""
 USUAL_LINES: Final = {"zh": "本机暂停服务，请使用旁边的终端。", "en": "Out of service. Please use the terminal next to it."}
+"""What a dialog proposes for the screen: words for citizens, in both languages whatever the console speaks."""
 
 
 def look_of(state: str) -> str:

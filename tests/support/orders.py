@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Final
 
+from fleet_server.audit import log
+from fleet_server.audit.chain import Head, seal_head
 from fleet_server.orders import requests, wanted
 from fleet_server.orders.settle import settle_order
 from protocols.contract.orders import Lock, PullLogs, Restart, SelfTest
-from tests.support.seed import DAY, HOUR, MINUTE, OPERATOR, PASSWORD, quick_passwords
+from tests.support.contract import SERVER, SERVER_CERT
+from tests.support.seed import DAY, FLEET, HOUR, MINUTE, OPERATOR, PASSWORD, quick_passwords
 
 REQUESTER, APPROVER, AUDITOR = "requester", "approver", "auditor"
 LOCKED, CONFIGURED, TALKATIVE = "kf-0131", "kf-0037", "kf-0016"
@@ -185,3 +188,14 @@ def seed_orders(conn: sqlite3.Connection, now_ms: int) -> None:
     add_people(conn, now_ms)
     rows = conn.execute("SELECT id FROM terminal WHERE enrolled_ms IS NOT NULL AND revoked_ms IS NULL ORDER BY id")
     add_orders(conn, [row[0] for row in rows], now_ms)
+    sign_log(conn, now_ms)
+
+
+def sign_log(conn: sqlite3.Connection, now_ms: int) -> None:
+    """The server's signature over the audit log as it is."""
+    number, digest = log.last(conn)
+    conn.execute(
+        "INSERT OR IGNORE INTO server_key (kid, certificate, created_ms) VALUES (?, ?, ?)", (SERVER.kid, SERVER_CERT, now_ms)
+    )
+    head = seal_head(Head(audit=number, hash=digest, made_ms=now_ms), SERVER, FLEET)
+    conn.execute("INSERT INTO audit_head (audit, made_ms, envelope) VALUES (?, ?, ?)", (number, now_ms, head))

@@ -31,6 +31,7 @@ async def accounts_page(request: Asked, desk: TheDesk) -> Response[str]:
     rows = await queries.accounts(desk.db, voice.now_ms, limits.idle_ms)
     values: dict[str, Any] = {
         "rows": [_line(row, voice, request.user.name) for row in rows],
+        "roles": ROLES,
         "n": len(rows),
         "operators": sum(row["role"] == "operator" and row["disabled_ms"] is None for row in rows),
         "history": _history(voice, await desk.db.look(events.recent), named=True),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from litestar import Response, get
+from litestar import Response, get, post
 
+from fleet_server.audit import export as export_of_log
+from fleet_server.audit.verify import Report, verify
 from fleet_server.console import audit_view, export
 from fleet_server.console.desk import Asked, TheDesk, is_fragment
+from fleet_server.console.pages.evidence import root_of
 from fleet_server.console.queries import audit as queries
 from fleet_server.console.render import Voice
 from fleet_server.errors import Forbidden
@@ -67,7 +72,34 @@ async def audit_csv(request: Asked, desk: TheDesk) -> Response[bytes]:
     return export.csv_file("audit", columns, cells, voice)
 
 
-HANDLERS = [audit_page, audit_csv]
+@post("/audit/verify", status_code=200)
+async def audit_verify(request: Asked, desk: TheDesk) -> Response[str]:
+    """Follow the chain from end to end and check the server's signatures over it, on a connection that holds up no page."""
+    may_audit(request)
+    voice, fleet, root = desk.voice(request), desk.settings.fleet, root_of(desk)
+    if root is None:
+        return await desk.part(request, "_audit_verdict.html", voice=voice, sound=False, said=[voice.t("audit.verdict.noRoot")])
+    beside = await asyncio.to_thread(export_of_log.heads_of_file, desk.settings.layout.audit_heads)
+
+    def check(connection: sqlite3.Connection) -> Report:
+        source = export_of_log.from_database(connection, fleet)
+        return verify(source.rows, [*source.heads, *beside], source.cuts, source.keys(root), fleet)
+
+    report = await desk.db.ponder(check)
+    said = verdict_words(voice, report)
+    return await desk.part(request, "_audit_verdict.html", voice=voice, sound=report.problem is None, said=said)
+
+
+HANDLERS = [audit_page, audit_csv, audit_verify]
+
+
+def verdict_words(voice: Voice, report: Report) -> list[str]:
+    """What the check found out, in sentences."""
+    t = voice.t
+    if report.problem is not None:
+        return [t("audit.verdict.broken"), t(f"audit.verdict.{report.problem.kind}", row=report.problem.row)]
+    signed = t("audit.verdict.signed", n=report.signed_to) if report.signed_to else t("audit.verdict.unsignedYet")
+    return [t("audit.verdict.whole", n=report.rows, first=report.first, last=report.last), signed]
 
 
 def may_audit(request: Asked) -> None:

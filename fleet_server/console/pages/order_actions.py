@@ -195,8 +195,8 @@ async def _fields(desk: Desk, action: str, able: Sequence[TerminalNow], form: Ma
                 "latest": now,
             }
         case "lock":
-            usual, titles = order_words.USUAL_LINES, order_words.SCREEN_TITLES
-            return {"zh": form.get("zh", usual["zh"]), "en": form.get("en", usual["en"]), "titles": titles}
+            usual = order_words.USUAL_LINES
+            return {"zh": form.get("zh", usual["zh"]), "en": form.get("en", usual["en"])}
         case "configuration":
             return {"versions": await queries.newest_versions(desk.db), "version": form.get("version", "")}
         case _:

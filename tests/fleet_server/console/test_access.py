@@ -74,6 +74,7 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/approvals": [("GET", "/approvals", 200)],
     "/audit": [("GET", "/audit", 403)],
     "/audit.csv": [("GET", "/audit.csv", 403)],
+    "/audit/verify": [("POST", "/audit/verify", 403)],
     "/faults": [("GET", "/faults", 200)],
     "/faults.csv": [("GET", "/faults.csv", 200)],
     "/faults.xlsx": [("GET", "/faults.xlsx", 200)],
