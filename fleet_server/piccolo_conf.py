@@ -28,6 +28,7 @@ APPS = (
     "audit",
     "orders",
     "rollouts",
+    "content",
 )
 
 DB = FleetEngine()
