@@ -12,7 +12,7 @@ PERMISSIONS: Final[tuple[Permission, ...]] = ("view", "operate", "request", "app
 OF_ROLE: Final[Mapping[str, frozenset[Permission]]] = {
     "viewer": frozenset({"view"}),
     # Approves what others asked for; that nobody approves their own is decided for each request (`orders.rules`).
-    "operator": frozenset({"view", "operate", "request", "approve", "manage"}),
+    "operator": frozenset({"view", "operate", "request", "approve", "manage", "audit"}),
     "requester": frozenset({"view", "request"}),
     "approver": frozenset({"view", "approve"}),
     # Reads and exports the log of everybody else, and can do nothing that would stand in it but that.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
 from itertools import count
+from types import SimpleNamespace
 from typing import Final
+from unittest.mock import patch
 
 from fleet_server.audit import log
 from fleet_server.audit.chain import Head, seal_head
@@ -17,6 +20,9 @@ from tests.support.contract import SERVER, SERVER_CERT
 from tests.support.seed import DAY, FLEET, HOUR, MINUTE, OPERATOR, PASSWORD, quick_passwords
 
 REQUESTER, APPROVER, AUDITOR = "requester", "approver", "auditor"
+RESTARTED: Final = hashlib.sha256(b"order 1").hexdigest()[:32]
+"""Id of the first request of `seed_orders`: done at some terminals, failed at one, waiting at another."""
+UNDECIDED: Final = hashlib.sha256(b"order 16").hexdigest()[:32]
 LOCKED, CONFIGURED, TALKATIVE = "kf-0131", "kf-0037", "kf-0016"
 _NUMBERS = count(1)
 
@@ -135,6 +141,11 @@ def add_orders(conn: sqlite3.Connection, terminals: Sequence[str], now_ms: int) 
     )
     sign(conn, logs, now_ms - HOUR + 2_000)
     report(conn, logs, TALKATIVE, "done", "none", now_ms - HOUR + 20_000)
+    conn.execute(
+        "INSERT INTO pulled_log (terminal, order_id, from_ms, to_ms, lines, cut, size, sha256, received_ms)"
+        " SELECT terminal, order_id, ?, ?, 4213, 1, 1310720, zeroblob(32), ? FROM order_item WHERE request = ?",
+        (day, now_ms - HOUR, now_ms - HOUR + 20_000, logs),
+    )
 
     first = requests.request_configuration(
         conn, [CONFIGURED], FIRST, by=REQUESTER, expires_ms=now_ms + DAY, note="按现场布线登记端口", now_ms=now_ms - 3 * DAY
@@ -184,10 +195,13 @@ def add_orders(conn: sqlite3.Connection, terminals: Sequence[str], now_ms: int) 
 
 
 def seed_orders(conn: sqlite3.Connection, now_ms: int) -> None:
-    """People of every role, and what they asked for. In the caller's transaction."""
+    """People of every role, and what they asked for. In the caller's transaction. Ids are the same every time, so that pages have addresses."""
     add_people(conn, now_ms)
     rows = conn.execute("SELECT id FROM terminal WHERE enrolled_ms IS NOT NULL AND revoked_ms IS NULL ORDER BY id")
-    add_orders(conn, [row[0] for row in rows], now_ms)
+    numbers = count(1)
+    same = SimpleNamespace(urandom=lambda size: hashlib.sha256(b"order %d" % next(numbers)).digest()[:size])
+    with patch.object(requests, "os", same):
+        add_orders(conn, [row[0] for row in rows], now_ms)
     sign_log(conn, now_ms)
 
 

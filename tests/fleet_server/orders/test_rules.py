@@ -86,7 +86,7 @@ def test_each_role_has_what_it_is_for_and_no_more() -> None:
     matrix = {role: {permission for permission in PERMISSIONS if role_may(role, permission)} for role in ROLES}
     assert matrix == {
         "viewer": {"view"},
-        "operator": {"view", "operate", "request", "approve", "manage"},
+        "operator": {"view", "operate", "request", "approve", "manage", "audit"},
         "requester": {"view", "request"},
         "approver": {"view", "approve"},
         "auditor": {"view", "audit"},
