@@ -177,11 +177,11 @@ class Hub:
                 queue.put_nowait(encode("resync", "", 0))
 
     async def _touched(self, after: int, up_to: int) -> tuple[list[str], bool]:
-        """Terminals of which something was written, and whether an order was among it."""
+        """Terminals of which something was written, and whether an order or an update was among it."""
         if up_to <= after:
             return [], False
         rows = await self._db.read(
-            "SELECT DISTINCT terminal, kind = 'order' AS ordered FROM change WHERE id > ? AND id <= ? AND kind <> 'live'",
+            "SELECT DISTINCT terminal, kind IN ('order', 'rollout', 'update') AS ordered FROM change WHERE id > ? AND id <= ? AND kind <> 'live'",
             (after, up_to),
         )
         return [row["terminal"] for row in rows if row["terminal"] is not None], any(row["ordered"] for row in rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import cbor2
@@ -59,7 +59,9 @@ def name_of(rollout: str) -> str:
     return rollout[:8]
 
 
-def create(conn: sqlite3.Connection, draft: Draft, *, by: str, now_ms: int) -> str:
+def create(
+    conn: sqlite3.Connection, draft: Draft, *, by: str, now_ms: int, new_id: Callable[[], bytes] = lambda: os.urandom(16)
+) -> str:
     """A draft; returns its id. Refused for what could never be done."""
     _may(conn, by, "request")
     title = person_text("title", draft.title, TITLE_MAX)
@@ -69,7 +71,7 @@ def create(conn: sqlite3.Connection, draft: Draft, *, by: str, now_ms: int) -> s
         raise Refused("priority", "priority")
     if len(chosen) > BUNDLE_MAX_COMPONENTS:
         raise Refused("releases", "manyReleases")
-    rollout = os.urandom(16).hex()
+    rollout = new_id().hex()
     conn.execute(
         "INSERT INTO rollout (id, title, releases, query, policy, priority, state, since_ms, created_by, created_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, 'draft', ?, ?, ?)",

@@ -30,9 +30,14 @@ def record(
     now_ms: int,
     notes: str = "",
 ) -> int:
-    """A row for a target that is published; the id of the row that was there already, if it was."""
-    found = conn.execute("SELECT id FROM release WHERE path = ?", (path,)).fetchone()
+    """A row for a target that is published; the id of the row that was there already, if it was.
+
+    A person who brought it counts as its uploader even where the server noticed it first: who uploads does not approve.
+    """
+    found = conn.execute("SELECT id, uploaded_by FROM release WHERE path = ?", (path,)).fetchone()
     if found is not None:
+        if found[1] == audit.SERVER and by != audit.SERVER:
+            conn.execute("UPDATE release SET uploaded_by = ?, uploaded_ms = ? WHERE id = ?", (by, now_ms, found[0]))
         return int(found[0])
     row = conn.execute(
         "INSERT INTO release (component, name, version, release, arch, hardware, path, length, sha256, notes, uploaded_by, uploaded_ms)"

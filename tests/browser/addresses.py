@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.support.orders import CONFIGURED, LOCKED, RESTARTED, TALKATIVE, UNDECIDED
+from tests.support.updates_seed import RUNNING, STOPPED, WAITING
+
 STEADY_PAGES: Final[dict[str, tuple[str, ...]]] = {
     "/": ("/", "/?evidence=1/0"),
     "/terminals": ("/terminals", "/terminals?state=abnormal&sort=-cases", "/terminals?q=nothing-is-called-so"),
@@ -15,14 +18,28 @@ STEADY_PAGES: Final[dict[str, tuple[str, ...]]] = {
         "/terminals/kf-0037?tab=usage",
         "/terminals/kf-0016?tab=faults&range=7d",
         "/terminals/kf-0152?tab=diagnostics&range=30d",
+        "/terminals/kf-0019?tab=updates",
         "/terminals/kf-0201",
+        f"/terminals/{TALKATIVE}?tab=orders",
+        f"/terminals/{LOCKED}",
     ),
+    "/terminals/{terminal_id:str}/configuration": (f"/terminals/{CONFIGURED}/configuration",),
+    "/orders": ("/orders", "/orders?state=failed&kind=restart", "/orders?kind=unlock"),
+    "/orders/{request_id:str}": (f"/orders/{RESTARTED}", f"/orders/{UNDECIDED}"),
+    "/approvals": ("/approvals",),
+    "/audit": ("/audit", "/audit?about=configuration&from=2026-11-01"),
     "/faults": ("/faults", "/faults?tab=today", "/faults?tab=all&site=yiwu-hall", "/faults?group=code&severity=P2"),
     "/evidence/{batch_id:int}/{idx:int}": ("/evidence/1/0",),
     "/evidence/fault/{fault_id:str}": ("/evidence/fault/kf-0151:ffffffffffffffff",),
     "/system": ("/system",),
     "/needs": ("/needs",),
     "/profiles": ("/profiles",),
+    "/updates": ("/updates",),
+    "/updates/new": ("/updates/new", f"/updates/new?like={WAITING}"),
+    "/updates/{rollout:str}": (f"/updates/{RUNNING}", f"/updates/{STOPPED}", f"/updates/{WAITING}"),
+    "/updates/releases": ("/updates/releases",),
+    "/updates/releases/{release:int}": ("/updates/releases/2",),
+    "/updates/versions": ("/updates/versions",),
     "/figures": ("/figures", "/figures?period=2026-10&area=wucheng"),
     "/figures/terminals": ("/figures/terminals",),
     "/figures/zero": ("/figures/zero",),
@@ -55,9 +72,19 @@ DIALOGS: Final[dict[str, str]] = {
     "/faults/{fault_id:str}/mute": "/faults/kf-0151:ffffffffffffffff/mute",
     "/notifications/add": "/notifications/add",
     "/thresholds/{name:str}": "/thresholds/presence.offline_s",
+    "/updates/freeze": "/updates/freeze",
+    "/updates/stop": "/updates/stop",
+    "/updates/{rollout:str}/abort": f"/updates/{RUNNING}/abort",
+    "/updates/{rollout:str}/reject": f"/updates/{WAITING}/reject",
+    "/updates/{rollout:str}/terminals/{terminal:str}": f"/updates/{RUNNING}/terminals/kf-0019",
+    "/updates/releases/{release:int}/bad": "/updates/releases/2/bad",
+    "/updates/releases/{release:int}/notes": "/updates/releases/2/notes",
     "/accounts/add": "/accounts/add",
     "/accounts/{name:str}": "/accounts/viewer",
     "/areas/add": "/areas/add",
+    "/terminals/{terminal_id:str}/orders/{action:str}": "/terminals/kf-0037/orders/restart",
+    "/terminals/{terminal_id:str}/configuration/{version:int}/back": f"/terminals/{CONFIGURED}/configuration/1/back",
+    "/orders/{request_id:str}/reject": f"/orders/{UNDECIDED}/reject",
     "/areas/{code:str}/edit": "/areas/jindong/edit",
 }
 """Forms that open above a page."""
@@ -76,11 +103,19 @@ EXAMPLES: Final[dict[str, str]] = {
     "batch_id": "1",
     "idx": "0",
     "file_path": "console.css",
+    "request_id": RESTARTED,
+    "action": "restart",
+    "version": "1",
     "code": "jindong-hall",
     "number": "1",
     "publication": "1",
     "board": "1",
     "name": "presence.offline_s",
+    "rollout": RUNNING,
+    "release": "2",
+    "freeze": "1",
+    "known": "good",
+    "terminal": "kf-0019",
 }
 """Values for the parameters of routes, so that each can be asked."""
 

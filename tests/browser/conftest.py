@@ -21,7 +21,9 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from fleet_server.db import open_raw
 from tests.support.console import Console, console_server
+from tests.support.orders import seed_orders
 from tests.support.seed import OPERATOR, PASSWORD, Seeded, seed
+from tests.support.updates_seed import seed_updates
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 FLAGS = [
@@ -58,12 +60,16 @@ def steady_console(template: Seeded, tmp_path_factory: pytest.TempPathFactory) -
     """A console that tests only look at."""
     folder = tmp_path_factory.mktemp("steady")
     shutil.copyfile(template.path, folder / "fleet.sqlite")
+    seed_updates(folder / "fleet.sqlite", template.now_ms)
     with closing(open_raw(folder / "fleet.sqlite")) as connection:
         # The language belongs to the account, so each language has one.
         connection.execute(
             "INSERT INTO staff (name, display, password_hash, role, failed, must_change, created_ms, lang)"
             " SELECT name || '-en', display, password_hash, role, 0, 0, created_ms, 'en' FROM staff"
         )
+        connection.execute("BEGIN IMMEDIATE")
+        seed_orders(connection, template.now_ms)
+        connection.execute("COMMIT")
     with console_server(folder, Seeded(folder / "fleet.sqlite", template.machines, template.now_ms)) as running:
         yield running
 

@@ -21,6 +21,7 @@ from fleet_server.settings import Settings, Web
 from tests.support.contract import ROOT
 from tests.support.orders import seed_orders
 from tests.support.seed import FLEET, NOW_MS, OPERATOR, PASSWORD, Seeded, quick_passwords, seed
+from tests.support.updates_seed import seed_updates
 
 START_WITHIN_S = 20
 
@@ -115,6 +116,7 @@ def main() -> None:
             connection.execute("BEGIN IMMEDIATE")
             seed_orders(connection, seeded.now_ms)
             connection.execute("COMMIT")
+        seed_updates(seeded.path, seeded.now_ms)
         with console_server(folder, seeded, port=options.port, demo=options.demo) as console:
             print(f"{console.url}  {OPERATOR} / {PASSWORD}", flush=True)
             threading.Event().wait()

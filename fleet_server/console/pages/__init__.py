@@ -24,6 +24,9 @@ from fleet_server.console.pages import (
     orders,
     overview,
     quality,
+    releases,
+    rollout,
+    rollouts,
     sites,
     system,
     terminal,
@@ -62,4 +65,7 @@ HANDLERS = [
     *approvals.HANDLERS,
     *audit.HANDLERS,
     *configuration.HANDLERS,
+    *rollouts.HANDLERS,
+    *rollout.HANDLERS,
+    *releases.HANDLERS,
 ]

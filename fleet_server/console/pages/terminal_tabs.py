@@ -15,6 +15,7 @@ from fleet_server.console.format import DAY_MS, Ratio
 from fleet_server.console.history import Span, lane
 from fleet_server.console.model import OFFLINE_CODE, TerminalNow
 from fleet_server.console.pages.terminal_orders import orders_of
+from fleet_server.console.pages.terminal_updates import updates_of
 from fleet_server.console.queries import lists
 from fleet_server.console.queries import terminal as queries
 from fleet_server.console.render import Voice
@@ -24,7 +25,7 @@ from fleet_server.figures.question import Period, Question, Scope
 from fleet_server.sites.calendar import day_span_ms, local_day
 from protocols.canon.faults import FAULTS
 
-TABS: Final = ("events", "usage", "faults", "orders", "diagnostics")
+TABS: Final = ("events", "usage", "faults", "orders", "updates", "diagnostics")
 EVENT_DAYS: Final = 30
 USAGE_DAYS: Final = 30
 FAULT_DAYS: Final = 90
@@ -54,6 +55,8 @@ async def tab_of(desk: Desk, fleet: Fleet, now: TerminalNow, voice: Voice, tab: 
         ]
     elif chosen == "orders":
         values["orders"] = await orders_of(desk, now, voice)
+    elif chosen == "updates":
+        values |= await updates_of(desk, fleet, now, voice)
     else:
         values["diagnostics"] = _diagnostics(await queries.diagnostics(desk.db, now.id), now, voice)
     values["month_line"] = await _month(desk, fleet, now, voice)
