@@ -272,3 +272,31 @@ def test_a_server_that_is_away_is_told_as_that(site: Site, free_port: Any) -> No
     with pytest.raises(Unavailable) as caught:
         site.look(bundle)
     assert caught.value.reason == "unreachable"
+
+
+def test_every_file_of_metadata_is_synced_to_the_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """python-tuf renames without syncing; a power cut must not take the version numbers away that stop a rollback."""
+    from edge_agent import files
+
+    site.repo.release("agent", "agent/kiosk-1.1.0.tar", b"x" * 1000, version="1.1.0", release=2, arch="x86_64")
+    bundle = site.repo.assign("kiosk-0001", {"agent": "agent/kiosk-1.1.0.tar"})
+    synced: list[Path] = []
+    write = files.write_atomically
+
+    def spy(path: Path, data: bytes, mode: int = 0o600) -> None:
+        synced.append(path)
+        write(path, data, mode)
+
+    monkeypatch.setattr(files, "write_atomically", spy)
+    assert isinstance(site.look(bundle), Plan)
+    kept = {path for path in (site.folder / "tuf").rglob("*.json") if not path.is_symlink()}
+    assert kept and kept <= set(synced)
+
+
+def test_the_agents_own_process_loads_no_tuf() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, edge_agent.cli, edge_agent.supervisor; print({'tuf', 'securesystemslib', 'zstandard'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    assert out.stdout.strip() == "set()"
