@@ -25,6 +25,8 @@ STALL_S = 600.0
 the system's buffers hold is gone by then. Whoever is cut off goes on with a range."""
 SEND_BUFFER_BYTES = 256 * 1024
 """What the system may hold back for one slow reader; the kernel alone would let it grow to megabytes."""
+WRITE_BUFFER_BYTES = 64 * 1024
+"""Above it the application waits. By default TLS takes half a megabyte for each connection."""
 MAX_CONNECTIONS = 2048
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
@@ -65,6 +67,7 @@ class PeerProtocol(H11Protocol):
 
         self.app = with_peer
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._end = self.loop.call_later(CONNECTION_S, transport.abort)

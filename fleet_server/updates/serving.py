@@ -24,7 +24,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PREFIX = "/updates/"
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
+"""With TLS a reader that takes nothing costs about six times as much (measured: 400 readers 160 MiB; with 256 KiB 560 MiB, at the same rate)."""
 READ_THREADS = 4
 MAX_TRANSFERS = 1500
 """At a time; whoever comes then is asked to come back, and enrolment keeps its share of the listener's connections."""
