@@ -14,6 +14,7 @@ from fleet_server.updates.errors import PackRefused, UpdatesError
 from fleet_server.updates.keys import label_of
 from fleet_server.updates.releases import Release
 from fleet_server.updates.repository import Updates
+from protocols.contract import artifacts
 from protocols.contract.artifacts import ImageCustom, PackedCustom
 
 
@@ -140,7 +141,9 @@ def _staged(
 ) -> tuple[TargetFile, Path]:
     if isinstance(custom, ImageCustom) and custom.component != role:
         raise PackRefused("otherComponent", path=path, component=custom.component, role=role)
-    if isinstance(custom, PackedCustom) != (role == "packed"):
+    if isinstance(custom, PackedCustom) != (role == "packed") or (
+        isinstance(custom, PackedCustom) and path != artifacts.packed_path(custom.to, custom.base)
+    ):
         raise PackRefused("badCustom", path=path)
     file = folder / str(number)
     if isinstance(data, bytes):

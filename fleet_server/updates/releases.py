@@ -22,6 +22,7 @@ MAX_METADATA_BYTES = 4_500_000
 """python-tuf's clients read 5,000,000 bytes of a targets file."""
 MIN_PERIOD = plan.DAY
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACKED_PATH = re.compile(r"packed/[0-9a-f]{64}(-[0-9a-f]{64})?\.zst")
 _TARGET_PATH = msgspec.json.Decoder(orders.TargetPath)
 
 
@@ -117,6 +118,11 @@ def customs(targets: Mapping[str, TargetFile]) -> list[ImageCustom]:
 
 
 def check_path(path: str, delegation: DelegatedRole) -> None:
+    if delegation.name == "packed":
+        # Made of two hashes, these are longer than what people may name.
+        if not _PACKED_PATH.fullmatch(path):
+            raise PackRefused("badPath", path=path[:120])
+        return
     try:
         _TARGET_PATH.decode(msgspec.json.encode(path))
     except msgspec.ValidationError:
