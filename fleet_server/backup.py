@@ -1,6 +1,7 @@
-"""Backup and restore: one archive with the database, as it was at one moment, and the authority's folder.
+"""Backup and restore: one archive with the database, as it was at one moment, the authority's folder, pulled logs and the audit log's signatures.
 
-The archive holds private keys (also the root's, unless that is kept offline): it is written for its owner only and belongs into a safe.
+The archive holds private keys (also the root's, unless that is kept offline): it is written for its owner only and belongs into a safe. The keys that
+sign orders are not in it: where they are missing after a restore, the server makes another one and withdraws the old ones.
 
 A server that was restored from it ends complete, because terminals keep what they have sent for a while and offer what the restored server does
 not know.
@@ -20,9 +21,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from fleet_server import db
+from fleet_server import audit, db
 from fleet_server.authority.authority import Authority
 from fleet_server.authority.files import AuthorityError, sync_folder
+from fleet_server.channel import transact
 from fleet_server.errors import FleetServerError
 from fleet_server.settings import Layout
 
@@ -44,7 +46,7 @@ def back_up(layout: Layout, archive: Path, *, now_ms: int) -> None:
         copy = Path(folder) / _DATABASE
         with closing(db.open_reader(layout.database)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
-        files = {_DATABASE: copy, **_authority_files(layout.authority)}
+        files = {_DATABASE: copy, **_authority_files(layout.authority), **_other_files(layout, Path(folder))}
         manifest = {
             "format": FORMAT,
             "fleet": authority.fleet,
@@ -63,14 +65,14 @@ def back_up(layout: Layout, archive: Path, *, now_ms: int) -> None:
     sync_folder(archive.absolute().parent)
 
 
-def restore(archive: Path, layout: Layout, *, replace: bool = False) -> dict[str, Any]:
+def restore(archive: Path, layout: Layout, *, replace: bool = False, now_ms: int) -> dict[str, Any]:
     """Put database and authority back and bring the schema to this version; returns the manifest.
 
     BackupError if the archive is not whole, or if there is data already and `replace` is not set; what is replaced is kept beside, under the name
     `before-restore`. Nothing else may have the database open.
     """
     layout.make()
-    existing = [path for path in (layout.database, layout.authority) if path.exists()]
+    existing = [path for path in (layout.database, layout.authority, layout.audit_heads) if path.exists()]
     if existing and not replace:
         raise BackupError(f"{existing[0]} is there already; say --replace to put it aside")
     with tempfile.TemporaryDirectory(dir=layout.root, prefix=".restore-") as folder:
@@ -83,9 +85,25 @@ def restore(archive: Path, layout: Layout, *, replace: bool = False) -> dict[str
         _put_aside(layout, existing)
         (unpacked / "authority").rename(layout.authority)
         (unpacked / _DATABASE).rename(layout.database)
+        if (unpacked / layout.audit_heads.name).exists():
+            (unpacked / layout.audit_heads.name).rename(layout.audit_heads)
+        for file in (unpacked / layout.logs.name).glob("*"):
+            file.replace(layout.logs / file.name)
     sync_folder(layout.root)
     db.migrate(layout.database)
+    _say_so(layout, manifest, now_ms)
     return manifest
+
+
+def _say_so(layout: Layout, manifest: dict[str, Any], now_ms: int) -> None:
+    """The audit log goes on where the backup ends, and says that it does."""
+    with closing(db.open_raw(layout.database)) as connection:
+        transact(
+            connection,
+            lambda inside: audit.write(
+                inside, audit.SERVER, None, "backup.restore", "server:data", {"made_ms": manifest["made_ms"]}, now_ms=now_ms
+            ),
+        )
 
 
 def _put_aside(layout: Layout, existing: list[Path]) -> None:
@@ -127,6 +145,22 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Non
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
         shutil.copyfileobj(content, file)
+
+
+def _other_files(layout: Layout, folder: Path) -> dict[str, Path]:
+    """Copies: what is removed or grows meanwhile must not leave the archive torn."""
+    sources = [*sorted(layout.logs.glob("*.cose")), *([layout.audit_heads] if layout.audit_heads.exists() else [])]
+    found = {}
+    for source in sources:
+        name = str(source.relative_to(layout.root))
+        copy = folder / "other" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(source, copy)
+        except FileNotFoundError:
+            continue
+        found[name] = copy
+    return found
 
 
 def _authority_files(folder: Path) -> dict[str, Path]:

@@ -367,7 +367,7 @@ def _restore(settings: Settings, options: argparse.Namespace) -> None:
 
     settings.layout.make()
     with _stopped(settings):
-        manifest = restore(options.archive, settings.layout, replace=options.replace)
+        manifest = restore(options.archive, settings.layout, replace=options.replace, now_ms=_now_ms())
     made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(manifest["made_ms"] / 1000))
     print(f"fleet {manifest['fleet']} is as it was at {made}; terminals will send again what came after")
 

@@ -185,6 +185,36 @@ def test_a_restored_server_is_the_one_that_was_backed_up(data: Data, tmp_path: P
         assert aside.execute("SELECT count(*) FROM terminal").fetchone() == (2,)
 
 
+def test_a_backup_holds_logs_and_signatures_and_no_order_key(
+    data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kid = str(data.rows("SELECT hex(kid) FROM order_key WHERE retired_ms IS NULL")[0][0]).lower()
+    key = (data.layout.dispatch / f"{kid}.key").read_bytes()
+    (data.layout.logs / "aa.cose").write_bytes(b"an excerpt")
+    data.layout.audit_heads.write_text('{"head": "eA=="}\n')
+    archive = tmp_path / "backup.tar"
+    data("backup", archive)
+    assert key not in archive.read_bytes()
+    with tarfile.open(archive) as tar:
+        assert not [name for name in tar.getnames() if "dispatch" in name or kid in name]
+    data.layout.audit_heads.write_text('{"head": "eA=="}\n{"head": "eQ=="}\n')
+
+    other = Data(tmp_path / "other", capsys)
+    other("restore", archive)
+    assert (other.layout.logs / "aa.cose").read_bytes() == b"an excerpt"
+    assert other.layout.audit_heads.read_text() == '{"head": "eA=="}\n'
+    assert other.rows("SELECT actor FROM audit WHERE action = 'backup.restore'") == [("server",)]
+    assert "made order key" in other("init")
+    keys = {str(row[0]).lower(): row[1] for row in other.rows("SELECT hex(kid), withdrawn_ms IS NOT NULL FROM order_key")}
+    assert keys.pop(kid) == 1
+    assert list(keys.values()) == [0]
+
+    data("restore", archive, "--replace")
+    assert data.layout.audit_heads.read_text() == '{"head": "eA=="}\n'
+    assert "made order key" not in data("init")
+    assert (data.root / "before-restore" / "audit-heads.ndjson").read_text().count("head") == 2
+
+
 def test_nothing_is_restored_under_a_running_server(data: Data, tmp_path: Path) -> None:
     from fleet_server.supervisor import only_one
 
@@ -225,7 +255,7 @@ def test_a_damaged_backup_changes_nothing(data: Data, tmp_path: Path, change: st
         _repack(archive, damaged, change)
     target = Layout(tmp_path / "target")
     with pytest.raises(BackupError):
-        restore(damaged, target)
+        restore(damaged, target, now_ms=2)
     assert not target.database.exists()
     assert not target.authority.exists()
     assert not (tmp_path / "ca.pem").exists()
