@@ -62,12 +62,14 @@ class Runner:
     duties: Sequence[Duty]
     now_ms: Callable[[], int]
     status_file: Path | None = None
-    standing: dict[str, Standing] = field(default_factory=dict)
+    standing: dict[str, Standing] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.standing = {duty.name: Standing() for duty in self.duties}
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for duty in self.duties:
-                self.standing[duty.name] = Standing()
                 tasks.create_task(self._keep(duty))
             tasks.create_task(self._report())
 
