@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,14 +76,20 @@ class Service:
         clock: Clock,
         boot_id: bytes,
         proc: Path = Path("/proc"),
+        in_thread: bool = True,
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        """`in_thread`: False carries actions out inside `tick`, one after the other (tests that cut them off)."""
         self._settings, self._who, self._clock, self._boot_id = settings, who, clock, boot_id.hex()
         self._counters, self._floor, self._proc = counters, floor, proc
         self._layout = Layout(Path(settings.root))
         self._side = UpdaterSide(Path(settings.requests_dir), Path(settings.updates_dir))
         self._store = Store(Path(settings.state_dir))
         self._memory = self._store.load()
-        self._actions = Actions(self._layout, self._side, source, counters, settings.limits, keep_on=self._wanted)
+        self._actions = Actions(
+            self._layout, self._side, source, counters, settings.limits, keep_on=self._wanted, random_bytes=random_bytes
+        )
+        self._in_thread = in_thread
         self._job: Job | None = None
         self._desired: Desired | None = None
         self._seen: str | None = None
@@ -235,6 +242,10 @@ class Service:
         )
         self._job = job
         self._given_up_ms = None
+        if not self._in_thread:
+            self._carry_out(job)
+            self._collect()
+            return
         job.thread.start()
         if action not in (Action.FETCH, Action.VERIFY, Action.LOOK):
             job.thread.join(30.0)  # short; a switch should be known before the next look

@@ -182,7 +182,7 @@ port = "{self.reader}"
         path = package.write(self.folder)
         with archive.open_image(path) as image:
             install.lay_out(self.root, image, package.about)
-        path.rename(self.layout.image(package.sha256))
+        shutil.move(path, self.layout.image(package.sha256))
 
     def start_agent(self, *more: str) -> Child:
         """The launcher in its loop, as on a machine without systemd."""

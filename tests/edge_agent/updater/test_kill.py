@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_agent import launcher
-from edge_agent.updater import install
+from edge_agent.updater import handover, install
 from edge_agent.updater.layout import Layout, SeatState
 from tests.edge_agent.updater import steps
 from tests.edge_agent.updater.places import NEW, NEW_NAME, OLD_NAME, begin, factory, running, stage
@@ -75,6 +77,8 @@ CASES: dict[str, tuple[str, Callable[[Layout], object], Callable[[Layout], bool]
     "count, state lost": ("count", factory_only, lambda at: running(at) == OLD_NAME),
     "ended": ("ended", begin, lambda at: running(at) == NEW_NAME),
 }
+SHARES = 2
+"""Of the calls of a whole update, so that two workers can take them."""
 LEAST = {
     "install": 30,
     "install again": 40,
@@ -88,48 +92,95 @@ LEAST = {
 """So many calls at least, or the enumeration itself is broken."""
 
 
+@pytest.fixture
+def ram(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: a kill loses nothing that was written, so waiting for a disk would prove nothing."""
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shm, prefix="kf-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[cut_off.Zygote]:
+    with cut_off.zygote("tests.edge_agent.updater.steps") as one:
+        yield one
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_killed_at_each_call_that_changes_the_disk(tmp_path: Path, case: str) -> None:
+def test_killed_at_each_call_that_changes_the_disk(ram: Path, case: str, zygote: cut_off.Zygote) -> None:
     step, prepare, well = CASES[case]
-    template = factory(tmp_path / "template")
+    template = factory(ram / "template")
     prepare(template)
-    root = tmp_path / "root"
+    root = ram / "root"
 
     def fresh() -> Layout:
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(template.root, root, symlinks=True)
         return Layout(root)
 
-    command = cut_off.python("tests.edge_agent.updater.steps", step, root)
     layout = fresh()
-    found = cut_off.points(command, root, steps.READY, tmp_path / "calls.txt")
+    found = zygote.points(step, root, ram / "calls.txt")
     assert len(found) >= LEAST[case], [str(point) for point in found]
     assert well(layout), "the step itself, not cut off"
     for point in found:
         layout = fresh()
-        cut_off.kill_at(point, command)
+        zygote.kill_at(point, step, root)
         name = launcher.count(root)
         assert name is not None and layout.complete(name) and layout.pointed("agent") == name, str(point)
         if step != "stage_and_begin" or seat(layout).trial is None:
-            steps.STEPS[step](layout)
+            steps.STEPS[step](root)
         assert well(layout), str(point)
         layout.clean()
         assert not [path for path in layout.versions.iterdir() if not layout.complete(path.name)], f"remains after {point}"
 
 
-def test_a_stage_that_is_repeated_after_each_kill_ends(tmp_path: Path) -> None:
-    """Kills that follow one another at the same place do not pile up remains."""
-    layout = factory(tmp_path / "root")
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_whole_update_killed_at_each_call_goes_on_to_its_end(ram: Path, zygote: cut_off.Zygote, share: int) -> None:
+    """Updater, installer and everything that they keep, from the desired state to the cleaned end: however often it is begun, it ends there."""
+    template, place = ram / "template", ram / "place"
+    steps.lay_place(template)
+
+    def fresh() -> Layout:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(template, place, symlinks=True)
+        return Layout(place / "root")
+
+    layout = fresh()
+    found = zygote.points("whole_update", place, ram / "calls.txt")
+    ours = [point for point in found if not any(word in point.shown for word in ("/requests/", "/proc/", "/server/"))]
+    assert len(ours) >= 150
+    assert told(place)[-1] == "committed" and running(layout) == NEW_NAME
+    for point in ours[share::SHARES]:
+        layout = fresh()
+        zygote.kill_at(point, "whole_update", place)
+        name = launcher.count(layout.root)
+        assert name is not None and layout.complete(name) and layout.pointed("agent") == name, str(point)
+        steps.whole_update(place)
+        assert running(layout) == NEW_NAME, str(point)
+        assert seat(layout).trial is None and seat(layout).good == NEW_NAME, str(point)
+        assert told(place)[-1] == "committed", str(point)
+
+
+def told(place: Path) -> list[str]:
+    lines = handover.read_progress(place / "updates" / "progress.ndjson")
+    return [line.update.state for line in lines if line.update is not None]
+
+
+def test_a_stage_that_is_cut_off_again_and_again_leaves_no_remains(ram: Path, zygote: cut_off.Zygote) -> None:
+    """Kills that follow one another at the same place do not pile up."""
+    layout = factory(ram / "root")
     nothing(layout)
-    command = cut_off.python("tests.edge_agent.updater.steps", "stage_and_begin", layout.root)
-    found = cut_off.points(command, layout.root, steps.READY, tmp_path / "calls.txt")
+    found = zygote.points("stage_and_begin", layout.root, ram / "calls.txt")
     shutil.rmtree(layout.root)
-    layout = factory(tmp_path / "root")
+    layout = factory(ram / "root")
     nothing(layout)
-    half = found[len(found) // 2]
     for _ in range(3):
-        cut_off.kill_at(half, command)
+        zygote.kill_at(found[len(found) // 2], "stage_and_begin", layout.root)
         assert running(layout) == OLD_NAME
     assert stage(layout) == NEW_NAME
     assert {path.name for path in layout.versions.iterdir()} == {OLD_NAME, NEW_NAME}
