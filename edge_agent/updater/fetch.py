@@ -73,8 +73,8 @@ class Pace:
     silence_s: float = 20.0
     """Longest time without any byte."""
     window_s: float = 10.0
-    min_bytes_s: int = 512
-    """Less than this on average over a window ends the transfer. Half of the lowest rate limit that an order may set (1024 bytes a second)."""
+    min_bytes_s: int = 1024
+    """Less than this on average over a window ends the transfer: chosen well below the slowest line that carries an update at all."""
     deadline_s: float | None = 300.0
     """For the whole request; None: as long as bytes come fast enough. Metadata are small, so they have one."""
 
@@ -291,6 +291,8 @@ class Fetcher(FetcherInterface):
 
     def _body(self, url: str) -> Iterator[bytes]:
         with self.get(url) as answer:
+            if answer.status != 200:
+                raise tuf_errors.DownloadHTTPError(f"{_tail(url)}: the server answered {answer.status}", answer.status)
             yield b""
             for piece in answer.pieces():
                 self.bytes_received += len(piece)

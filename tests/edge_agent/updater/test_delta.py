@@ -29,8 +29,8 @@ def noise(count: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(count)
 
 
-OLD = noise(3_000_000, 1)
-NEW = OLD[:700_000] + b"changed" * 3000 + OLD[700_000:2_500_000] + noise(100_000, 2) + OLD[2_600_000:]
+OLD = noise(600_000, 1)
+NEW = OLD[:140_000] + b"changed" * 600 + OLD[140_000:500_000] + noise(20_000, 2) + OLD[520_000:]
 
 
 def by_program(new: bytes, folder: Path, *options: str, old: bytes | None = None) -> bytes:
@@ -81,10 +81,10 @@ def test_a_difference_of_the_program_comes_out(tmp_path: Path, options: tuple[st
 
 @needs_zstd
 @pytest.mark.parametrize(
-    ("old", "new"), [(OLD, b"short"), (b"x", NEW[:500_000]), (OLD, OLD), (noise(9_000_000, 5), noise(9_000_000, 5)[:-3])]
+    ("old", "new"), [(OLD, b"short"), (b"x", NEW[:300_000]), (OLD, OLD), (noise(1_500_000, 5), noise(1_500_000, 5)[:-3])]
 )
 def test_differences_between_unequal_sizes(tmp_path: Path, old: bytes, new: bytes) -> None:
-    packed = by_program(new, tmp_path, "-19", "--long=27", old=old)
+    packed = by_program(new, tmp_path, "-9", "--long=27", old=old)
     assert unpack(tmp_path, packed, result=new, base=base_of(tmp_path / "base", old)) == new
 
 

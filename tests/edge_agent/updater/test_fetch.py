@@ -13,7 +13,7 @@ from edge_agent import tls
 from edge_agent.updater import fetch
 from tests.edge_agent.attacks import mirror as mirrors
 from tests.edge_agent.attacks.mirror import Handler, Mirror
-from tests.support.tls import server_context
+from tests.support.tls import DAY, server_context
 
 QUICK = fetch.Pace(connect_s=5, silence_s=0.6, window_s=0.3, min_bytes_s=2000, deadline_s=20)
 
@@ -188,3 +188,22 @@ def test_https_by_the_terminals_ca_and_no_other(tmp_path: Path) -> None:
         with pytest.raises(fetch.CertificateRefused):
             fetcher(mirror, tls=stranger).fetch(f"{mirror.url}/a")
         assert [path for path, _ in mirror.requests] == ["/a"]
+
+
+def test_an_expired_certificate_is_told_as_such_where_the_clock_can_tell(tmp_path: Path) -> None:
+    server, ca_file = server_context(tmp_path, ends_in=-DAY)
+    with mirrors.running(server) as mirror:
+        mirror.files["/a"] = b"data"
+        strict = tls.client_context(ca_file.read_text("ascii"), check_dates=True)
+        with pytest.raises(fetch.CertificateRefused):
+            fetcher(mirror, tls=strict).fetch(f"{mirror.url}/a")
+        clockless = tls.client_context(ca_file.read_text("ascii"), check_dates=False)
+        assert fetcher(mirror, tls=clockless).download_bytes(f"{mirror.url}/a", 10) == b"data"
+
+
+@pytest.mark.parametrize("status", [206, 416, 204, 302, 500])
+def test_metadata_come_with_status_200_or_not_at_all(mirror: Mirror, status: int) -> None:
+    mirror.files["/a"] = lambda handler: handler.send(status, b"data")
+    with pytest.raises(tuf_errors.DownloadHTTPError) as caught:
+        fetcher(mirror).download_bytes(f"{mirror.url}/a", 10)
+    assert caught.value.status_code == status
