@@ -13,8 +13,9 @@ from playwright.async_api import Page, expect
 from fleet_server.console import i18n
 from fleet_server.console.i18n import Catalogue
 from fleet_server.db import open_raw
-from tests.browser.axe import sideways, violations
-from tests.browser.conftest import Browse, Write
+from tests.browser.axe import CONTRAST, sideways, small_targets, violations
+from tests.browser.conftest import Browse, Looks, Write
+from tests.browser.test_every_page import DIALOG_TARGETS, NARROWEST, in_scheme, settled
 from tests.browser.test_journeys import tab_to
 from tests.support.orders import APPROVER, REQUESTER, add_people, lock_now, report, sign
 from tests.support.seed import NOW_MS, OPERATOR
@@ -186,6 +187,28 @@ async def test_the_screen_of_a_locked_terminal_is_seen_before_it_is_locked(
         await expect(head).to_contain_text("纸路检修，请到二楼")
         await page.locator("#remote > summary").click()
         await expect(page.locator("#remote").get_by_role("button", name=say("act.unlock"), exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+@pytest.mark.parametrize("lang", ["zh", "en"])
+@pytest.mark.parametrize("action", ["test", "logs", "lock", "unlock", "configuration"])
+async def test_a_dialog_of_remote_control_is_for_everybody(looks: Looks, action: str, lang: str, phone: bool) -> None:
+    window, page = await looks.at(lang, phone=phone)
+    await in_scheme(page, "light")
+    await page.goto(f"{window.url}/terminals/{MACHINE}")
+    address = f"/terminals/{MACHINE}/orders/{action}"
+    await page.evaluate("(address) => htmx.ajax('GET', address, { target: '#dialog', swap: 'innerHTML' })", address)
+    await page.locator("#dialog dialog[open]").wait_for()
+    await settled(page)
+    wrong = await violations(page, within="#dialog")
+    await in_scheme(page, "dark")
+    wrong += [f"dark {line}" for line in await violations(page, only=CONTRAST, within="#dialog")]
+    if phone:
+        wrong += await small_targets(page, DIALOG_TARGETS)
+        await page.set_viewport_size({"width": NARROWEST, "height": 800})
+        wrong += filter(None, [await sideways(page)])
+        await page.set_viewport_size({"width": 390, "height": 844})
+    assert wrong + window.take() == []
 
 
 async def test_a_configuration_is_edited_by_form(browse: Browse, database: sqlite3.Connection, say: Catalogue) -> None:
