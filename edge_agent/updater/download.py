@@ -1,9 +1,9 @@
 """Owns the files that are on their way: `<sha256>.part` with its ledger until the last byte fits, `<sha256>` afterwards.
 
-What lasts: every `SYNC_EVERY_BYTES` the part is synced (fdatasync), and only then its ledger says so (written whole, synced, renamed, directory
-synced). After a power cut the part may be longer than its ledger says, with anything in it: it is cut back to what was synced, hashed again from
-the disk, and the transfer goes on from there with an HTTP range. A finished file is synced, renamed, and its directory synced, before anybody
-hears of it.
+What lasts: every `SYNC_EVERY_BYTES`, and every `SYNC_EVERY_S` on a slow line, the part is synced (fdatasync), and only then its ledger says so
+(written whole, synced, renamed, directory synced). After a power cut the part may be longer than its ledger says, with anything in it: it is cut back
+to what was synced, hashed again from the disk, and the transfer goes on from there with an HTTP range. A finished file is synced, renamed, and its
+directory synced, before anybody hears of it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from edge_agent.updater.errors import NotTrusted, Stopped, Unavailable, UpdaterE
 from protocols.contract.records import UpdateReason
 
 SYNC_EVERY_BYTES = 4 * 1024 * 1024
+SYNC_EVERY_S = 5.0
 """What a power cut can cost; on a slow eMMC a sync takes tens of milliseconds, so 60 MB lose about a second to it."""
 RESERVE_BYTES = 32 * 1024 * 1024
 """Stays free on the disk: the agent's outbox lives there too."""
@@ -203,7 +204,7 @@ class _Part:
         self._ledger_path = folder / f"{item.name}.ledger"
         self._sync_every = sync_every
         self._digest = hashlib.sha256()
-        self._synced = 0
+        self._synced, self._synced_s = 0, time.monotonic()
         ledger = self._read_ledger()
         self.etag = ledger.etag
         self.resumed = ledger.resumed
@@ -224,9 +225,10 @@ class _Part:
             view = view[os.write(self._handle, view) :]
         self._digest.update(piece)
         self.done += len(piece)
-        if self.done - self._synced < self._sync_every:
+        if self.done - self._synced < self._sync_every and time.monotonic() - self._synced_s < SYNC_EVERY_S:
             return False
         self.keep()
+        self._synced_s = time.monotonic()
         return True
 
     def keep(self) -> None:

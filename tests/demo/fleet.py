@@ -111,7 +111,7 @@ class Fleet:
         here = [
             Place(
                 resident.member,
-                OwnApplication(resident.agent.service),
+                OwnApplication(resident.service),
                 OwnDevices(resident.devices),
                 _slots(resident.member, self._places),
             )

@@ -55,7 +55,7 @@ def _updater_config(places: Places, terminal: str) -> str:
         (
             "schema = 1",
             f'root = "{places.versions(terminal)}"',
-            f'state_dir = "{places.versions(terminal).parent / "updater"}"',
+            f'state_dir = "{places.updater_state(terminal)}"',
             f'requests_dir = "{places.handover(terminal) / "requests"}"',
             f'updates_dir = "{places.handover(terminal) / "updates"}"',
             f'pinned_dir = "{_pinned(places, terminal)}"',

@@ -105,10 +105,15 @@ class Resident:
         self.member = member
         self.devices: VirtualTerminal = member.terminal(shared.places.terminal_ports(member.id))
         self.clock = TimeMachine(shared.base_clock)
-        self._shared = shared
+        self._shared, self._mqtt_port = shared, mqtt_port
+        self.agent = self._make_agent()
+        self._task: asyncio.Task[None] | None = None
+
+    def _make_agent(self) -> OpenAgent:
+        member, shared = self.member, self._shared
         folder = shared.places.identity(member.id)
-        self.agent = OpenAgent(
-            config=self._config(mqtt_port),
+        return OpenAgent(
+            config=self._config(self._mqtt_port),
             who=identity.load(folder),
             clock=self.clock,
             boot_id=shared.boot_id,
@@ -123,7 +128,6 @@ class Resident:
             durable=False,
             rng=random.Random(member.plan.seed),
         )
-        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=self.member.id)
@@ -149,6 +153,9 @@ class Resident:
     def connected(self) -> bool:
         return self.agent.connected
 
+    def service(self) -> KioskService:
+        return self.agent.service()
+
     def past(self) -> Past:
         return Past(
             self.member,
@@ -163,6 +170,9 @@ class Resident:
     async def _run(self) -> None:
         try:
             await self.agent.run()
+            while self.agent.stop_reason in ("restart", "update"):  # as its service manager would
+                self.agent = self._make_agent()
+                await self.agent.run()
         except Exception:
             log.exception("the agent of %s ended", self.member.id)
             raise

@@ -95,6 +95,13 @@ class Places(msgspec.Struct, frozen=True):
         """Where the terminal's versions of the agent lie, as below /opt on a kiosk."""
         return self.root / "agents" / terminal / "opt"
 
+    def updater_state(self, terminal: str) -> Path:
+        return self.root / "agents" / terminal / "updater"
+
+    def downloads(self, terminal: str) -> Path:
+        """What is on its way."""
+        return self.versions(terminal) / "downloads"
+
     def handover(self, terminal: str) -> Path:
         """The directory with `requests` and `updates`, by which agent and updater talk."""
         return self.root / "agents" / terminal / "handover"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.updater import download as downloads
 from edge_agent.updater import fetch, verified
 from edge_agent.updater.cache import alone_in
 from edge_agent.updater.download import Downloader, Item, Progress
@@ -276,3 +278,22 @@ def test_reading_what_was_hashed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(NotTrusted):
         verified.open_verified(tmp_path / "pipe", len(DATA), digest)
+
+
+def test_on_a_slow_line_little_is_lost_though_few_bytes_came(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill loses what is not in the ledger: with stretches of megabytes alone, a van's whole evening."""
+    monkeypatch.setattr(downloads, "SYNC_EVERY_S", 0.0)
+    _made.append(fetch.Fetcher(fetch.Origin.of(mirror.url), tls=None, pace=PACE))
+    patient = Downloader(tmp_path, _made[-1], pace=PACE, reserve_bytes=0, sync_every_bytes=1 << 40)
+    safe: list[int] = []
+
+    def progress(arrived: Progress) -> None:
+        ledger = tmp_path / f"{item(mirror).name}.ledger"
+        if ledger.exists():
+            safe.append(json.loads(ledger.read_bytes())["synced"])
+
+    patient.get(item(mirror), progress=progress)
+    assert safe[0] < len(DATA) // 2
+    assert safe == sorted(safe)
