@@ -220,6 +220,11 @@ def withdraw(conn: sqlite3.Connection, request: bytes, *, by: str, now_ms: int) 
     drop_items(conn, request, "withdrawn", now_ms)
 
 
+def note_refusal(conn: sqlite3.Connection, request: bytes, *, by: str, reason: str, now_ms: int) -> None:
+    """Somebody tried to approve who may not. In a transaction of its own: the one that was refused is rolled back."""
+    audit.write(conn, by, None, "order.approve", f"request:{name_of(request)}", {"why": reason}, "refused", now_ms)
+
+
 def lapse(conn: sqlite3.Connection, now_ms: int) -> int:
     """End what nobody decided in time; returns how many."""
     rows = conn.execute("SELECT id FROM order_request WHERE state = 'waiting' AND expires_ms <= ?", (now_ms,)).fetchall()

@@ -92,7 +92,12 @@ async def order_csv(request: Asked, desk: TheDesk, request_id: FromPath[str]) ->
 @post("/orders/{request_id:str}/approve", status_code=200, opt=APPROVE)
 async def approve(request: Asked, desk: TheDesk, request_id: FromPath[str]) -> Response[str]:
     form, wanted, me = await form_of(request), id_of(request_id), request.user.name
-    await desk.db.write(lambda conn: requests.approve(conn, wanted, by=me, now_ms=desk.now_ms(), note=form.get("note", "")))
+    try:
+        await desk.db.write(lambda conn: requests.approve(conn, wanted, by=me, now_ms=desk.now_ms(), note=form.get("note", "")))
+    except Refused as refused:
+        reason = refused.reason
+        await desk.db.write(lambda conn: requests.note_refusal(conn, wanted, by=me, reason=reason, now_ms=desk.now_ms()))
+        raise
     return acted(desk.voice(request).t("approval.approved"))
 
 
