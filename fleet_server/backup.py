@@ -1,4 +1,5 @@
-"""Backup and restore: one archive with the database, as it was at one moment, the authority's folder, pulled logs and the audit log's signatures.
+"""Backup and restore: one archive with the database, as it was at one moment, the authority's folder, update repositories, pulled logs and the
+audit log's signatures.
 
 The archive holds private keys (also the root's, unless that is kept offline): it is written for its owner only and belongs into a safe. The keys that
 sign orders are not in it: where they are missing after a restore, the server makes another one and withdraws the old ones.
@@ -27,6 +28,7 @@ from fleet_server.authority.files import AuthorityError, sync_folder
 from fleet_server.channel import transact
 from fleet_server.errors import FleetServerError
 from fleet_server.settings import Layout
+from fleet_server.updates import keeping
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -47,6 +49,7 @@ def back_up(layout: Layout, archive: Path, *, now_ms: int) -> None:
         with closing(db.open_reader(layout.database)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         files = {_DATABASE: copy, **_authority_files(layout.authority), **_other_files(layout, Path(folder))}
+        files |= keeping.copy_for_backup(layout.updates, Path(folder) / "updates")
         manifest = {
             "format": FORMAT,
             "fleet": authority.fleet,
@@ -72,7 +75,7 @@ def restore(archive: Path, layout: Layout, *, replace: bool = False, now_ms: int
     `before-restore`. Nothing else may have the database open.
     """
     layout.make()
-    existing = [path for path in (layout.database, layout.authority, layout.audit_heads) if path.exists()]
+    existing = [path for path in (layout.database, layout.authority, layout.audit_heads, layout.updates.root) if path.exists()]
     if existing and not replace:
         raise BackupError(f"{existing[0]} is there already; say --replace to put it aside")
     with tempfile.TemporaryDirectory(dir=layout.root, prefix=".restore-") as folder:
@@ -87,10 +90,13 @@ def restore(archive: Path, layout: Layout, *, replace: bool = False, now_ms: int
         (unpacked / _DATABASE).rename(layout.database)
         if (unpacked / layout.audit_heads.name).exists():
             (unpacked / layout.audit_heads.name).rename(layout.audit_heads)
+        if (unpacked / "updates").exists():
+            (unpacked / "updates").rename(layout.updates.root)
         for file in (unpacked / layout.logs.name).glob("*"):
             file.replace(layout.logs / file.name)
     sync_folder(layout.root)
     db.migrate(layout.database)
+    keeping.after_restore(layout.updates, now_ms)
     _say_so(layout, manifest, now_ms)
     return manifest
 

@@ -58,6 +58,16 @@ def keep_fresh(layout: UpdatesLayout, now_ms: int) -> list[str]:
     return done
 
 
+def renew_all(layout: UpdatesLayout, now_ms: int, *, skip: int = 0) -> list[str]:
+    """Renew everything that the server signs, whether it is due or not; `skip` versions are left out. Returns what was renewed."""
+    updates, now, done = Updates(layout), plan.moment(now_ms), []
+    with store.writing(layout):
+        for repository in updates.both():
+            if repository.timestamp() is not None:
+                done += _renew(repository, now, all_of_it=True, skip=skip)
+    return done
+
+
 def _due(repository: Repository, now: dt.datetime) -> bool:
     timestamp = repository.timestamp()
     if timestamp is None:
@@ -66,26 +76,27 @@ def _due(repository: Repository, now: dt.datetime) -> bool:
     return signed is None or now - signed >= plan.TIMESTAMP_EVERY or timestamp.signed.expires <= now
 
 
-def _renew(repository: Repository, now: dt.datetime) -> list[str]:
+def _renew(repository: Repository, now: dt.datetime, *, all_of_it: bool = False, skip: int = 0) -> list[str]:
     top = repository.targets()
     versions = repository.versions()
     renewed: dict[str, Metadata[Targets]] = {}
     root = repository.trusted_root().signed
-    if not plan.is_offline(repository.name, "targets") and top.signed.expires - now < plan.ONLINE_RENEW_BELOW:
+    if not plan.is_offline(repository.name, "targets") and (all_of_it or top.signed.expires - now < plan.ONLINE_RENEW_BELOW):
         renewed["targets"] = repository.next_targets("targets", now)
+        renewed["targets"].signed.version += skip
         repository.sign_online(renewed["targets"], trust.role_of(root, "targets"))
     for role in trust.roles_in(top.signed):
         if role not in versions or plan.is_offline(repository.name, role):
             continue
         current = parse(repository.role_bytes(role, versions[role]) or b"", Targets)
-        if current.signed.expires - now < plan.ONLINE_RENEW_BELOW:
-            current.signed.version += 1
+        if all_of_it or current.signed.expires - now < plan.ONLINE_RENEW_BELOW:
+            current.signed.version += 1 + skip
             current.signed.expires = now + plan.period(repository.name, role)
             repository.sign_online(current, trust.role_of(top.signed, role))
             renewed[role] = current
     snapshot = repository.snapshot()
-    due = snapshot is None or snapshot.signed.expires - now < plan.ONLINE_RENEW_BELOW
-    repository.publish(now, roles=renewed, renew_snapshot=due)
+    due = all_of_it or snapshot is None or snapshot.signed.expires - now < plan.ONLINE_RENEW_BELOW
+    repository.publish(now, roles=renewed, renew_snapshot=due, skip=skip)
     names = [*renewed, *(["snapshot"] if due or renewed else []), "timestamp"]
     return [f"{repository.name} {name}" for name in names]
 

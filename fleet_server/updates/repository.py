@@ -162,12 +162,14 @@ class Repository:
         root: Metadata[Root] | None = None,
         renew_snapshot: bool = False,
         leave_unsigned: bool = False,
+        skip: int = 0,
     ) -> None:
         """Make signed roles and a signed root current, with a new snapshot and timestamp. Needs the lock.
 
         All is verified as a terminal would: UpdatesError, and nothing is changed. After a crash at any point terminals see the state before or the
-        one after; where a new root and the timestamp belong together, the next holder of the lock finishes it. `leave_unsigned`: roles whose present
-        metadata new delegations no longer accept may stay behind; terminals take nothing from them until they are signed again.
+        one after; where a new root and the timestamp belong together, the next holder of the lock finishes it.
+        `leave_unsigned`: roles whose present metadata new delegations no longer accept may stay behind; terminals take nothing from them until they
+        are signed again. `skip`: leave out so many versions of what the server signs.
         """
         given = dict(roles or {})
         before = self.root()
@@ -186,11 +188,11 @@ class Repository:
             return
         top = given_top or self.targets()
         old_root = before.signed if before is not None and root is not None else None
-        self._verify_roles(now_root.signed, top, given, leave_unsigned=leave_unsigned)
+        self._verify_roles(now_root.signed, top, given, leave_unsigned=leave_unsigned, skip=skip)
         files = {
             self.metadata_dir / f"{metadata.signed.version}.{role}.json": metadata.to_bytes() for role, metadata in given.items()
         }
-        snapshot, timestamp = self._seal(now, now_root.signed, old_root, given, renew_snapshot)
+        snapshot, timestamp = self._seal(now, now_root.signed, old_root, given, renew_snapshot, skip)
         if snapshot is not None:
             files[self.metadata_dir / f"{snapshot.signed.version}.snapshot.json"] = snapshot.to_bytes()
         store.add(self.layout, files)
@@ -210,15 +212,16 @@ class Repository:
             raise UpdatesError("clockWentBack", now=now.isoformat(), signed=signed.isoformat())
 
     def _verify_roles(
-        self, root: Root, top: Metadata[Targets], given: Mapping[str, Metadata[Targets]], *, leave_unsigned: bool
+        self, root: Root, top: Metadata[Targets], given: Mapping[str, Metadata[Targets]], *, leave_unsigned: bool, skip: int
     ) -> None:
         trust.verify(root, "targets", top)
         present = self.versions()
         for role in trust.roles_in(top.signed):
             trust.refuse_doubles(role, trust.keys_of(top.signed, role))
         for role, metadata in given.items():
-            if metadata.signed.version != present.get(role, 0) + 1:
-                raise UpdatesError("wrongVersion", role=role, version=metadata.signed.version, wanted=present.get(role, 0) + 1)
+            wanted = present.get(role, 0) + 1 + (0 if plan.is_offline(self.name, role) else skip)
+            if metadata.signed.version != wanted:
+                raise UpdatesError("wrongVersion", role=role, version=metadata.signed.version, wanted=wanted)
             if role != "targets":
                 trust.verify(top.signed, role, metadata)
         if "targets" not in given or leave_unsigned:
@@ -230,14 +233,14 @@ class Repository:
                 trust.verify(top.signed, role, parse(data, Targets))
 
     def _seal(
-        self, now: dt.datetime, root: Root, old_root: Root | None, given: Mapping[str, Metadata[Targets]], renew: bool
+        self, now: dt.datetime, root: Root, old_root: Root | None, given: Mapping[str, Metadata[Targets]], renew: bool, skip: int
     ) -> tuple[Metadata[Snapshot] | None, Metadata[Timestamp]]:
         """The next snapshot (None: the present one goes on) and timestamp, signed with the keys of both roots, so that both lead to them."""
         last_snapshot, last_timestamp = self.snapshot(), self.timestamp()
         snapshot: Metadata[Snapshot] | None = None
         if given or renew or last_snapshot is None or trust.missing(root, "snapshot", last_snapshot):
             body = Snapshot(
-                version=last_snapshot.signed.version + 1 if last_snapshot is not None else 1,
+                version=last_snapshot.signed.version + 1 + skip if last_snapshot is not None else 1,
                 expires=now + plan.period(self.name, "snapshot"),
                 meta=dict(last_snapshot.signed.meta) if last_snapshot is not None else {},
             )
@@ -252,7 +255,7 @@ class Repository:
             content = (self.metadata_dir / f"{version}.snapshot.json").read_bytes()
         timestamp = Metadata(
             Timestamp(
-                version=last_timestamp.signed.version + 1 if last_timestamp is not None else 1,
+                version=last_timestamp.signed.version + 1 + skip if last_timestamp is not None else 1,
                 expires=now + plan.period(self.name, "timestamp"),
                 snapshot_meta=MetaFile.from_data(version, content, ["sha256"]),
                 unrecognized_fields={CUSTOM_KEY: {"signed_ms": plan.milliseconds(now)}},

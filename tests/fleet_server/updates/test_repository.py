@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import multiprocessing
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import ExpiredMetadataError, RepositoryError
 from tuf.api.metadata import Metadata, Targets
 
-from fleet_server.updates import director, duty, plan, store, trust
+from fleet_server.updates import director, duty, keeping, plan, store, trust
 from fleet_server.updates.director import Assignment
 from fleet_server.updates.errors import Busy, UpdatesError
 from fleet_server.updates.repository import signed_at
@@ -335,3 +336,36 @@ def test_a_foreign_timestamp_is_not_believed(repo: TufRepo, image: Client) -> No
     path.write_bytes(metadata.to_bytes())
     with pytest.raises(RepositoryError):
         image.refresh()
+
+
+# Restore --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_restored_server_goes_on_beyond_what_terminals_have_seen(
+    repo: TufRepo, image: Client, of_director: Client, tmp_path: Path
+) -> None:
+    layout = repo.updates.layout
+    repo.release("agent", AGENT, b"one")
+    repo.assign("kiosk-1", {"agent": AGENT})
+    copies = keeping.copy_for_backup(layout, tmp_path / "backup")
+    assert "updates/online.json" in copies and not any("lock" in name or "staging" in name for name in copies)
+    for number in range(3):
+        repo.assign("kiosk-1", {}, bundle=bytes([number]) * 16)
+        repo.assign("kiosk-1", {"agent": AGENT}, bundle=bytes([number]) * 16)
+    duty.keep_fresh(layout, now_ms() + 2 * DAY_MS)
+    for client in (image, of_director):
+        client.refresh()
+    assert of_director.target("kiosk-1/agent") is not None
+    shutil.rmtree(layout.root)
+    for name, copy in copies.items():
+        target = layout.root / Path(name).relative_to("updates")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(copy, target)
+    for client in (image, of_director):
+        with pytest.raises(RepositoryError):
+            client.refresh()
+    assert keeping.after_restore(layout, now_ms() + 2 * DAY_MS)
+    for client in (image, of_director):
+        client.refresh()
+    assert of_director.target("kiosk-1/agent") is not None
+    assert image.fetch(AGENT) == b"one"
