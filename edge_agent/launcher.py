@@ -185,6 +185,7 @@ def _replace(root: Path, name: str, body: bytes) -> None:
         at = 0
         while at < len(body):
             at += os.write(handle, body[at:])
+        os.fchmod(handle, 0o644)
         os.fsync(handle)
     finally:
         os.close(handle)

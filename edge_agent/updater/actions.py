@@ -169,6 +169,7 @@ class Actions:
             image.seek(0)
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
             with os.fdopen(handle, "wb") as out:
+                os.fchmod(handle, 0o640)
                 shutil.copyfileobj(image, out, 256 * 1024)
                 out.flush()
                 os.fsync(handle)

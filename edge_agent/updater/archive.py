@@ -87,7 +87,7 @@ def unpack(image: BinaryIO, target: Path, *, sha256: str, limits: Limits, alive:
     image.seek(0)
     stream = _Hashing(image)
     out = Unpacked()
-    target.mkdir(mode=0o755)
+    _make_folder(target)
     try:
         with tarfile.open(fileobj=cast(Any, stream), mode="r|", tarinfo=_Header, bufsize=CHUNK_BYTES) as tar:
             while (entry := tar.next()) is not None:
@@ -139,7 +139,7 @@ def _unpack_one(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, out:
         raise BadArchive(f"more than {limits.files} entries")
     _make_parents(target, name, out, limits)
     if entry.isdir():
-        (target / name).mkdir(mode=0o755)
+        _make_folder(target / name)
         out.folders.add(name)
     elif entry.issym():
         link = _checked_link(name, entry.linkname)
@@ -188,8 +188,13 @@ def _make_parents(target: Path, name: str, out: Unpacked, limits: Limits) -> Non
             raise BadArchive(f"{name}: {parent} is a file")
         if out.entries() >= limits.files:
             raise BadArchive(f"more than {limits.files} entries")
-        (target / parent).mkdir(mode=0o755)
+        _make_folder(target / parent)
         out.folders.add(parent)
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o755)  # whatever the umask is: the agent, another user, must be able to start from it
 
 
 def _checked_name(name: str) -> str:

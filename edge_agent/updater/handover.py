@@ -257,13 +257,15 @@ def read_bounded(path: Path, max_bytes: int) -> bytes | None:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(handle, "rb") as file:
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return None
-            raw = file.read(max_bytes + 1)
-        except OSError:
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            raw = file.read(max_bytes + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
     return raw if len(raw) <= max_bytes else None
 
 
@@ -288,5 +290,6 @@ def _write_lightly(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, SHARED)
     with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, SHARED)  # whatever the unit's umask is
         file.write(data)
     temporary.replace(path)

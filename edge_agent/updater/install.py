@@ -102,6 +102,7 @@ def _mark(tree: Path, about: About, unpacked: Unpacked) -> None:
         raise archive.BadArchive("bin/edge-agent is missing, or cannot be executed")
     mark = Mark(about=about, files=unpacked.files, links=unpacked.links)
     (tree / launcher.COMPLETE).write_bytes(msgspec.json.encode(mark))
+    (tree / launcher.COMPLETE).chmod(0o644)
 
 
 def sync_tree(tree: Path, unpacked: Unpacked, alive: Callable[[], None] = lambda: None) -> None:

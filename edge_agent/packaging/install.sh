@@ -1,0 +1,37 @@
+#!/bin/sh
+# Lays the first version out on a terminal with systemd, as root:  sh install.sh <release.tar> <version> [sha256]
+# Afterwards: edge-agent enrol …, edge-agent updater pin, systemctl enable --now edge-agent edge-agent-updater edge-agent-switch.path
+set -eu
+[ "$(id -u)" = 0 ] || { echo "This needs root." >&2; exit 1; }
+[ $# -ge 2 ] || { sed -n 2,3p "$0" >&2; exit 2; }
+image=$1 version=$2 sha256=${3:-}
+here=$(cd -- "$(dirname -- "$0")" && pwd)
+
+if [ -n "$sha256" ]; then
+  echo "$sha256  $image" | sha256sum --check --quiet
+fi
+unpacked=$(mktemp -d)
+trap 'rm -rf "$unpacked"' EXIT
+tar --extract --file "$image" --directory "$unpacked" --no-same-owner --no-same-permissions
+
+install -d -m 0755 /etc/kiosk-fleet /usr/local/lib/kiosk-fleet /usr/local/bin
+install -m 0644 "$here/kiosk-fleet.sysusers.conf" /usr/lib/sysusers.d/kiosk-fleet.conf
+install -m 0644 "$here/kiosk-fleet.tmpfiles.conf" /usr/lib/tmpfiles.d/kiosk-fleet.conf
+systemd-sysusers kiosk-fleet.conf
+systemd-tmpfiles --create kiosk-fleet.conf
+# The launcher is root's and lies outside the versions: no update of the agent changes it, no other user can.
+install -m 0644 "$here/../launcher.py" /usr/local/lib/kiosk-fleet/launcher.py
+install -m 0644 "$here/90-kiosk-fleet.rules" /etc/udev/rules.d/90-kiosk-fleet.rules
+for unit in edge-agent.service edge-agent-updater.service edge-agent-switch.path edge-agent-switch.service; do
+  install -m 0644 "$here/$unit" "/etc/systemd/system/$unit"
+done
+for file in agent.toml updater.toml; do
+  [ -e "/etc/kiosk-fleet/$file" ] || install -m 0644 "$here/$file" "/etc/kiosk-fleet/$file"
+done
+"$unpacked/bin/edge-agent" install-layout --image "$image" --version "$version"
+chown -R --no-dereference kiosk-updater:kiosk-updater /opt/kiosk-fleet
+ln -sfn /opt/kiosk-fleet/current/bin/edge-agent /usr/local/bin/edge-agent
+udevadm control --reload && udevadm trigger || true
+systemctl daemon-reload
+echo "Laid out. Next: edge-agent enrol --code <code> --terminal <id> --ca-fingerprint <fingerprint>; edge-agent updater pin;"
+echo "systemctl enable --now edge-agent edge-agent-updater edge-agent-switch.path"
