@@ -45,11 +45,11 @@ FILES: Final = ("agent", "firmware", "image", "profiles", "catalogue", "content"
 # Words ----------------------------------------------------------------------------------------------------------------------------------
 
 
-def size(voice: Voice, count: int) -> str:
+def size(count: int) -> str:
     """`62.4 MB`, `812 KB`; decimal, as disks and lines are sold."""
     if count >= MEGABYTE:
-        return voice.t("release.size", n=f"{count / MEGABYTE:,.1f}")
-    return voice.t("release.sizeSmall", n=fmt.count(-(-count // 1000)))
+        return f"{count / MEGABYTE:,.1f} MB"
+    return f"{fmt.count(-(-count // 1000))} KB"
 
 
 def number(value: float) -> str:
@@ -118,29 +118,29 @@ def percent(value: float) -> str:
 def policy_words(voice: Voice, policy: Policy) -> list[str]:
     """The policy, one clause for each choice."""
 
-    def say(key: str, **values: object) -> str:
+    def clause(key: str, **values: object) -> str:
         return voice.t(f"policy.words.{key}", **values)
 
     steps = voice.t("updates.join").join(step_words(voice, step) for step in policy.steps)
     found = [
-        say("canary", n=policy.canary) if policy.canary else say("canaryNone"),
-        say("percents", values=steps),
-        say("success", percent=percent(policy.success_percent), soak=limit_words(voice, policy.soak_s * 1000)),
-        say("failure", first=policy.failure_first, count=policy.failure_count, percent=number(policy.failure_percent)),
-        say("timeout", timeout=limit_words(voice, policy.timeout_s * 1000)),
-        say("hallShare", percent=number(policy.hall_percent)) if policy.hall_percent else say("hallOne"),
-        say(policy.window),
+        clause("canary", n=policy.canary) if policy.canary else clause("canaryNone"),
+        clause("percents", values=steps),
+        clause("success", percent=percent(policy.success_percent), soak=limit_words(voice, policy.soak_s * 1000)),
+        clause("failure", first=policy.failure_first, count=policy.failure_count, percent=number(policy.failure_percent)),
+        clause("timeout", timeout=limit_words(voice, policy.timeout_s * 1000)),
+        clause("hallShare", percent=number(policy.hall_percent)) if policy.hall_percent else clause("hallOne"),
+        clause(policy.window),
     ]
     if policy.ignore_freeze:
-        found.append(say("ignoreFreeze"))
+        found.append(clause("ignoreFreeze"))
     else:
-        found.append(say("freeze", n=policy.freeze_days) if policy.freeze_days else say("freezeOnly"))
+        found.append(clause("freeze", n=policy.freeze_days) if policy.freeze_days else clause("freezeOnly"))
     if policy.not_before_ms:
-        found.append(say("notBefore", time=voice.stamp(policy.not_before_ms)[:16]))
+        found.append(clause("notBefore", time=voice.stamp(policy.not_before_ms)[:16]))
     if policy.rate_bytes_s:
-        found.append(say("bandwidth", n=fmt.count(policy.rate_bytes_s // 1000)))
+        found.append(clause("bandwidth", n=fmt.count(policy.rate_bytes_s // 1000)))
     if policy.downgrade:
-        found.append(say("downgrade"))
+        found.append(clause("downgrade"))
     return found
 
 
@@ -263,7 +263,7 @@ def sentence(voice: Voice, sheet: Sheet, members: Mapping[str, Member], events: 
     """Where the rollout stands, whole."""
     rollout, policy = sheet.rollout, sheet.rollout.policy
 
-    def say(key: str, **values: object) -> str:
+    def stands(key: str, **values: object) -> str:
         return voice.t(f"rollout.say.{key}", **values)
 
     counts = counted(members.values())
@@ -272,28 +272,28 @@ def sentence(voice: Voice, sheet: Sheet, members: Mapping[str, Member], events: 
     name = wave_name(voice, max(0, rollout.wave), policy)
     match rollout.state:
         case RolloutState.DRAFT:
-            return say("draft")
+            return stands("draft")
         case RolloutState.WAITING:
-            return say("waiting", by=sheet.created_by, time=voice.clock(sheet.submitted_ms or rollout.since_ms))
+            return stands("waiting", by=sheet.created_by, time=voice.clock(sheet.submitted_ms or rollout.since_ms))
         case RolloutState.APPROVED:
             if policy.not_before_ms > voice.now_ms:
-                return say("approved", by=sheet.approved_by, time=voice.clock(policy.not_before_ms))
-            return say("approvedNow", by=sheet.approved_by)
+                return stands("approved", by=sheet.approved_by, time=voice.clock(policy.not_before_ms))
+            return stands("approvedNow", by=sheet.approved_by)
         case RolloutState.RUNNING:
             wave = rollout.waves[rollout.wave] if 0 <= rollout.wave < len(rollout.waves) else None
             if wave is not None and wave.met_ms is not None and wave.no < len(rollout.waves) - 1:
-                return say("runningSoak", wave=name, time=voice.clock(wave.met_ms + policy.soak_s * 1000))
+                return stands("runningSoak", wave=name, time=voice.clock(wave.met_ms + policy.soak_s * 1000))
             if gate.going == 0 and not gate.met and gate.counted:
-                return say("runningGate", wave=name, good=gate.succeeded, need=gate.required)
-            return say("runningOpen", wave=name, good=gate.succeeded, bad=gate.failed, going=counts.get("started", 0))
+                return stands("runningGate", wave=name, good=gate.succeeded, need=gate.required)
+            return stands("runningOpen", wave=name, good=gate.succeeded, bad=gate.failed, going=counts.get("started", 0))
         case RolloutState.PAUSED:
-            return say("paused", duration=voice.duration(voice.now_ms - rollout.since_ms))
+            return stands("paused", duration=voice.duration(voice.now_ms - rollout.since_ms))
         case RolloutState.HELD:
             if rollout.reason in {"repository", "noCanary"}:
-                return say(rollout.reason)
-            return say("held", wave=name, good=gate.succeeded, need=gate.required)
+                return stands(rollout.reason)
+            return stands("held", wave=name, good=gate.succeeded, need=gate.required)
         case RolloutState.FINISHED:
-            return say(
+            return stands(
                 "finished",
                 good=counts.get("succeeded", 0),
                 bad=counts.get("failed", 0),
@@ -304,17 +304,17 @@ def sentence(voice: Voice, sheet: Sheet, members: Mapping[str, Member], events: 
             told = tally(members.values(), policy)
             match rollout.reason:
                 case "failures.first":
-                    return say("stoppedFirst", first=policy.failure_first, bad=told.failed_first, limit=policy.failure_count)
+                    return stands("stoppedFirst", first=policy.failure_first, bad=told.failed_first, limit=policy.failure_count)
                 case "failures.percent":
-                    return say("stoppedPercent", bad=told.failed, ended=told.ended, percent=number(policy.failure_percent))
+                    return stands("stoppedPercent", bad=told.failed, ended=told.ended, percent=number(policy.failure_percent))
                 case "badRelease":
-                    return say("stoppedBad")
-            return say("stoppedNotApproved")
+                    return stands("stoppedBad")
+            return stands("stoppedNotApproved")
         case _:
             event = next((one for one in events if one["kind"] == "aborted"), None)
             text = json.loads(event["detail"]).get("text", "") if event else ""
             key = rollout.reason if rollout.reason in {"rejected", "withdrawn", "emergency"} else "aborted"
-            return say(key, by=event["actor"] if event else "—", text=text or "—")
+            return stands(key, by=event["actor"] if event else "—", text=text or "—")
 
 
 def member_row(
@@ -378,7 +378,7 @@ def _progress(voice: Voice, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any
         return None
     return {
         "width": f"{done / total * 100:.2f}",
-        "text": f"{size(voice, done)} / {size(voice, total)}",
+        "text": f"{size(done)} / {size(total)}",
         "resumed": sum(row["resumed"] for row in steps),
     }
 
@@ -393,7 +393,7 @@ def traffic(voice: Voice, steps: Iterable[Mapping[str, Any]]) -> list[dict[str, 
     return [
         {
             "name": voice.t(f"rollout.via.{via}"),
-            "text": voice.t("rollout.bytesLine", size=size(voice, found[via][0]), n=len(found[via][1])),
+            "text": voice.t("rollout.bytesLine", size=size(found[via][0]), n=len(found[via][1])),
         }
         for via in ("delta", "packed", "full", "none")
         if via in found
@@ -456,7 +456,7 @@ def release_line(voice: Voice, release: Release, running: Mapping[tuple[str, str
         "component": component_name(voice, release.kind),
         "version": release.version,
         "arch": "—" if release.arch == "any" else release.arch,
-        "size": size(voice, release.length),
+        "size": size(release.length),
         "known": known,
         "known_word": voice.t(f"release.known.{known}"),
         "look": {"good": "good", "bad": "bad"}.get(known, "quiet"),

@@ -279,7 +279,7 @@ def trail(voice: Voice, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "component": view.component_name(voice, row["component"]),
             "from": row["from_version"],
             "to": row["to_version"],
-            "bytes": f"{view.size(voice, row['bytes_done'])} / {view.size(voice, row['bytes_total'])}" if row["bytes_done"] else "",
+            "bytes": f"{view.size(row['bytes_done'])} / {view.size(row['bytes_total'])}" if row["bytes_done"] else "",
             "via": voice.t(f"rollout.via.{row['via']}") if row["via"] != "none" else "",
             "resumed": voice.t("rollout.resumed", n=row["resumed"]) if row["resumed"] else "",
             "attempt": voice.t("rollout.attempt", n=bundles.index(row["bundle"]) + 1) if len(bundles) > 1 else "",

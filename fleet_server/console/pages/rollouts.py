@@ -224,7 +224,7 @@ async def _form(request: Asked, desk: Desk, form: Mapping[str, Sequence[str]], r
             {
                 "id": one.id,
                 "name": view.release_name(voice, one),
-                "sub": f"{one.arch} · {view.size(voice, one.length)}" if one.arch != "any" else view.size(voice, one.length),
+                "sub": f"{one.arch} · {view.size(one.length)}" if one.arch != "any" else view.size(one.length),
                 "bad": one.known == "bad",
                 "checked": str(one.id) in chosen,
             }

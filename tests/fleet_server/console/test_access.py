@@ -16,6 +16,18 @@ NO_REQUEST = "0" * 32
 # Route → (method, an address of it, what a viewer gets). 403 are the operator's own.
 ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/": [("GET", "/", 200)],
+    "/content": [("GET", "/content", 200)],
+    "/content/add": [("GET", "/content/add", 403), ("POST", "/content/add", 403)],
+    "/content/{package:int}": [("GET", "/content/1", 404)],
+    "/content/{package:int}/next": [("POST", "/content/1/next", 403)],
+    "/content/{package:int}/upload": [("POST", "/content/1/upload", 403)],
+    "/content/{package:int}/pages": [("POST", "/content/1/pages", 403)],
+    "/content/{package:int}/settings": [("POST", "/content/1/settings", 403)],
+    "/content/{package:int}/act/{act:str}": [("POST", "/content/1/act/approve", 403)],
+    "/content/items": [("GET", "/content/items", 200)],
+    "/content/items/set": [("POST", "/content/items/set", 403)],
+    "/content/items/switch": [("POST", "/content/items/switch", 403)],
+    "/content/items/release": [("POST", "/content/items/release", 403)],
     "/parts/summary": [("GET", "/parts/summary", 200)],
     "/parts/needs": [("GET", "/parts/needs", 200)],
     "/needs": [("GET", "/needs", 200)],
@@ -127,6 +139,37 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
     "/areas/add": [("GET", "/areas/add", 403), ("POST", "/areas/add", 403)],
     "/areas/{code:str}/edit": [("GET", "/areas/yiwu/edit", 403), ("POST", "/areas/yiwu/edit", 403)],
     "/areas/{code:str}/remove": [("POST", "/areas/yiwu/remove", 403)],
+    "/updates": [("GET", "/updates", 200)],
+    "/updates/new": [("GET", "/updates/new", 403), ("POST", "/updates/new", 403)],
+    "/updates/preview": [("POST", "/updates/preview", 403)],
+    "/updates/freeze": [("GET", "/updates/freeze", 403), ("POST", "/updates/freeze", 403)],
+    "/updates/freeze/{freeze:int}/remove": [("POST", "/updates/freeze/1/remove", 403)],
+    "/updates/stop": [("GET", "/updates/stop", 403), ("POST", "/updates/stop", 403)],
+    "/updates/versions": [("GET", "/updates/versions", 200)],
+    "/updates/versions.csv": [("GET", "/updates/versions.csv", 200)],
+    "/updates/{rollout:str}": [("GET", f"/updates/{NO_REQUEST}", 404)],
+    **{
+        f"/updates/{{rollout:str}}/{action}": [("POST", f"/updates/{NO_REQUEST}/{action}", 403)]
+        for action in ("submit", "approve", "pause", "resume", "retry")
+    },
+    **{
+        f"/updates/{{rollout:str}}/{action}": [
+            ("GET", f"/updates/{NO_REQUEST}/{action}", 403),
+            ("POST", f"/updates/{NO_REQUEST}/{action}", 403),
+        ]
+        for action in ("abort", "reject")
+    },
+    "/updates/{rollout:str}/terminals/{terminal:str}": [("GET", f"/updates/{NO_REQUEST}/terminals/kf-0016", 404)],
+    "/updates/{rollout:str}/members.csv": [("GET", f"/updates/{NO_REQUEST}/members.csv", 404)],
+    "/updates/releases": [("GET", "/updates/releases", 200)],
+    "/updates/releases/upload": [("POST", "/updates/releases/upload", 403)],
+    "/updates/releases/{release:int}": [("GET", "/updates/releases/1", 404)],
+    "/updates/releases/{release:int}/bad": [("GET", "/updates/releases/1/bad", 403)],
+    "/updates/releases/{release:int}/notes": [
+        ("GET", "/updates/releases/1/notes", 403),
+        ("POST", "/updates/releases/1/notes", 403),
+    ],
+    "/updates/releases/{release:int}/call/{known:str}": [("POST", "/updates/releases/1/call/bad", 403)],
     "/figures": [("GET", "/figures", 200)],
     "/figures/terminals": [("GET", "/figures/terminals", 200)],
     "/figures/terminals.csv": [("GET", "/figures/terminals.csv", 200)],
