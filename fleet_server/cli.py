@@ -222,8 +222,20 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     print(f"broker: {health['broker']['kind']}, {answers}")
     for name, part in health["parts"].items():
         print(f"{name}: {part['state']}, process {part['pid']}, started {part['starts']} times")
-    well = age_s < 10 and health["broker"]["answers"] and all(part["state"] == "running" for part in health["parts"].values())
+    stuck = _stuck_duties(settings)
+    for line in stuck:
+        print(line)
+    well = not stuck and age_s < 10 and health["broker"]["answers"] and all(part["state"] == "running" for part in health["parts"].values())
     return 0 if well else 1
+
+
+def _stuck_duties(settings: Settings) -> list[str]:
+    """What dispatch cannot do at the moment, with its reason."""
+    try:
+        told = json.loads((settings.layout.run / "dispatch.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [f"dispatch, {name}: {one['error']}" for name, one in told["duties"].items() if one["error"]]
 
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> None:
