@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from edge_agent import config as configuration
+from edge_agent.cli import load_profiles
 from edge_agent.clock import SystemClock
 from edge_agent.outbox import Outbox
 from protocols.contract import envelope as cose
 from protocols.contract import records
 from protocols.contract.batch import BATCH_CONTEXT, read_batch
 from protocols.contract.limits import ENVELOPE_MAX_BYTES
+from protocols.contract.orders import Restart
 from simulators.history import inventory_of, recorded_past
 from simulators.models.callpad import CallPadBus, PadDialect, frame
 from simulators.workdays import MINUTE_MS, day_of, midnight_ms
@@ -30,8 +32,11 @@ from tests.demo.life import _targets
 from tests.demo.loading import ROAD_LEAST, ROAD_MOST, Entry, Loader, Pace
 from tests.demo.past import Past, TimeMachine
 from tests.demo.relay import Relay
+from tests.demo.resident import Resident, Shared
 from tests.demo.runner import Demo, DemoFailed, Wishes, only_one
 from tests.demo.setup import Places, Setup, free_port, load, save, server_settings, settings_file
+from tests.edge_agent.orders.test_agent import Here, ended
+from tests.edge_agent.small_agent import FACTS, Home
 from tests.support.contract import MemoryKey
 from tests.support.waiting import until
 
@@ -393,6 +398,27 @@ async def test_an_agent_that_does_not_run_is_not_now(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------------- devices
+
+
+async def test_an_agent_that_an_order_restarts_is_started_again(tmp_path: Path, kiosk: Member) -> None:
+    places = Places(tmp_path)
+    home = Home(tmp_path / "agents" / kiosk.id, kiosk.id)
+    office = Here(home)
+    clock = SystemClock()
+    shared = Shared(places=places, setup=a_setup(), profiles=load_profiles(None), facts=FACTS, boot_id=BOOT_ID, base_clock=clock)
+    resident = Resident(kiosk, shared, mqtt_port=1)
+    resident.start()
+    try:
+        await resident.started()
+        first = resident.agent
+        office.greet(first)
+        order = office.ask(first, Restart(what="agent"))
+        assert await ended(home, order) == ("done", "none")
+        assert resident.agent is not first
+        assert resident.service().idle
+    finally:
+        await resident.stop()
+        home.remove()
 
 
 def test_every_trouble_that_a_device_can_play_finds_its_devices(city: City) -> None:
