@@ -26,8 +26,9 @@ from edge_agent.updater.errors import NotTrusted, Stopped, Unavailable, UpdaterE
 from protocols.contract.records import UpdateReason
 
 SYNC_EVERY_BYTES = 4 * 1024 * 1024
+"""What a power cut can cost on a fast line; on a slow eMMC a sync takes tens of milliseconds, so 60 MB lose about a second to it."""
 SYNC_EVERY_S = 5.0
-"""What a power cut can cost; on a slow eMMC a sync takes tens of milliseconds, so 60 MB lose about a second to it."""
+"""What it can cost on a slow one."""
 RESERVE_BYTES = 32 * 1024 * 1024
 """Stays free on the disk: the agent's outbox lives there too."""
 LEDGER_MAX_BYTES = 4096

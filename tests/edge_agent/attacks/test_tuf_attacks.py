@@ -6,7 +6,9 @@ Each stands beside the same request from the rightful party, which succeeds.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import random
 from typing import Any
 
 import pytest
@@ -397,6 +399,21 @@ def test_malicious_mirror_gives_garbage(world: World, new: Wanted) -> None:
     for garbage in (b"", b"{}", b"\xff" * 500, b"[" * 20_000, b'{"signed": 1, "signatures": []}'):
         with tampered(world.image, "timestamp.json", garbage):
             refused(world, "notAuthentic", "length")
+    accepted(world, new)
+
+
+@pytest.mark.parametrize(("where", "role"), ROLES)
+def test_malicious_mirror_changes_single_bytes_of_metadata(world: World, new: Wanted, where: str, role: str) -> None:
+    """Anywhere in the file. A byte that means nothing may be changed; one that means something never counts."""
+    repo = repo_of(world, where)
+    good = repo.file(repo.newest(role))
+    old = world.running
+    dice = random.Random(f"{where}-{role}")
+    for _ in range(8):
+        at = dice.randrange(len(good))
+        with tampered(repo, repo.newest(role), good[:at] + bytes((good[at] ^ dice.randrange(1, 256),)) + good[at + 1 :]):
+            assert world.update() in ("notAuthentic", "metadataRollback", "metadataExpired", "length", "installed"), world.last
+        assert world.running == old or hashlib.sha256(world.running).digest() == new.sha256
     accepted(world, new)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent import tls
 from edge_agent.updater import download as downloads
 from edge_agent.updater import fetch, verified
 from edge_agent.updater.cache import alone_in
@@ -22,6 +23,7 @@ from edge_agent.updater.download import Downloader, Item, Progress
 from edge_agent.updater.errors import CacheInUse, NotTrusted, Stopped, Unavailable
 from tests.edge_agent.attacks import mirror as mirrors
 from tests.edge_agent.attacks.mirror import Mirror
+from tests.support.tls import DAY, server_context
 from tests.support.waiting import wait_until
 
 DATA = bytes(range(251)) * 20_000  # 5 MB that no shift maps onto itself
@@ -297,3 +299,28 @@ def test_on_a_slow_line_little_is_lost_though_few_bytes_came(
     patient.get(item(mirror), progress=progress)
     assert safe[0] < len(DATA) // 2
     assert safe == sorted(safe)
+
+
+def test_a_certificate_that_expires_in_the_middle(tmp_path: Path) -> None:
+    """Told as that, what has come is kept, and with a new certificate it goes on."""
+    for name in ("good", "expired"):
+        (tmp_path / name).mkdir()
+    context, good = server_context(tmp_path / "good")
+    _, expired = server_context(tmp_path / "expired", ends_in=-DAY)
+    trusted = tls.client_context(good.read_text("ascii") + expired.read_text("ascii"), check_dates=True)
+    with mirrors.running(context) as mirror:
+        mirror.files["/image"] = mirrors.cut_after(DATA, 2_000_000)
+
+        def expire(arrived: Progress) -> None:
+            context.load_cert_chain(expired, expired.with_suffix(".key"))
+
+        with fetch.Fetcher(fetch.Origin.of(mirror.url), tls=trusted, pace=PACE) as getting:
+            files = Downloader(tmp_path / "images", getting, pace=PACE, reserve_bytes=0, sync_every_bytes=STEP)
+            with pytest.raises(Unavailable) as caught:
+                files.get(item(mirror), progress=expire)
+            assert caught.value.reason == "certificate"
+            context.load_cert_chain(good, good.with_suffix(".key"))
+            mirror.files["/image"] = DATA
+            mirror.requests.clear()
+            assert files.get(item(mirror)).read_bytes() == DATA
+        assert mirror.requests == [("/image", "bytes=2000000-")]
