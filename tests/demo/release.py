@@ -63,7 +63,9 @@ def main() -> int:
     except releases.ReleaseDeskError as err:
         stop(str(err))
     note(f"{pack.relative_to(Path.cwd()) if pack.is_relative_to(Path.cwd()) else pack}")
-    note(f"Upload it at http://127.0.0.1:{known.web_port}/releases, then start a rollout with it.")
+    note(
+        f"Upload it at http://127.0.0.1:{known.web_port}/updates/releases, then ask for a rollout at http://127.0.0.1:{known.web_port}/updates/new"
+    )
     return 0
 
 

@@ -43,6 +43,7 @@ FIRST_MQTT_PORT: Final = 8883
 FIRST_ENROLMENT_PORT: Final = 8443
 FIRST_PUBLIC_PORT: Final = 8090
 AHEAD_WORKERS: Final = 2
+UPDATED_TAG: Final = "own-process"
 SECOND_PERSON: Final = "approver"
 """The account that approves what the first one asks for; the same password, so that one person can play both."""
 
@@ -322,7 +323,7 @@ class Demo:
         root = _short(self.places.root)
         print(f"\n  Console    {self.address}\n  Name       {FIRST_OPERATOR}\n  Password   {self.setup.password}")
         print(f"  Citizens   http://127.0.0.1:{self.setup.public_port}/ (no account)\n")
-        print("  Three things to try:\n")
+        print("  Four things to try:\n")
         if example is not None:
             ports = _short(self.places.terminal_ports(example.id))
             page = f"{self.address}terminals/{example.id}"
@@ -338,8 +339,24 @@ class Demo:
         print("  3. Export a terminal's evidence and verify it without the server:\n")
         for line in self._evidence_commands(chosen, root):
             print(f"       {line}")
-        print("\n     Change any byte of the file, and it names the first one that does not hold.")
+        print("\n     Change any byte of the file, and it names the first one that does not hold.\n")
+        if example is not None:
+            self._say_updates(python)
         print("\n  Ctrl-C ends the demo.\n", flush=True)
+
+    def _say_updates(self, python: str) -> None:
+        """An update needs a release, and two people."""
+        where = _dir_option(self.places.root)
+        print(f"  4. Update the {len(self.city.processes)} terminals that are processes of their own (tag “{UPDATED_TAG}”):\n")
+        print(f"       {python} -m tests.demo.release good 0.2.0{where}\n")
+        print(f"     Upload the pack at {self.address}updates/releases, ask for a rollout at {self.address}updates/new,")
+        print(
+            f"     and approve it in another browser as {SECOND_PERSON} (the same password). With a limit of 64 KiB/s there is time to"
+        )
+        print("     kill an updater in the middle; it goes on where it was:\n")
+        print(f"       {python} -m tests.demo.cut_off{where}\n")
+        print("     A release that crashes is stopped at the gate, and the canaries go back by themselves:\n")
+        print(f"       {python} -m tests.demo.release bad 0.3.0{where}\n")
 
     def _evidence_commands(self, member: Member, root: str) -> list[str]:
         server, evidence, key = (
