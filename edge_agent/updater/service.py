@@ -210,14 +210,15 @@ class Service:
         return work is not None and work.state in ("waiting", "installing")
 
     def _runs_from(self, health: Health, tree: Path) -> bool:
-        """The process that the agent names was started from this tree. Where /proc is closed to us, its version must do."""
+        """The process that the agent names was started from this tree. Where /proc is closed to us (hidepid), its version must do."""
         try:
             words = (self._proc / str(health.pid) / "cmdline").read_bytes().split(b"\0")
         except PermissionError:
             return True
         except OSError:
-            return False
-        return any(word.startswith(str(tree).encode() + b"/") for word in words)
+            return _hidden(health.pid)
+        trees = {f"{tree}/".encode(), f"{tree.resolve()}/".encode()}
+        return any(word.startswith(one) for word in words for one in trees)
 
     def _rss_kib(self, health: Health) -> int | None:
         try:
@@ -377,6 +378,17 @@ class Service:
         own = self._layout.state().seat("updater")
         if own.trial is not None and own.trial.tries > 0 and not self.restart_wanted:
             install.commit(self._layout, own.trial.name, seat="updater")
+
+
+def _hidden(pid: int) -> bool:
+    """The process lives, but /proc does not show it to us."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _with_arrived(work: Work, index: int, arrived: Arrived) -> Work:
