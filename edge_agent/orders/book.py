@@ -92,17 +92,24 @@ def load(raw: bytes | None) -> Book:
 
 
 def content_of(order: orders.Order) -> bytes:
-    """What makes two envelopes the same order: everything but counter and times, which a server changes when it signs an order again."""
+    """What makes two envelopes the same order: everything but counter and times, which a server changes when it signs an order again.
+
+    WireError for a body with values that no order has: a decoder knows more kinds of things than an encoder takes back.
+    """
     said = [order.kind, order.body, order.by, order.approved_by]
-    return hashlib.sha256(cbor2.dumps(said, canonical=True)).digest()
+    try:
+        return hashlib.sha256(cbor2.dumps(said, canonical=True)).digest()
+    except (cbor2.CBOREncodeError, ValueError, TypeError, OverflowError, RecursionError):
+        raise WireError("an order with values of another kind") from None
 
 
 def admit(book: Book, order: orders.Order, *, now_ms: int, slots: Iterable[str]) -> Step:
     """Take an authentic order, or refuse it. A stale one is not remembered: it may come again under a higher counter (O-213)."""
-    known = book.find(order.id)
+    known, content = book.find(order.id), content_of(order)
     if known is not None:
-        seen = msgspec.structs.replace(book, highest=max(book.highest, order.counter))
-        if known.content == content_of(order):
+        # The same book where nothing is new, so that a flood of repeats writes nothing.
+        seen = book if order.counter <= book.highest else msgspec.structs.replace(book, highest=order.counter)
+        if known.content == content:
             return Step(seen)
         return Step(seen, _told(order, "refused", "replayed"))
     if order.counter <= book.highest:
@@ -112,7 +119,7 @@ def admit(book: Book, order: orders.Order, *, now_ms: int, slots: Iterable[str])
     entry = Entry(
         id=order.id,
         counter=order.counter,
-        content=content_of(order),
+        content=content,
         kind=_kind(order),
         state=state,
         reason=reason,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BOOK_KEY = "orders.book"
+_TOLD_ONCE = frozenset({"replayed", "stale"})
 SAID_MAX = 512
 """Refusals remembered of one connection, so that each is told once."""
 
@@ -105,17 +106,13 @@ class Inbox:
 
         try:
             order = orders.open_order(raw, self.ring.keys, self._fleet, self._terminal)
+            step = rules.admit(self._keeper.book, order, now_ms=self._now_ms(), slots=self._slots())
         except cose.EnvelopeError as err:
             self._strangers.count(self._why(err, raw))
         except wire.WireError:
             self._strangers.count("unreadable")
         else:
-            step = rules.admit(self._keeper.book, order, now_ms=self._now_ms(), slots=self._slots())
-            if (
-                step.told is not None
-                and step.told.reason in ("replayed", "stale")
-                and self._said_before(order.id, step.told.reason)
-            ):
+            if step.told is not None and step.told.reason in _TOLD_ONCE and self._said_before(order.id, step.told.reason):
                 step = rules.Step(step.book)
             self._keeper.take(step)
             if step.told is not None and step.told.state == "received":

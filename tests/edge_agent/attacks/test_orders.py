@@ -250,6 +250,57 @@ async def test_oversized_order(desk: Desk, office: Office) -> None:
     await rightful(desk, office)
 
 
+async def test_order_with_any_byte_changed(desk: Desk, office: Office) -> None:
+    raw = office.order(QUERY)
+    for at in range(len(raw)):
+        for bit in (0x01, 0x80):
+            desk.inbox.order(raw[:at] + bytes((raw[at] ^ bit,)) + raw[at + 1 :])
+    await desk.work()
+    assert desk.tested == []
+    assert {body.id for body in desk.told()} == {None}
+    desk.inbox.order(raw)
+    await desk.work()
+    assert desk.states()[-1] == ("done", "none")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xd8\x64\x00",
+        b"\xd9\x03\xec\x6a2026-01-01",
+        b"\xc0\x74" + b"2026-01-01T00:00:00Z",
+        b"\xf7",
+        b"\xf0",
+        b"\xd9\x01\x04\x44\x7f\x00\x00\x01",
+    ],
+    ids=["days", "date", "time", "undefined", "simple", "address"],
+)
+async def test_order_with_values_that_no_order_has(desk: Desk, office: Office, value: bytes) -> None:
+    """Truly signed, of a type that the decoder makes and an encoder may not take back: refused, and the connection stands."""
+    from protocols.contract import envelope as cose
+
+    payload = wire.dump(office.make(QUERY))
+    assert payload.count(b"\x65query") == 1
+    bent = payload.replace(b"\x65query", value)
+    before = len(desk.tested)
+    desk.inbox.order(cose.seal(bent, ORDERS, orders.ORDER_CONTEXT, FLEET, TERMINAL)[0])
+    await desk.work()
+    assert [(body.state, body.reason) for body in desk.told()] == [("refused", "unreadable")]
+    assert len(desk.tested) == before
+    await rightful(desk, office)
+
+
+async def test_flood_of_a_replayed_order_writes_nothing(desk: Desk, office: Office) -> None:
+    raw = office.order(QUERY)
+    desk.inbox.order(raw)
+    await desk.work()
+    before = desk.outbox._db.total_changes
+    for _ in range(500):
+        desk.inbox.order(raw)
+    assert desk.outbox._db.total_changes == before
+    await rightful(desk, office)
+
+
 async def test_bomb_of_references_inside_an_order(desk: Desk, office: Office) -> None:
     """Shared references that a decoder would unfold for ever; only a key holder could sign it, and it is refused unread."""
     from protocols.contract import envelope as cose
