@@ -487,6 +487,20 @@ def test_screen_message_that_is_no_line(desk: Desk, office: Office) -> None:
     rightful_desired(desk, office, lock=LOCK)
 
 
+@pytest.mark.parametrize("place", ["intervals", "items", "devices"])
+@pytest.mark.parametrize("value", [b"\xd9\x03\xec\x6a2026-01-01", b"\xf7", b"\xd9\xff\x01\x00"], ids=["date", "undefined", "tag"])
+def test_configuration_with_values_that_no_configuration_has(desk: Desk, office: Office, place: str, value: bytes) -> None:
+    from protocols.contract import envelope as cose
+
+    tables: dict[str, Any] = {"intervals": {"x": "query"}, "items": ({"code": "query"},), "devices": ({"slot": "query"},)}
+    wanted = office.desire(configuration=Configuration(version=1, **{place: tables[place]}))
+    payload = wire.dump(wanted)
+    assert payload.count(b"\x65query") == 1
+    raw = cose.seal(payload.replace(b"\x65query", value), ORDERS, orders.DESIRED_CONTEXT, FLEET, TERMINAL)[0]
+    refused_desired(desk, raw, "configuration")
+    rightful_desired(desk, office, configuration=Configuration(version=1, items=({"code": "tax.invoice"},)))
+
+
 def test_flood_of_strangers_desired_states(desk: Desk, office: Office) -> None:
     for _ in range(500):
         desk.inbox.desired(Office(STRANGER).desired(lock=LOCK))
