@@ -103,8 +103,11 @@ class Executor:
                 raise
             except FleetServerError as err:
                 log.error("rollout %s: %s", acts.name_of(name), err)
-                run.hold(str(err))
-                continue
+                self._must_compare = True
+                if any(isinstance(action, Start) for action in actions):
+                    run.hold(str(err))
+                    continue
+                # Taking something back must not wait for the director: a terminal installs only what both describe.
             if not run.carry_out(actions, self._after):
                 # Somebody pressed a button meanwhile: what the director was told may not hold any more.
                 self._must_compare = again = True
@@ -143,7 +146,14 @@ class Executor:
         }
         if wrong:
             log.warning("the director is brought into line for %d terminals", len(wrong))
-            self._director.assign(wrong, now_ms)
+            try:
+                self._director.assign(wrong, now_ms)
+            except Busy:
+                raise
+            except FleetServerError as err:
+                # Looked at again in the next round; what is to be stopped is stopped meanwhile.
+                log.error("the director cannot be brought into line: %s", err)
+                return
             self._after("director")
         self._must_compare = False
 

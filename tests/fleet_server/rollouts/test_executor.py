@@ -377,6 +377,20 @@ def test_a_repository_that_cannot_serve_it_holds_the_rollout(conn: sqlite3.Conne
     assert states(conn, name)["started"] == 2
 
 
+def test_an_abort_does_not_wait_for_a_director_that_cannot_be_written(conn: sqlite3.Connection) -> None:
+    name, director = approved(conn), FakeDirector()
+    executor = Executor(director)
+    executor.step(conn, NOW_MS)
+    director.broken = FleetServerError("no online key")
+    transact(conn, lambda c: acts.abort(c, name, "stop", by=ANNA, now_ms=NOW_MS))
+    executor.step(conn, NOW_MS + MINUTE_MS)
+    assert conn.execute("SELECT count(*) FROM wanted WHERE bundle IS NOT NULL").fetchone()[0] == 0
+    assert states(conn, name)["stopping"] == 2
+    director.broken = None
+    executor.step(conn, NOW_MS + 2 * MINUTE_MS)
+    assert director.given == {}, "and the director follows as soon as it can"
+
+
 # Facts ----------------------------------------------------------------------------------------------------------------------------------
 
 
