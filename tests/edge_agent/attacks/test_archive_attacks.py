@@ -13,6 +13,8 @@ from edge_agent.updater import archive, verified
 from edge_agent.updater.errors import NotTrusted
 from tests.edge_agent.attacks.hostile_archives import HOSTILE, MAX_BYTES, MAX_FILES
 
+pytestmark = pytest.mark.spec("U-203 U-301")
+
 LIMITS = archive.Limits(files=MAX_FILES, unpacked_bytes=MAX_BYTES)
 
 

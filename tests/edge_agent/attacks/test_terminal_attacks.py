@@ -20,6 +20,8 @@ from tests.edge_agent.attacks.play import accepted, path_of, refused, swapped, t
 from tests.edge_agent.attacks.world import DAY_MS, INSTALLED, NOW_MS, World
 from tests.support.tls import server_context
 
+pytestmark = pytest.mark.spec("U-107 U-108 U-201 U-204")
+
 YEAR_2038_MS = 2**31 * 1000
 needs_zstd = pytest.mark.skipif(shutil.which("zstd") is None, reason="the zstd program makes the differences on the server")
 

@@ -21,6 +21,8 @@ from tests.edge_agent.attacks import mirror as mirrors
 from tests.edge_agent.attacks.play import accepted, path_of, refused, swapped, tampered
 from tests.edge_agent.attacks.world import ARCH, DAY_MS, TERMINAL, Repo, World, forged, sign, signers, tar, when
 
+pytestmark = pytest.mark.spec("U-103 U-107 U-202")
+
 DIRECTED = artifacts.director_role(TERMINAL)
 ROLES = [
     pytest.param("image", "timestamp", id="image-timestamp"),

@@ -16,6 +16,8 @@ from protocols.contract.orders import Wanted
 from tests.edge_agent.attacks.play import accepted, path_of, refused, swapped, tampered
 from tests.edge_agent.attacks.world import ARCH, OTHER, READER, TERMINAL, OrderKey, World, tar
 
+pytestmark = pytest.mark.spec("U-104 U-105 U-106")
+
 DIRECTED = artifacts.director_role(TERMINAL)
 EVIL = tar({"bin/agent": b"evil" * 1000})
 PRINTER_SLOT = "firmware/receipt-printer"

@@ -21,6 +21,8 @@ from protocols.contract.orders import Wanted
 from tests.edge_agent.attacks import mirror as mirrors
 from tests.edge_agent.attacks.mirror import Mirror
 
+pytestmark = pytest.mark.spec("U-203 U-204")
+
 ROOT = Path(__file__).resolve().parents[3]
 needs_zstd = pytest.mark.skipif(shutil.which("zstd") is None, reason="the zstd program makes the differences on the server")
 

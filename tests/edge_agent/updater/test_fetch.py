@@ -15,6 +15,8 @@ from tests.edge_agent.attacks import mirror as mirrors
 from tests.edge_agent.attacks.mirror import Handler, Mirror
 from tests.support.tls import DAY, server_context
 
+pytestmark = pytest.mark.spec("U-202 U-205")
+
 QUICK = fetch.Pace(connect_s=5, silence_s=0.6, window_s=0.3, min_bytes_s=2000, deadline_s=20)
 
 

@@ -26,6 +26,8 @@ from tests.edge_agent.attacks.mirror import Mirror
 from tests.support.tls import DAY, server_context
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.spec("U-201")
+
 DATA = bytes(range(251)) * 20_000  # 5 MB that no shift maps onto itself
 STEP = 256 * 1024
 PACE = fetch.Pace(connect_s=5, silence_s=2, window_s=0.4, min_bytes_s=2000, deadline_s=None)

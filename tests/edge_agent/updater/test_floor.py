@@ -10,6 +10,8 @@ import pytest
 from edge_agent.clock import BUILD_FLOOR_MS
 from edge_agent.updater.floor import LAST_MS, TimeFloor, as_datetime, as_ms
 
+pytestmark = pytest.mark.spec("U-108")
+
 DAY_MS = 24 * 3600 * 1000
 LATER = BUILD_FLOOR_MS + 100 * DAY_MS
 

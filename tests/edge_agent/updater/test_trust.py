@@ -26,6 +26,8 @@ from protocols.contract.artifacts import DirectorCustom, ImageCustom, PackedCust
 from protocols.contract.orders import Bundle, Wanted
 from tests.support.tuf_repo import TufRepo
 
+pytestmark = pytest.mark.spec("U-101 U-102 U-104 U-105 U-106 U-107")
+
 TERMINAL = trust.Terminal("kiosk-0001", "x86_64", {"receipt-printer": "printer-one"})
 BUNDLE = b"\1" * 16
 
