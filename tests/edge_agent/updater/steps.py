@@ -187,7 +187,7 @@ def service(place: Path, clock: Any) -> Service:
     )
     proc = place / "proc" / str(os.getpid())
     proc.mkdir(parents=True, exist_ok=True)
-    (proc / "cmdline").write_bytes(f"{place}/root/versions/{places.NEW_NAME}/lib/start.py".encode())
+    (proc / "cmdline").write_bytes(f"{place / 'root' / 'versions' / places.NEW_NAME}/lib/start.py".encode())
     return Service(
         settings=settings,
         who=who,
