@@ -497,12 +497,12 @@ class Agent:
 
     async def _watch_devices(self) -> None:
         while True:
+            # What a failed run left behind is not trusted, and what was made for another configuration is not used; the memory is in the store.
+            anew = self._monitor_used or self._reconfigured.is_set()
             self._reconfigured.clear()
             try:
-                if self._monitor_used:
-                    self._monitor = (
-                        self._make_monitor()
-                    )  # what a failed run left behind is not trusted; its memory is in the store
+                if anew:
+                    self._monitor = self._make_monitor()
                 self._monitor_used = True
                 await self._run_until(self._monitor.run(), self._reconfigured)
             except Exception:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 NOW_KEY, GOOD_KEY, NOTES_KEY = "desired.now", "desired.good", "desired.notes"
 TRIAL_MS = 60_000
-"""A configuration with which all parts ran so long is a good one. Chosen: discovery, first polls and three restarts of a failing part fit."""
+"""A configuration with which the devices were watched so long without a failure is a good one. Chosen: discovery and first polls fit twice."""
 TRIAL_STARTS = 3
 """So many starts of the agent may end before that."""
 
