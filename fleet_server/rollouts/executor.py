@@ -233,7 +233,9 @@ class _Run:
             store.put_rollout(conn, self.rollout)
         for member in touched.values():
             store.put_member(conn, self.rollout.id, member)
-        store.tell(conn, self.rollout.id, self.now_ms, sorted(touched) or (None,))
+        # Pages of terminals look again when something began or ended there, not whenever the words of a wait change.
+        begun = {action.terminal for action in actions if isinstance(action, (Start, Withdraw, End))}
+        store.tell(conn, self.rollout.id, self.now_ms, (None, *sorted(begun)))
         return True
 
     def _reach(self, conn: sqlite3.Connection, action: Action, before: Member | None) -> None:

@@ -104,6 +104,18 @@ async def test_a_fault_reaches_a_listener_within_a_second_of_its_commit(hub: Hub
         assert json.loads(await until(messages, "touched")) == ["kf-0001"]
 
 
+@pytest.mark.parametrize("kind", ["order", "rollout", "update"])
+async def test_news_of_orders_and_updates_reach_their_pages(hub: Hub, engine: FleetEngine, kind: str) -> None:
+    async with aclosing(hub.listen(None)) as messages:
+        await until(messages, "tick")
+        await engine.write(
+            lambda connection: connection.execute(
+                "INSERT INTO change (at_ms, terminal, kind) VALUES (?, NULL, ?)", (NOW_MS, kind)
+            )
+        )
+        assert await until(messages, "orders") == ""
+
+
 async def test_a_critical_fault_is_said_aloud_once_in_both_languages(hub: Hub, engine: FleetEngine) -> None:
     async with aclosing(hub.listen(None)) as messages:
         await until(messages, "tick")
