@@ -135,6 +135,7 @@ async def _summary(desk: Desk, fleet: Fleet, voice: Voice) -> dict[str, Any]:
         "tiles": {
             "total": by_state.total,
             "maintenance": by_state.of(StateCode.MAINTENANCE),
+            "locked": sum(terminal.locked for terminal in fleet.terminals),
             "not_enrolled": by_state.of(StateCode.NOT_ENROLLED),
             "closed": by_state.of(StateCode.CLOSED),
             "online": by_state.online,

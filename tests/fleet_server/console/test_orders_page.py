@@ -13,6 +13,9 @@ import pytest
 
 from fleet_server.db import open_raw
 from fleet_server.orders import requests
+from fleet_server.public.opening import UNKNOWN_HOURS
+from fleet_server.public.rows import read_live
+from fleet_server.public.rules import Word, contact_word
 from protocols.contract.orders import Restart
 from tests.fleet_server.console.conftest import Person
 from tests.support.clock import HandClock
@@ -484,3 +487,18 @@ async def test_the_page_of_accounts_explains_every_role(operator: Person) -> Non
     page = await operator.seen("/accounts")
     for words in ("可以发起指令申请", "审批他人发起的指令", "查看并导出审计日志", "能看全部页面，不能操作。"):
         assert words in page
+
+
+async def test_the_overview_counts_locked_terminals_among_those_out_of_play(operator: Person, ordered: None) -> None:
+    page = await operator.get("/")
+    assert "维护中的终端里有 1 台已锁定。" in page
+    assert "维护中 3" in page
+
+
+async def test_citizens_are_told_that_a_locked_terminal_serves_nobody(seeded: Seeded, database: sqlite3.Connection) -> None:
+    lock_now(database, "kf-0005", "停用", NOW_MS)
+    with closing(open_raw(seeded.path)) as reader:
+        reader.row_factory = sqlite3.Row
+        locked = [row for row in read_live(reader, NOW_MS).terminals if row.locked]
+    assert len(locked) == 1
+    assert contact_word(locked[0], UNKNOWN_HOURS, False, NOW_MS).word is Word.UNAVAILABLE
