@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from fleet_server.accounts.events import remember
 from fleet_server.accounts.passwords import Passwords, new_password
 from fleet_server.engine import FleetEngine
 
@@ -28,6 +29,7 @@ async def ensure_first_operator(
             " VALUES (?, ?, ?, 'operator', 0, NULL, ?, ?, ?)",
             (FIRST_OPERATOR, "", hashed, int(must_change), now_ms, lang),
         )
+        remember(connection, FIRST_OPERATOR, "add", by="", now_ms=now_ms, detail="operator")
         return True
 
     return (FIRST_OPERATOR, chosen) if await db.write(create) else None

@@ -24,6 +24,7 @@ def counters(city: OrderBench, terminal: str = "kf-1") -> list[object]:
     return [row[0] for row in city.facts.rows(sql, terminal)]
 
 
+@pytest.mark.spec("O-101", "O-215")
 def test_an_order_names_target_counter_expiry_and_who(city: OrderBench) -> None:
     request = city.ask(body=REBOOT)
     city.sign()
@@ -43,6 +44,7 @@ def test_an_order_names_target_counter_expiry_and_who(city: OrderBench) -> None:
             orders.open_order(envelope, city.trusted(), fleet, terminal)
 
 
+@pytest.mark.spec("O-201")
 def test_one_counter_for_orders_and_desired_states(city: OrderBench) -> None:
     city.ask()
     requests.lock(city.conn, ["kf-1"], "停用", by="wang", now_ms=NOW)
@@ -110,6 +112,7 @@ def test_an_approval_of_another_request_is_not_one_of_this(city: OrderBench) -> 
     assert refused(city, other) == "otherApproved"
 
 
+@pytest.mark.spec("O-215")
 def test_an_approval_that_the_audit_log_does_not_know_is_none(city: OrderBench) -> None:
     request = city.ask(body=REBOOT)
     forge(city, request, "li", city.request(request).digest)
@@ -199,6 +202,7 @@ def test_an_order_whose_time_is_over_before_it_is_signed_is_not_signed(city: Ord
     assert counters(city) == []
 
 
+@pytest.mark.spec("O-213")
 def test_a_stale_order_comes_again_under_a_higher_counter_and_the_same_id(city: OrderBench) -> None:
     request = city.ask()
     city.sign()
@@ -225,6 +229,7 @@ def test_a_terminal_that_calls_everything_stale_does_not_keep_the_server_signing
     assert city.facts.one("SELECT issues FROM order_item WHERE request = ?", request) == (ISSUES_MAX,)
 
 
+@pytest.mark.spec("O-214")
 def test_after_a_restore_the_counter_goes_above_what_the_terminal_has_seen(city: OrderBench) -> None:
     wanted.born(city.conn, "kf-1", 500, 0)
     request = city.ask()
@@ -269,6 +274,7 @@ def bundle() -> Bundle:
     return Bundle(id=b"b" * 16, rollout=b"r" * 16, wanted=(component,))
 
 
+@pytest.mark.spec("O-301")
 def test_a_desired_state_is_whole(city: OrderBench) -> None:
     configure(city)
     city.sign()
@@ -386,6 +392,7 @@ def test_what_a_withdrawn_key_signed_is_signed_again(city: OrderBench) -> None:
     assert actions == ["orderKey.rotate", "orderKey.withdraw", "orderKey.rotate"]
 
 
+@pytest.mark.spec("O-102")
 def test_a_challenge_never_lists_more_than_it_can(city: OrderBench) -> None:
     made = [
         transact(city.conn, lambda conn: keys.rotate(conn, city.authority, city.folder, by="cli:root", now_ms=city.now_ms))

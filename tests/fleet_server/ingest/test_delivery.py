@@ -44,6 +44,7 @@ def kinds(messages: list[Message]) -> list[tuple[str, str]]:
     return [(one.terminal, one.kind) for one in messages]
 
 
+@pytest.mark.spec("O-212")
 def test_what_was_signed_before_the_greeting_comes_with_it(city: OrderBench) -> None:
     ingest = Ingest(city)
     request = city.ask("kf-1", "kf-2")
@@ -69,6 +70,7 @@ def test_what_is_signed_afterwards_comes_at_the_next_look(city: OrderBench) -> N
     assert kinds(ingest.look()) == [("kf-2", "order")]
 
 
+@pytest.mark.spec("O-212")
 def test_only_a_desired_state_that_the_terminal_does_not_hold_is_sent(city: OrderBench) -> None:
     ingest = Ingest(city)
     requests.lock(city.conn, ["kf-1"], "停用", by="wang", now_ms=city.now_ms)
@@ -77,6 +79,7 @@ def test_only_a_desired_state_that_the_terminal_does_not_hold_is_sent(city: Orde
     assert kinds(ingest.born(counter=0, held=0)) == [("kf-1", "desired")]
 
 
+@pytest.mark.spec("O-212")
 def test_what_the_terminal_told_of_is_not_sent_again(city: OrderBench) -> None:
     ingest = Ingest(city)
     request = city.ask()
@@ -86,6 +89,7 @@ def test_what_the_terminal_told_of_is_not_sent_again(city: OrderBench) -> None:
     assert ingest.born(counter=1) == []
 
 
+@pytest.mark.spec("O-212")
 def test_expired_orders_are_not_sent(city: OrderBench) -> None:
     ingest = Ingest(city)
     city.ask(lasts_ms=60_000)
@@ -158,6 +162,7 @@ def test_nothing_is_sent_between_challenge_and_birth(city: OrderBench) -> None:
     assert len(ingest.born()) == 1
 
 
+@pytest.mark.spec("O-102")
 def test_a_new_list_of_keys_makes_everybody_greet_again_a_few_at_a_time(
     city: OrderBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

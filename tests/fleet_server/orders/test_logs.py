@@ -80,12 +80,14 @@ def test_what_was_asked_for_is_kept_as_it_was_signed(city: OrderBench, tmp_path:
     assert city.facts.one("SELECT actor, object FROM audit WHERE action = 'log.read'") == ("wang", "terminal:kf-1")
 
 
+@pytest.mark.spec("O-403")
 def test_each_order_has_one_excerpt(city: OrderBench, tmp_path: Path) -> None:
     order = asked(city)
     take(city, tmp_path, sealed(order))
     assert refusal(city, tmp_path, sealed(order)) == "done"
 
 
+@pytest.mark.spec("O-403")
 def test_an_excerpt_that_nobody_asked_for(city: OrderBench, tmp_path: Path) -> None:
     test = city.ask()
     city.sign()
@@ -111,6 +113,7 @@ def test_another_terminals_order(city: OrderBench, tmp_path: Path) -> None:
     assert refusal(city, tmp_path, sealed(city.order(request, "kf-2").id)) == "unknownOrder"
 
 
+@pytest.mark.spec("O-402")
 @pytest.mark.parametrize("how", ["stranger", "peer", "fleet", "terminal", "bytes", "bit"])
 def test_what_the_terminal_did_not_sign(city: OrderBench, tmp_path: Path, how: str) -> None:
     order = asked(city)
@@ -141,6 +144,7 @@ def test_a_revoked_key_and_a_retired_terminal(city: OrderBench, tmp_path: Path) 
     assert refusal(city, tmp_path, raw) == "revoked"
 
 
+@pytest.mark.spec("O-403")
 def test_a_bomb_goes_off_nowhere(city: OrderBench, tmp_path: Path) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, logs.GZIP)
     bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range((LOG_TEXT_MAX_BYTES >> 20) + 1)) + packer.flush()

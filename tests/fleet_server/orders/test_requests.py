@@ -40,6 +40,7 @@ def test_each_terminal_has_an_id_of_its_own(city: OrderBench) -> None:
     assert len(ids) == len(set(ids)) == 3
 
 
+@pytest.mark.spec("O-207", "O-215")
 def test_a_risky_order_waits_and_a_second_person_releases_it(city: OrderBench) -> None:
     request = city.ask(body=REBOOT)
     assert city.request(request).state == "waiting"
