@@ -17,6 +17,8 @@ from edge_agent.updater.workflow import DAY_MS, ENDS, HOUR_MS, MINUTE_MS, Action
 from protocols.contract.orders import Bundle, Wanted
 from protocols.contract.records import UpdateReason
 
+pytestmark = pytest.mark.spec("U-303", "U-306")
+
 OLD, NEW = "old", "new"
 WALL = 1_800_000_000_000
 
@@ -412,6 +414,7 @@ def test_a_terminal_that_is_never_idle_is_told_in_the_end() -> None:
 # ------------------------------------------------------------------------------------------------------------------- other bundles
 
 
+@pytest.mark.spec("O-306")
 @pytest.mark.parametrize("other", [None, 2])
 def test_another_word_of_the_server_before_the_switch_ends_it(other: int | None) -> None:
     world = World(bundle())
