@@ -56,8 +56,11 @@ def _take(updates: Updates, path: Path, now_ms: int, *, publish: bool) -> Taken:
             return taken
         with store.writing(updates.layout):
             _check(updates, pack, now_ms)
-            for release in new:
-                store.adopt(found[release.sha256], image.file_of(pack.metadata.signed.targets[release.path]))
+            for number, release in enumerate(new):
+                content = found[release.sha256]
+                if any(other.sha256 == release.sha256 for other in new[number + 1 :]):
+                    content = Path(shutil.copyfile(content, folder / f"again-{number}"))
+                store.adopt(content, image.file_of(pack.metadata.signed.targets[release.path]))
             image.publish(now, roles={pack.role: pack.metadata})
         return taken
     finally:

@@ -227,7 +227,10 @@ def contents(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, Binary
 
 def extract(archive: tarfile.TarFile, wanted: Sequence[Release], folder: Path | None) -> dict[str, Path]:
     """Check every artifact against the signed length and hash, and write it to `folder` if there is one. PackRefused otherwise."""
-    missing = {each.sha256: each for each in wanted}
+    missing: dict[str, Release] = {}
+    for each in wanted:
+        if missing.setdefault(each.sha256, each).length != each.length:
+            raise PackRefused("otherContent", path=each.path)
     found: dict[str, Path] = {}
     for entry, content in contents(archive):
         sha256 = entry.name.removeprefix("targets/")

@@ -118,7 +118,7 @@ class Repository:
         return self.trusted_root().signed if role in plan.TOP_ROLES else self.targets().signed
 
     def known_targets(self) -> dict[str, tuple[str, TargetFile]]:
-        """Everything that the delegated roles describe: path → (role, target)."""
+        """Everything that terminals would accept of the delegated roles: path → (role, target). A role whose keys were withdrawn is left out."""
         top = self.role("targets")
         if top is None:
             return {}
@@ -127,8 +127,10 @@ class Repository:
         for name in trust.roles_in(top.signed):
             if name not in versions:
                 continue
-            data = self.role_bytes(name, versions[name])
-            for path, target in parse(data or b"", Targets).signed.targets.items():
+            metadata = parse(self.role_bytes(name, versions[name]) or b"", Targets)
+            if trust.missing(top.signed, name, metadata):
+                continue
+            for path, target in metadata.signed.targets.items():
                 known.setdefault(path, (name, target))
         return known
 

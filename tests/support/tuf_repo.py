@@ -24,7 +24,7 @@ import uvicorn
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile
 
-from fleet_server.updates import director, founding, plan, store
+from fleet_server.updates import director, founding, packs, plan, store, trust
 from fleet_server.updates.director import Assignment
 from fleet_server.updates.founding import Founders, Holders
 from fleet_server.updates.layout import UpdatesLayout
@@ -124,12 +124,22 @@ class TufRepo:
             if role in self.offline:
                 self.sign(metadata, role, plan.RELEASE_THRESHOLDS[role])
             else:
-                from fleet_server.updates import trust
-
                 image.sign_online(metadata, trust.role_of(image.targets().signed, role))
             store.adopt(staged, image.file_of(target))
             image.publish(now, roles={role: metadata})
         return target
+
+    def pack(
+        self, artifact: Path, out: Path, *, version: str, role: str = "agent", path: str | None = None, **custom: Any
+    ) -> Path:
+        """A release pack as engineers sign it, for `intake.take` or the console's upload. `custom`: members of `ImageCustom`."""
+        state = packs.read_state(packs.write_state(self.updates.image, role))
+        described = ImageCustom(**{"component": role, "version": version, "release": 1, **custom})
+        target = packs.describe(state, artifact, path or f"{role}/{artifact.name}", described, release=custom.get("release"))
+        metadata = packs.prepare(state, [target], plan.moment(self.clock_ms()))
+        self.sign(metadata, role, plan.RELEASE_THRESHOLDS[role])
+        packs.write(out, role, metadata, {target.hashes["sha256"]: artifact})
+        return out
 
     def assign(
         self, terminal: str, components: Mapping[str, str], *, bundle: bytes | None = None, downgrade: bool = False, **more: Any

@@ -394,6 +394,9 @@ def test_revoking_a_release_key_stops_what_it_signed(hall: Hall, image: Client) 
     with pytest.raises(RepositoryError):
         image.target("agent/agent-1.0.tar")
     assert "not signed as the present rules want" in hall.run("tuf", "status", ok=False)
+    wanted = [director.Assignment(bundle="a" * 32, component="agent", target="agent/agent-1.0.tar")]
+    with pytest.raises(UpdatesError, match="cannot be assigned"):
+        director.set_assignments(hall.updates, {"kiosk-1": wanted}, now_ms=hall.clock_ms)
     assert image.fetch(CONTENT) == b"pages", "the rest goes on"
     hall.sign("image.agent", "r2")
     hall.run("tuf", "publish")

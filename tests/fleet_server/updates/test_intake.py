@@ -475,6 +475,25 @@ def test_a_pack_that_is_a_link_or_not_there(shop: Workshop) -> None:
     shop.refused(shop.folder / "nowhere", "noPack")
 
 
+def _twice(shop: Workshop, length: int) -> Path:
+    """One content under two paths."""
+    archive = tar()
+    metadata = shop.metadata()
+    for number, arch in ((1, "x86_64"), (2, "aarch64")):
+        path = f"agent/same-{number}.tar"
+        metadata.signed.targets[path] = shop.target(archive, path, arch=arch)
+    metadata.signed.targets["agent/same-2.tar"].length = length
+    return shop.pack(metadata=metadata)
+
+
+def test_one_content_under_two_paths(shop: Workshop) -> None:
+    shop.refused(_twice(shop, len(tar()) + 1), "otherContent")
+    taken = intake.take(shop.repo.updates, _twice(shop, len(tar())), now_ms=now_ms())
+    for release in taken.releases:
+        file = shop.repo.updates.image.file_of(shop.repo.updates.image.known_targets()[release.path][1])
+        assert file.read_bytes() == tar()
+
+
 # Archives of an agent -------------------------------------------------------------------------------------------------------------------
 
 DEEP = "/".join("d" * 30)
