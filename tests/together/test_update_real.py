@@ -13,7 +13,7 @@ from tests.support.packages import Package
 from tests.support.updating import Terminal, terminal
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.spec("U-304 U-305")]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 from tests.together.power_cut import NoPowerSwitch
 from tests.together.small_disk import small_disk
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.spec("U-201 U-303")]
 ENDS = ("committed", "rolledBack", "failed", "refused")
 
 

@@ -14,6 +14,8 @@ from edge_agent.updater import archive
 from edge_agent.updater.archive import BadArchive, Limits
 from tests.support.packages import entry, tar
 
+pytestmark = pytest.mark.spec("U-203 U-301")
+
 GOOD = [
     entry("bin", kind=tarfile.DIRTYPE, mode=0o755),
     entry("bin/edge-agent", b"#!/bin/sh\n", mode=0o755),

@@ -11,6 +11,8 @@ from edge_agent.updater import health as healths
 from edge_agent.updater.handover import Health
 from edge_agent.updater.health import Before, Evidence, Limits, Watch
 
+pytestmark = pytest.mark.spec("U-304")
+
 LIMITS = Limits(rss_kib=100_000, steady_ms=10_000, device_ms=30_000)
 WELL = Health(
     boot_id="ab" * 16,

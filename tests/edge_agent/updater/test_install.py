@@ -16,6 +16,8 @@ from edge_agent.updater.layout import Layout, name_of
 from tests.edge_agent.updater.places import NEW, NEW_NAME, OLD, OLD_NAME, begin, factory, running, stage
 from tests.support.packages import Package, entry, tar, tiny
 
+pytestmark = pytest.mark.spec("U-302 U-305")
+
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:

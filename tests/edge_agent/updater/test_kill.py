@@ -18,6 +18,8 @@ from tests.edge_agent.updater.places import NEW, NEW_NAME, OLD_NAME, begin, fact
 from tests.support import cut_off
 from tests.support.packages import tiny
 
+pytestmark = pytest.mark.spec("U-302")
+
 
 def nothing(layout: Layout) -> None:
     NEW.write(layout.images)

@@ -21,6 +21,8 @@ from tests.support.packages import tiny
 from tests.support.processes import Processes
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.spec("U-305")
+
 SOURCE = Path(launcher.__file__)
 NAMES = ["a", "b", "c"]
 

@@ -16,6 +16,8 @@ from tests.edge_agent.updater.installing import package
 from tests.edge_agent.updater.places import OLD_NAME, factory
 from tests.together.power_cut import NoPowerSwitch, powered_disk
 
+pytestmark = pytest.mark.spec("U-302")
+
 ROOT = Path(__file__).resolve().parents[3]
 SOAK_CUTS = max(2, int(500 * float(os.environ.get("KF_SOAK", "1"))))
 

@@ -28,6 +28,8 @@ from tests.edge_agent.updater.places import NEW_NAME, OLD_NAME
 from tests.edge_agent.updater.steps import BUNDLE_ID, FLEET, ORDER_KEY, TERMINAL, WALL_MS, Agent, FolderSource, StepClock
 from tests.support.packages import tiny
 
+pytestmark = pytest.mark.spec("U-307")
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:

@@ -17,7 +17,7 @@ from edge_agent.updater.workflow import DAY_MS, ENDS, HOUR_MS, MINUTE_MS, Action
 from protocols.contract.orders import Bundle, Wanted
 from protocols.contract.records import UpdateReason
 
-pytestmark = pytest.mark.spec("U-303", "U-306")
+pytestmark = pytest.mark.spec("U-303 U-306")
 
 OLD, NEW = "old", "new"
 WALL = 1_800_000_000_000
