@@ -1,6 +1,7 @@
 """Installs version after version on a disk that may lose power: `python -m tests.edge_agent.updater.installing <root> <from>`.
 
-Says what is on the disk for good, one line each: `trial N`, `good N`, `lost N` (its tries were used up), `back N`. Every third version is taken back instead of confirmed.
+Says what is on the disk for good, one line each: `trial N`, `good N`, `lost N` (its tries were used up), `back N`. Every third version is taken
+back instead of confirmed.
 """
 
 from __future__ import annotations
