@@ -31,7 +31,7 @@ def build(places: Places, version: str, *, alter: Callable[[Path], None] = lambd
         tree = Path(folder) / "tree"
         builder.make_tree(tree, version, with_interpreter=False, bytecode=True, alter=alter)
         builder.pack(tree, image)
-    pack = places.releases / f"agent-{version}.release"
+    pack = places.releases / f"agent-{version}.kfpack"
     releases.sign(places, image, version, pack)
     return pack
 
