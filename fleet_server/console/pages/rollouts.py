@@ -230,11 +230,17 @@ async def _form(request: Asked, desk: Desk, form: Mapping[str, Sequence[str]], r
             }
             for one in releases.values()
         ],
-        "areas": area_choices(tree, voice),
-        "sites": sorted(((code, place.name(voice.lang)) for code, place in places.items()), key=lambda pair: pair[1]),
+        "areas": several(voice, area_choices(tree, voice), rollout_form.first(form, "area")),
+        "sites": several(
+            voice,
+            sorted(((code, place.name(voice.lang)) for code, place in places.items()), key=lambda pair: pair[1]),
+            rollout_form.first(form, "site"),
+        ),
         "types": [(one.value, type_name(voice, one.value)) for one in TerminalType],
         "kinds": [(one, voice.t(f"kind.{one}")) for one in SITE_KINDS],
-        "profiles": [(one, one) for one in await desk.db.look(queries.profiles)],
+        "profiles": several(
+            voice, [(one, one) for one in await desk.db.look(queries.profiles)], rollout_form.first(form, "profile")
+        ),
         "components": [(one, view.component_name(voice, one)) for one in await desk.db.look(queries.components)],
         "priorities": [(str(value), voice.t(f"rollout.new.{word}")) for value, word in view.PRIORITIES],
         "one": lambda name, default="": rollout_form.first(form, name, default),
@@ -245,6 +251,15 @@ async def _form(request: Asked, desk: Desk, form: Mapping[str, Sequence[str]], r
     return await desk.page(
         request, "rollout_new.html", nav="updates", voice=voice, status=refused.status if refused else 200, **values
     )
+
+
+def several(voice: Voice, options: list[tuple[str, str]], chosen: str) -> list[tuple[str, str]]:
+    """A rollout that is copied may name several places where the form offers one: they stay together as one choice."""
+    names = dict(options)
+    if not chosen or chosen in names:
+        return options
+    parts = [names.get(part.strip(), part.strip()).strip() for part in chosen.split(",")]
+    return [(chosen, voice.t("updates.join").join(parts)), *options]
 
 
 # Freeze periods -------------------------------------------------------------------------------------------------------------------------

@@ -207,6 +207,7 @@ async def test_a_new_one_begins_like_an_earlier_one(updates: Seeded, operator: P
     page = await operator.get(f"/updates/new?like={WAITING}")
     assert 'value="设备型号库 2026.11"' in page
     assert re.search(r'name="siteKind" value="zone24" checked', page)
+    assert '<option value="wucheng, jindong" selected>婺城区、金东区</option>' in page, "two areas stay two areas"
 
 
 async def test_freeze_periods_are_added_and_removed(updates: Seeded, operator: Person, conn: sqlite3.Connection) -> None:
