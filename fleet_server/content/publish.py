@@ -1,6 +1,6 @@
 """From reviewed rows to a signed artifact: builds the package, has it signed by the repositories' own keys, and notes the release.
 
-Blocks (hashing, writing, signing): call in a thread. The same package gives the same bytes, so that a cut in the middle is repaired by doing it again.
+Blocks (hashing, writing, signing): call in a thread. The same package gives the same bytes, so a cut in the middle is repaired by doing it again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from protocols.packages import catalogue as catalogues
 from protocols.packages import content
 from protocols.packages.catalogue import Catalogue
 from protocols.packages.content import Manifest
+from protocols.packages.profiles import PackageError
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +90,11 @@ def withdrawal(name: str, release: int, store: Store, intake: Intake, *, created
 def _signed(manifest: Manifest, files: dict[str, IO[bytes]], store: Store, intake: Intake) -> Signed:
     target = store.incoming()
     try:
-        with target.open("xb") as out:
-            content.write(manifest, files, out)
+        try:
+            with target.open("xb") as out:
+                content.write(manifest, files, out)
+        except PackageError:
+            raise Refused("act", "contentDamaged") from None
         with target.open("rb") as made:
             digest = hashlib.file_digest(made, "sha256").digest()
         custom = ImageCustom(

@@ -13,6 +13,7 @@ from fleet_server import audit
 from fleet_server.content import rules
 from fleet_server.content.rules import Draft
 from fleet_server.errors import Conflict, NotFound, Refused
+from protocols.packages import content
 from protocols.packages.catalogue import Catalogue, Item
 from protocols.packages.content import File, Page
 
@@ -26,30 +27,31 @@ def packages(conn: sqlite3.Connection) -> list[dict[str, Any]]:
         " (SELECT COALESCE(SUM(size), 0) FROM content_file f WHERE f.package = p.id) AS bytes"
         " FROM content_package p WHERE p.state <> 'deleted' ORDER BY p.state_ms DESC, p.id DESC LIMIT 300"
     )
-    return [{**_plain(row), "n_pages": len(json.loads(row["pages"]))} for row in rows]
+    return [{**row, "n_pages": len(json.loads(row["pages"]))} for row in _rows(rows)]
 
 
 def package(conn: sqlite3.Connection, package_id: int) -> dict[str, Any]:
-    row = conn.execute("SELECT * FROM content_package WHERE id = ?", (package_id,)).fetchone()
-    if row is None:
+    found = _rows(conn.execute("SELECT * FROM content_package WHERE id = ?", (package_id,)))
+    if not found:
         raise NotFound(f"content package {package_id}")
-    return _plain(row)
+    return found[0]
 
 
 def files(conn: sqlite3.Connection, package_id: int) -> list[dict[str, Any]]:
-    return [_plain(row) for row in conn.execute("SELECT * FROM content_file WHERE package = ? ORDER BY name", (package_id,))]
+    return _rows(conn.execute("SELECT * FROM content_file WHERE package = ? ORDER BY name", (package_id,)))
 
 
 def events(conn: sqlite3.Connection, package_id: int) -> list[dict[str, Any]]:
     rows = conn.execute("SELECT * FROM content_event WHERE package = ? ORDER BY id DESC LIMIT 50", (package_id,))
-    return [_plain(row) for row in rows]
+    return _rows(rows)
 
 
 def draft(conn: sqlite3.Connection, package_id: int) -> Draft:
     row = package(conn, package_id)
     marks = ",".join("?" * len(_EDITS))
     editors = conn.execute(
-        f"SELECT DISTINCT actor FROM content_event WHERE package = ? AND kind IN ({marks})", (package_id, *_EDITS)
+        f"SELECT DISTINCT actor FROM content_event WHERE package = ? AND kind IN ({marks})",  # noqa: S608 -- marks only
+        (package_id, *_EDITS),
     )
     return Draft(
         name=row["name"],
@@ -111,9 +113,9 @@ def add_file(conn: sqlite3.Connection, package_id: int, name: str, size: int, sh
     """A file of the same name is replaced. The first file that can be shown becomes the first page."""
     one = draft(conn, package_id)
     rules.check_draft(one)
-    if len({file.name for file in one.files} | {name}) > rules.content.MAX_FILES:
+    if len({file.name for file in one.files} | {name}) > content.MAX_FILES:
         raise Refused("file", "contentFilesMany")
-    if sum(file.bytes for file in one.files if file.name != name) + size > rules.content.PACKAGE_MAX_BYTES:
+    if sum(file.bytes for file in one.files if file.name != name) + size > content.PACKAGE_MAX_BYTES:
         raise Refused("file", "contentTooLarge")
     conn.execute(
         "INSERT INTO content_file (package, name, size, sha256, added_by, added_ms) VALUES (?, ?, ?, ?, ?, ?)"
@@ -121,10 +123,10 @@ def add_file(conn: sqlite3.Connection, package_id: int, name: str, size: int, sh
         " added_ms = excluded.added_ms",
         (package_id, name, size, sha256, by, now_ms),
     )
-    if name.rpartition(".")[2] in rules.content.SHOWN and all(page.file != name for page in one.pages):
+    if name.rpartition(".")[2] in content.SHOWN and all(page.file != name for page in one.pages):
         title = package(conn, package_id)["title"]
         page = Page(id=rules.page_id({page.id for page in one.pages}), zh=title, en=title, file=name)
-        if len(one.pages) < rules.content.MAX_PAGES:
+        if len(one.pages) < content.MAX_PAGES:
             _set_pages(conn, package_id, (*one.pages, page))
     _event(conn, package_id, "uploaded", by, now_ms, name)
 
@@ -153,7 +155,7 @@ def settings(conn: sqlite3.Connection, package_id: int, values: Mapping[str, Any
     columns = ("title", "from_ms", "until_ms", "weekdays", "priority", "offline", "areas", "types")
     fields = {name: values[name] for name in columns if name in values}
     text = ", ".join(f"{name} = :{name}" for name in fields)
-    conn.execute(f"UPDATE content_package SET {text} WHERE id = :id", {**fields, "id": package_id})
+    conn.execute(f"UPDATE content_package SET {text} WHERE id = :id", {**fields, "id": package_id})  # noqa: S608 -- names of ours
     _event(conn, package_id, "edited", by, now_ms, "")
 
 
@@ -182,7 +184,8 @@ def act(
         fields |= {"replaced_by": release_id}
     text = ", ".join(f"{name} = :{name}" for name in fields)
     done = conn.execute(
-        f"UPDATE content_package SET {text} WHERE id = :id AND state = :before", {**fields, "id": package_id, "before": one.state}
+        f"UPDATE content_package SET {text} WHERE id = :id AND state = :before",  # noqa: S608 -- names of ours
+        {**fields, "id": package_id, "before": one.state},
     )
     if done.rowcount == 0:
         raise Conflict("state", "contentState")
@@ -204,7 +207,7 @@ def plays(conn: sqlite3.Connection, name: str, since_ms: int) -> dict[str, list[
         " GROUP BY terminal ORDER BY n DESC, terminal LIMIT 100",
         values,
     )
-    return {"pages": [_plain(row) for row in pages], "terminals": [_plain(row) for row in terminals]}
+    return {"pages": _rows(pages), "terminals": _rows(terminals)}
 
 
 def wanted_files(conn: sqlite3.Connection) -> set[str]:
@@ -219,7 +222,7 @@ def wanted_files(conn: sqlite3.Connection) -> set[str]:
 
 
 def items(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-    return [_plain(row) for row in conn.execute("SELECT * FROM catalogue_item ORDER BY code")]
+    return _rows(conn.execute("SELECT * FROM catalogue_item ORDER BY code"))
 
 
 def off(conn: sqlite3.Connection) -> set[tuple[str, str]]:
@@ -228,11 +231,11 @@ def off(conn: sqlite3.Connection) -> set[tuple[str, str]]:
 
 
 def areas(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-    return [_plain(row) for row in conn.execute("SELECT code, name_zh, name_en FROM area ORDER BY sort, code")]
+    return _rows(conn.execute("SELECT code, name_zh, name_en FROM area ORDER BY sort, code"))
 
 
 def catalogue_releases(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-    return [_plain(row) for row in conn.execute("SELECT * FROM catalogue_release ORDER BY id DESC LIMIT 20")]
+    return _rows(conn.execute("SELECT * FROM catalogue_release ORDER BY id DESC LIMIT 20"))
 
 
 def set_item(conn: sqlite3.Connection, item: Item, *, by: str, now_ms: int) -> None:
@@ -314,5 +317,6 @@ def _event(conn: sqlite3.Connection, package_id: int, kind: str, by: str, now_ms
     )
 
 
-def _plain(row: sqlite3.Row) -> dict[str, Any]:
-    return dict(zip(row.keys(), row, strict=True))
+def _rows(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]

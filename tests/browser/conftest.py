@@ -21,6 +21,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from fleet_server.db import open_raw
 from tests.support.console import Console, console_server
+from tests.support.content_seed import seed_content
 from tests.support.orders import seed_orders
 from tests.support.seed import OPERATOR, PASSWORD, Seeded, seed
 from tests.support.updates_seed import seed_updates
@@ -61,6 +62,7 @@ def steady_console(template: Seeded, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("steady")
     shutil.copyfile(template.path, folder / "fleet.sqlite")
     seed_updates(folder / "fleet.sqlite", template.now_ms)
+    seed_content(folder / "fleet.sqlite", template.now_ms)
     with closing(open_raw(folder / "fleet.sqlite")) as connection:
         # The language belongs to the account, so each language has one.
         connection.execute(

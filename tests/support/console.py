@@ -18,6 +18,7 @@ from fleet_server.app import create_app
 from fleet_server.db import open_raw
 from fleet_server.engine import FleetEngine
 from fleet_server.settings import Settings, Web
+from tests.support.content_seed import seed_content
 from tests.support.contract import ROOT
 from tests.support.orders import seed_orders
 from tests.support.seed import FLEET, NOW_MS, OPERATOR, PASSWORD, Seeded, quick_passwords, seed
@@ -117,6 +118,7 @@ def main() -> None:
             seed_orders(connection, seeded.now_ms)
             connection.execute("COMMIT")
         seed_updates(seeded.path, seeded.now_ms)
+        seed_content(seeded.path, seeded.now_ms)
         with console_server(folder, seeded, port=options.port, demo=options.demo) as console:
             print(f"{console.url}  {OPERATOR} / {PASSWORD}", flush=True)
             threading.Event().wait()

@@ -10,6 +10,7 @@ from fleet_server.console.pages import (
     calendar,
     city,
     configuration,
+    content,
     enrol,
     evidence,
     fault_actions,
@@ -68,4 +69,5 @@ HANDLERS = [
     *rollouts.HANDLERS,
     *rollout.HANDLERS,
     *releases.HANDLERS,
+    *content.HANDLERS,
 ]
