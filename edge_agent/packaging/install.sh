@@ -22,8 +22,18 @@ systemd-tmpfiles --create kiosk-fleet.conf
 # The launcher is root's and lies outside the versions: no update of the agent changes it, no other user can.
 install -m 0644 "$here/../launcher.py" /usr/local/lib/kiosk-fleet/launcher.py
 install -m 0644 "$here/90-kiosk-fleet.rules" /etc/udev/rules.d/90-kiosk-fleet.rules
+python=/usr/bin/python3
+if ! "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
+  # A machine without Python: a copy of the release's, root's as well, that no update changes.
+  rm -rf /usr/local/lib/kiosk-fleet/python
+  cp -R "$unpacked/python" /usr/local/lib/kiosk-fleet/python
+  python=/usr/local/lib/kiosk-fleet/python3
+  printf '#!/bin/sh\nLD_LIBRARY_PATH=/usr/local/lib/kiosk-fleet/python/solib exec /usr/local/lib/kiosk-fleet/python/bin/python3 "$@"\n' > "$python"
+  chmod 0755 "$python"
+fi
 for unit in edge-agent.service edge-agent-updater.service edge-agent-switch.path edge-agent-switch.service; do
-  install -m 0644 "$here/$unit" "/etc/systemd/system/$unit"
+  sed "s#/usr/bin/python3#$python#" "$here/$unit" > "/etc/systemd/system/$unit"
+  chmod 0644 "/etc/systemd/system/$unit"
 done
 for file in agent.toml updater.toml; do
   [ -e "/etc/kiosk-fleet/$file" ] || install -m 0644 "$here/$file" "/etc/kiosk-fleet/$file"
