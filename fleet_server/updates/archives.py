@@ -72,14 +72,14 @@ def _check_entry(entry: tarfile.TarInfo, seen: dict[str, str]) -> int:
     """Remember the entry and its directories in `seen` (path → kind); returns its bytes."""
     name = _checked_name(entry.name)
     if name in seen:
-        raise _bad(name, "comes twice, or after something below it")
+        raise _bad("entryTwice", name)
     if entry.mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
-        raise _bad(name, "has a set-id or sticky bit")
+        raise _bad("entryRights", name)
     parts = name.split("/")
     for depth in range(1, len(parts)):
         parent = "/".join(parts[:depth])
         if seen.setdefault(parent, "folder") != "folder":
-            raise _bad(name, "goes through a link or a file")
+            raise _bad("entryThrough", name)
     if entry.isdir():
         seen[name] = "folder"
         return 0
@@ -88,7 +88,7 @@ def _check_entry(entry: tarfile.TarInfo, seen: dict[str, str]) -> int:
         seen[name] = "link"
         return 0
     if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or entry.issparse() or entry.size < 0:
-        raise _bad(name, "is neither a file, a directory nor a link")
+        raise _bad("entryKind", name)
     seen[name] = "file"
     return entry.size
 
@@ -97,7 +97,7 @@ def _checked_name(name: str) -> str:
     try:
         raw = name.encode("utf-8")
     except UnicodeEncodeError:
-        raise _bad(name, "has a name that is not UTF-8") from None
+        raise _bad("entryName", name) from None
     parts = name.split("/")
     if (
         len(raw) > PATH_MAX_BYTES
@@ -105,9 +105,9 @@ def _checked_name(name: str) -> str:
         or any(part in ("", ".", "..") or len(part.encode("utf-8")) > NAME_MAX_BYTES for part in parts)
         or any(ord(character) < 32 or ord(character) == 127 or character == "\\" for character in name)
     ):
-        raise _bad(name, "has a path that is not plain, too long or too deep")
+        raise _bad("entryName", name)
     if parts[0] in RESERVED:
-        raise _bad(name, "has a name that the updater uses")
+        raise _bad("entryReserved", name)
     return name
 
 
@@ -123,9 +123,9 @@ def _check_link(name: str, link: str) -> None:
         or any(part in ("", ".", "..") for part in down)
         or any(ord(character) < 32 for character in link)
     ):
-        raise _bad(name, "is a link that may lead out")
+        raise _bad("entryLink", name)
 
 
-def _bad(name: str, why: str) -> PackRefused:
+def _bad(reason: str, name: str) -> PackRefused:
     shown = name[:80].encode("ascii", "backslashreplace").decode("ascii")
-    return PackRefused("badEntry", entry=shown if shown.isprintable() else repr(shown), why=why)
+    return PackRefused(reason, entry=shown if shown.isprintable() else repr(shown))

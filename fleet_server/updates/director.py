@@ -117,9 +117,9 @@ def _targets(
     known: Mapping[str, tuple[str, TargetFile]], terminal: str, assignments: Sequence[Assignment]
 ) -> dict[str, TargetFile]:
     if len(assignments) > BUNDLE_MAX_COMPONENTS:
-        raise UpdatesError("badAssignment", terminal=terminal, why=f"more than {BUNDLE_MAX_COMPONENTS} components")
+        raise UpdatesError("bundleTooLarge", terminal=terminal, most=BUNDLE_MAX_COMPONENTS)
     if len({each.bundle for each in assignments}) > 1 or len({each.component for each in assignments}) != len(assignments):
-        raise UpdatesError("badAssignment", terminal=terminal, why="several bundles, or a component twice")
+        raise UpdatesError("bundleMixed", terminal=terminal)
     described = {}
     for each in assignments:
         _, target = known.get(each.target, ("", None))

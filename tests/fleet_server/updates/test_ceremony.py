@@ -662,3 +662,19 @@ def test_a_change_of_nothing_is_none(hall: Hall) -> None:
     with pytest.raises(UpdatesError, match="Nothing was to be changed"):
         ceremony.rotate(hall.updates, "image", "agent", Change(), now_ms=hall.clock_ms)
     assert plan.is_offline("image", "agent")
+
+
+def test_every_reason_has_its_sentence() -> None:
+    """Whatever the code may say is in the catalogues: nobody meets a missing sentence at the worst moment."""
+    source = "\n".join(path.read_text("utf-8") for path in Path(steps.__file__).parent.glob("*.py"))
+    catalogue = words.catalogue("en")
+    reasons = set(re.findall(r'(?:UpdatesError|PackRefused|Busy|_bad)\(\s*"([a-zA-Z0-9]+)"', source))
+    said = set(re.findall(r'(?:_say|outcome\.say|\.say)\(\s*"([a-zA-Z0-9]+)"', source))
+    warned = set(re.findall(r'(?:Warning_|warn)\(\s*"(?:soon|broken)",\s*"([a-zA-Z0-9]+)"', source))
+    assert len(reasons) > 40 and len(said) > 30 and len(warned) > 8, "the patterns still find the calls"
+    assert reasons <= set(catalogue["problems"]), reasons - set(catalogue["problems"])
+    assert said <= set(catalogue["results"]), said - set(catalogue["results"])
+    assert warned <= set(catalogue["warnings"]), warned - set(catalogue["warnings"])
+    quoted = set(re.findall(r'"([a-zA-Z0-9]+)"', source))
+    unused = [key for table in catalogue.values() for key in table if key not in quoted]
+    assert not unused, unused
