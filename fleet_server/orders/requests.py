@@ -238,10 +238,10 @@ def lapse(conn: sqlite3.Connection, now_ms: int) -> int:
 def check_approver(conn: sqlite3.Connection, requested_by: str, approver: str, now_ms: int) -> None:
     """Refused unless `approver` may approve what `requested_by` asked for; the same check that dispatch makes before it signs."""
     touches = [
-        rules.Touch(by=row[0], kind=row[1], at_ms=row[2])
+        rules.Touch(by=row[0], staff=row[1], kind=row[2], at_ms=row[3])
         for row in conn.execute(
-            "SELECT set_by, kind, at_ms FROM account_event WHERE staff = ? AND at_ms > ?",
-            (approver, now_ms - rules.INDEPENDENT_MS),
+            "SELECT set_by, staff, kind, at_ms FROM account_event WHERE staff IN (?, ?) AND at_ms > ?",
+            (approver, requested_by, now_ms - rules.INDEPENDENT_MS),
         )
     ]
     problem = rules.approver_problem(requested_by, approver, touches, now_ms)

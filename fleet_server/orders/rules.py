@@ -41,6 +41,7 @@ class Touch:
     """Somebody changed an account."""
 
     by: str
+    staff: str
     kind: str
     at_ms: int
 
@@ -58,11 +59,15 @@ def needs_two(kind: str, body: OrderBody | None, terminals: int, batch_two: int 
 
 
 def approver_problem(requested_by: str, approver: str, touches: Iterable[Touch], now_ms: int) -> str | None:
-    """Why `approver` is no second person; `touches` are the changes of the approver's account."""
+    """Why `approver` is no second person; `touches` are the changes of both accounts.
+
+    Whichever of the two had the other's account in hand: one person may be sitting behind both.
+    """
     if approver == requested_by:
         return "orderSelf"
+    pair = {requested_by, approver}
     for touch in touches:
-        if touch.by == requested_by and touch.kind in TOUCHES and touch.at_ms > now_ms - INDEPENDENT_MS:
+        if {touch.by, touch.staff} == pair and touch.kind in TOUCHES and touch.at_ms > now_ms - INDEPENDENT_MS:
             return "orderNotIndependent"
     return None
 

@@ -47,16 +47,22 @@ def test_nobody_approves_their_own() -> None:
     assert rules.approver_problem("wang", "li", [], NOW) is None
 
 
+@pytest.mark.parametrize(("by", "staff"), [("wang", "li"), ("li", "wang")], ids=["of the approver", "of the requester"])
 @pytest.mark.parametrize("kind", ["add", "reset", "role", "enable"])
-def test_an_account_that_the_requester_had_in_hand_is_no_second_person(kind: str) -> None:
+def test_two_accounts_of_which_one_had_the_other_in_hand_are_one_person(kind: str, by: str, staff: str) -> None:
+    def problem(at_ms: int, by: str = by, staff: str = staff) -> str | None:
+        return rules.approver_problem("wang", "li", [Touch(by=by, staff=staff, kind=kind, at_ms=at_ms)], NOW)
+
     week = rules.INDEPENDENT_MS
-    assert rules.approver_problem("wang", "li", [Touch(by="wang", kind=kind, at_ms=NOW - week + 1)], NOW) == "orderNotIndependent"
-    assert rules.approver_problem("wang", "li", [Touch(by="wang", kind=kind, at_ms=NOW - week)], NOW) is None
-    assert rules.approver_problem("wang", "li", [Touch(by="zhao", kind=kind, at_ms=NOW)], NOW) is None
+    assert problem(NOW - week + 1) == "orderNotIndependent"
+    assert problem(NOW - week) is None
+    assert problem(NOW, by="zhao") is None
+    assert problem(NOW, staff="zhao") is None
 
 
 def test_what_gives_nobody_an_account_in_hand_does_not_matter() -> None:
-    touches = [Touch(by="wang", kind=kind, at_ms=NOW) for kind in ("signOut", "unlock", "disable", "display", "password")]
+    kinds = ("signOut", "unlock", "disable", "display", "password")
+    touches = [Touch(by="wang", staff="li", kind=kind, at_ms=NOW) for kind in kinds]
     assert rules.approver_problem("wang", "li", touches, NOW) is None
 
 
