@@ -18,6 +18,7 @@ from edge_agent.logs import FILES, LINES_PER_MINUTE, LogBook, scrubbed
 from edge_agent.orders import excerpt, hooks
 from protocols.contract.limits import LOG_MAX_BYTES
 from tests.support.contract import NOW_MS, StepClock
+from tests.support.waiting import until
 
 log = logging.getLogger("edge_agent.tests")
 ORDER = bytes(16)
@@ -207,8 +208,8 @@ class TestHooks:
             f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
             f"pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid)); time.sleep(600)"
         )
-        running = asyncio.ensure_future(hooks.run((sys.executable, "-c", code), within_s=3.0))
+        running = asyncio.ensure_future(hooks.run((sys.executable, "-c", code), within_s=10.0))
         assert await running == "timeout"
         pid = int((tmp_path / "child").read_text())
         state = Path(f"/proc/{pid}/stat")
-        assert not state.exists() or state.read_text().split()[2] == "Z"
+        await until(lambda: not state.exists() or state.read_text().split()[2] == "Z", "the child has ended")
