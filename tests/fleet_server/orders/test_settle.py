@@ -10,7 +10,8 @@ from fleet_server.channel import transact
 from fleet_server.facts.project import reproject, unproject
 from fleet_server.orders import requests
 from protocols.contract import records
-from protocols.contract.records import Installed, Play, Plays, Update, Versions
+from protocols.contract.records import ClockQuality, Installed, Play, Plays, Update, Versions
+from tests.support.facts import Run
 from tests.support.ordering import DAY, NOW, REBOOT, OrderBench
 
 
@@ -111,6 +112,20 @@ def test_an_order_that_was_never_signed_cannot_be_done(city: OrderBench) -> None
 def test_strangers_orders_are_on_record(city: OrderBench) -> None:
     city.report(records.Order(state="refused", reason="notAuthentic", count=7))
     assert city.facts.one("SELECT order_id, state, reason, count FROM order_report") == (None, "refused", "notAuthentic", 7)
+
+
+def test_a_clock_that_is_set_later_corrects_when_it_was_done(city: OrderBench) -> None:
+    request = sent(city)
+    true_ms = city.now_ms + 5_000
+    run = Run("kf-1", 1, up_ms=NOW - 30_000, error_ms=-10 * 365 * DAY, quality=ClockQuality.UNSET)
+    first = run.send([run.capture(report(city, request, "done"), true_ms)], true_ms + 60_000)
+    boot_ms = true_ms + 50_000 - run.up_ms
+    clock = records.Clock(boot_ms=boot_ms, wall_ms=true_ms + 50_000, quality=ClockQuality.SYNCED)
+    run.error_ms, run.quality = 0, ClockQuality.SYNCED
+    second = run.send([run.capture(clock, true_ms + 50_000)], true_ms + 61_000)
+    city.facts.arrive(first, second)
+    assert city.facts.rows("SELECT at_ms FROM order_report") == [(true_ms,)]
+    assert city.facts.one("SELECT state, state_ms FROM order_item") == ("done", true_ms)
 
 
 # Desired states --------------------------------------------------------------------------------------------------------------------------
