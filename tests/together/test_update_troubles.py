@@ -120,7 +120,7 @@ def test_the_server_goes_in_the_middle_and_the_transfer_goes_on_where_it_was(
     kiosk.server.stop()
     tick_until(service, reason_is(service, "unreachable"), "the server's absence noticed")
     wait_until(lambda: ("downloading", "unreachable") in kiosk.states(), "it is told")
-    assert kiosk.health() == "1.0.0"
+    kiosk.wait_until_running("1.0.0")
     before = kiosk.server.sent_bytes
     kiosk.server.start()
     ends_well(kiosk, service)
@@ -138,7 +138,7 @@ def test_a_certificate_that_has_expired_in_the_middle(kiosk: Terminal, services:
     hurry(service)
     tick_until(service, reason_is(service, "certificate"), "the expired certificate noticed")
     wait_until(lambda: ("downloading", "certificate") in kiosk.states(), "it is told")
-    assert kiosk.health() == "1.0.0"
+    kiosk.wait_until_running("1.0.0")
     kiosk.server.stop()
     kiosk.server.start()
     ends_well(kiosk, service)
@@ -192,7 +192,7 @@ def test_an_abort_in_the_middle_of_the_transfer(kiosk: Terminal, services: ExitS
     kiosk.desire(None)
     assert kiosk.wait_for_end("cancelled", *ENDS, tick=service.tick) == ("cancelled", "aborted")
     assert kiosk.server.sent_bytes < len(new.raw)
-    assert kiosk.health() == "1.0.0"
+    kiosk.wait_until_running("1.0.0")
 
 
 def test_a_desired_state_that_nobody_signed_is_no_order(kiosk: Terminal, services: ExitStack, new: Package) -> None:
@@ -241,7 +241,7 @@ def test_a_read_only_disk_is_told(tmp_path: Path, factory: Package, new: Package
             kiosk.want(kiosk.release(new))
             tick_until(service, reason_is(service, "readOnly"), "the read-only disk noticed")
             wait_until(lambda: ("downloading", "readOnly") in kiosk.states(), "it is told")
-            assert kiosk.health() == "1.0.0"
+            kiosk.wait_until_running("1.0.0")
             assert launcher.count(kiosk.root) == kiosk.layout.state().factory, "what is there is started all the same"
             subprocess.run(["mount", "-o", "remount,rw", str(disk.mount)], check=True)
             ends_well(kiosk, service)
