@@ -120,12 +120,17 @@ def plan(rollout: Rollout, members: Iterable[Member], world: World, now_ms: int)
     if work.rollout.state is RolloutState.RUNNING:
         work.advance()
     work.keep_told()
-    if work.rollout.state is RolloutState.RUNNING:
+    while work.rollout.state is RolloutState.RUNNING:
+        seen = len(work.actions)
         work.start()
-    else:
-        work.stand_still()
+        # Who needs nothing has come to an end, which may meet a gate and open the next wave.
+        if not any(isinstance(action, End) for action in work.actions[seen:]):
+            break
+        work.advance()
     if work.rollout.state is RolloutState.RUNNING:
         work.finish()
+    else:
+        work.stand_still()
     return work.actions
 
 
