@@ -73,7 +73,6 @@ class Files:
                 await self._send_file(scope, send, descriptor, found, parts, gone)
             finally:
                 gone.cancel()
-                await asyncio.gather(gone, return_exceptions=True)
         finally:
             self._transfers -= 1
             os.close(descriptor)

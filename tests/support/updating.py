@@ -105,7 +105,16 @@ class UpdateServer:
             timeout_graceful_shutdown=0,
         )  # fmt: skip
         server = self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="updates", daemon=True)
+
+        async def serve() -> None:
+            await server.serve([listener])
+            for _ in range(2):  # a stopped server leaves transfers behind, and these their own tasks
+                others = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="updates", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
