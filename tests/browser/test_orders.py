@@ -215,7 +215,7 @@ async def test_a_configuration_is_edited_by_form(browse: Browse, database: sqlit
     async with browse() as window:
         page = await window.signed_in(f"/terminals/{MACHINE}/configuration", lang=say.language)
         await page.get_by_role("button", name=say("config.addItem")).click()
-        await page.locator("input[name='i0.code']").fill("330702199001011234")
+        await page.locator("input[name='i0.code']").fill("330702199001011235")
         await page.get_by_role("button", name=say("config.save")).last.click()
         await expect(page.get_by_role("alert")).to_have_text(say("config.problems"))
         await expect(page.locator("input[name='i0.code']")).to_have_attribute("aria-invalid", "true")

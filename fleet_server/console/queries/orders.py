@@ -95,9 +95,7 @@ _TOLD: Final = (
     "SELECT order_id, state, reason, at_ms, batch, idx FROM order_report WHERE terminal = ? AND disputed = 0 AND order_id IN ({marks})"
     " ORDER BY at_ms, batch, idx"
 )
-_UNDECIDED: Final = (
-    f"SELECT {REQUEST_COLUMNS} FROM order_request WHERE state = 'waiting' AND expires_ms > ? ORDER BY at_ms, id"  # noqa: S608 - columns
-)
+_UNDECIDED: Final = f"SELECT {REQUEST_COLUMNS} FROM order_request WHERE state = 'waiting' AND expires_ms > ? ORDER BY at_ms, id"  # noqa: S608 - columns
 _GROUPS: Final = {"done": GOOD, "failed": BAD, "open": OPEN, "quiet": QUIET}
 
 

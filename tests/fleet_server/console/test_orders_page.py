@@ -127,7 +127,7 @@ async def test_wrong_fields_are_answered_in_the_dialog(operator: Person, databas
         ("logs", {"from": "2026-11-18T10:00", "to": "2026-11-18T09:00"}, "日志时间段不对"),
         ("lock", {"zh": ""}, "field-error"),
         ("lock", {"zh": "联系 13812345678"}, "field-error"),
-        ("restart", {"what": "agent", "when": "idle", "note": "330702199001011234"}, "field-error"),
+        ("restart", {"what": "agent", "when": "idle", "note": "330702199001011235"}, "field-error"),
         ("configuration", {"version": "99"}, "没有这个配置版本。"),
     ):
         answer = await operator.post(f"/terminals/orders/{action}", id="kf-0037", **fields)
@@ -419,7 +419,7 @@ async def test_a_configuration_is_edited_diffed_and_brought_back(
         ({"d0.port": "a b"}, "端口写法不对"),
         ({"d0.port": "1-1.2"}, "同一端口上的设备都要填写不同的地址。"),
         ({"d0.address": "300"}, "地址须为 0 至 255 的整数。"),
-        ({"i0.code": "330702199001011234"}, "事项编码写法不对"),
+        ({"i0.code": "330702199001011235"}, "事项编码写法不对"),
         ({"summary_s": "5"}, "须为 60 至 86400 的整数。"),
         ({"summary_s": "x"}, "须为 60 至 86400 的整数。"),
     ],
