@@ -108,11 +108,15 @@ class UpdateServer:
 
         async def serve() -> None:
             await server.serve([listener])
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
             for _ in range(2):  # a stopped server leaves transfers behind, and these their own tasks
                 others = asyncio.all_tasks() - {asyncio.current_task()}
                 for task in others:
                     task.cancel()
                 await asyncio.gather(*others, return_exceptions=True)
+                await asyncio.sleep(0.05)  # transports that were aborted close at the loop's next turns
+            files.close()
 
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="updates", daemon=True)
         self._thread.start()
@@ -209,7 +213,17 @@ port = "{self.reader}"
             "--start-s",
             "20",
         ]
-        command: list[str | Path] = ["-I", LAUNCHER, "run", "--root", self.root, "--heartbeat", self.requests / "health.json", *quick, *more]
+        command: list[str | Path] = [
+            "-I",
+            LAUNCHER,
+            "run",
+            "--root",
+            self.root,
+            "--heartbeat",
+            self.requests / "health.json",
+            *quick,
+            *more,
+        ]
         return self.processes.start_python(*command, "--", "run", "--config", self.agent_toml)
 
     def start_updater(self) -> Child:
