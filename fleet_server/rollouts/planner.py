@@ -121,12 +121,12 @@ def plan(rollout: Rollout, members: Iterable[Member], world: World, now_ms: int)
         work.advance()
     work.keep_told()
     while work.rollout.state is RolloutState.RUNNING:
-        seen = len(work.actions)
         work.start()
-        # Who needs nothing has come to an end, which may meet a gate and open the next wave.
-        if not any(isinstance(action, End) for action in work.actions[seen:]):
-            break
+        # Who needs nothing, or cannot be tried now, may meet a gate by it and open the next wave.
+        seen = len(work.actions)
         work.advance()
+        if len(work.actions) == seen:
+            break
     if work.rollout.state is RolloutState.RUNNING:
         work.finish()
     else:
@@ -141,6 +141,8 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     members: Mapping[str, Member]
     touches: frozenset[str]
     """What it updates: components, without the slot."""
+    joiners: frozenset[str] = frozenset()
+    """Terminals that are about to become members."""
 
 
 def precedence(contenders: Iterable[Contender]) -> dict[str, dict[str, str]]:
@@ -161,7 +163,7 @@ def precedence(contenders: Iterable[Contender]) -> dict[str, dict[str, str]]:
             other for other in ordered[:place] if other.rollout.state in ACTIVE and not one.touches.isdisjoint(other.touches)
         ]
         first: dict[str, str] = {}
-        for terminal in one.members:
+        for terminal in {*one.members, *one.joiners}:
             holder = in_the_middle.get(terminal, "")
             if not holder:
                 holder = next((other.rollout.id for other in before if _still_wants(other.members.get(terminal))), "")

@@ -12,7 +12,7 @@ import msgspec
 from fleet_server.rollouts import store
 from fleet_server.rollouts.planner import Contender, Facts, Heard, Wanted, World, precedence
 from fleet_server.rollouts.query import Query, Target, matches
-from fleet_server.rollouts.rules import BUSY, Candidate, Member, Policy, Span
+from fleet_server.rollouts.rules import BUSY, ENDED, Candidate, Member, Policy, Span
 from fleet_server.rollouts.windows import HORIZON_DAYS, allowed, closed_spans, frozen_spans
 from fleet_server.sites.calendar import DAY_MS, DEFAULT_ZONE, Calendar, load_calendar
 from fleet_server.sites.hours import DatedHours, load_hours
@@ -205,11 +205,15 @@ def worlds(
     """What the rollout `only` must know. `sheets` and `members` are those of all rollouts that may still do something; `steps` by bundle."""
     sheet = sheets[only]
     own = [releases[one] for one in sheet.releases if one in releases]
+    late = sheet.rollout.policy.late_joiners and sheet.rollout.state not in ENDED
+    joiners = [one for one in chosen(look, sheet.query) if one.target.id not in members[only]] if late else []
+    arriving = frozenset(one.target.id for one in joiners)
     first = precedence(
         Contender(
             rollout=other.rollout,
             members=members[name],
             touches=frozenset(releases[one].kind for one in other.releases if one in releases),
+            joiners=arriving if name == only else frozenset(),
         )
         for name, other in sheets.items()
     )[only]
@@ -217,7 +221,7 @@ def worlds(
     frozen = look.frozen(policy)
     by_site: dict[tuple[str, str], tuple[Span, ...] | None] = {}
     facts: dict[str, Facts] = {}
-    for terminal, member in members[only].items():
+    for terminal in (*members[only], *arriving):
         one = look.terminals.get(terminal)
         if one is None:
             continue
@@ -233,19 +237,16 @@ def worlds(
             heard_ms=one.heard_ms,
             wanted=wanted_at(one, own),
             running=one.running,
-            steps=steps.get(member.bundle, {}),
+            steps=steps.get(members[only][terminal].bundle, {}) if terminal in members[only] else {},
             windows=by_site[key],
             other=first.get(terminal, ""),
         )
-    known = set(members[only])
     return World(
         terminals=facts,
         halls=look.halls,
         hall_busy=_hall_busy(look, members, only),
         frozen=frozen,
-        joiners=tuple(
-            (one.target.id, one.target.site) for one in chosen(look, sheet.query) if one.target.id not in known
-        ) if policy.late_joiners else (),
+        joiners=tuple((one.target.id, one.target.site) for one in joiners),
         bad_release=any(one.known == "bad" for one in own) or len(own) < len(sheet.releases),
     )  # fmt: skip
 

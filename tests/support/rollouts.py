@@ -113,7 +113,7 @@ class Model:
 
     def world(self, rollout_id: str, now_ms: int) -> World:
         others = precedence(
-            Contender(rollout=one, members=self.members[name], touches=frozenset({"agent"}))
+            Contender(rollout=one, members=self.members[name], touches=frozenset({"agent"}), joiners=frozenset(self.joiners))
             for name, one in self.rollouts.items()
         )[rollout_id]
         halls: dict[str, int] = {}
@@ -157,6 +157,9 @@ class Model:
                     return done
                 self.apply(rollout_id, action, now_ms)
                 done.append(action)
+            # Before another rollout changes the facts: the same ones again decide nothing.
+            left = self.plan(rollout_id, now_ms)
+            assert left == [], left
         return done
 
     def apply(self, rollout_id: str, action: Action, now_ms: int) -> None:

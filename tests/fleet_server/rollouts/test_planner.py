@@ -106,7 +106,6 @@ def test_laws_of_a_rollout(model: Model, data: st.DataObject) -> None:
                 assert before[name] in {RolloutState.APPROVED, RolloutState.RUNNING}
                 assert model.members[name][action.terminal].wave <= model.rollouts[name].wave
         for name in model.rollouts:
-            assert model.plan(name, now_ms) == [], "the same facts again decide nothing"
             check_gates(model, name)
             for terminal, member in model.members[name].items():
                 if (name, terminal) in final:
