@@ -225,7 +225,12 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     stuck = _stuck_duties(settings)
     for line in stuck:
         print(line)
-    well = not stuck and age_s < 10 and health["broker"]["answers"] and all(part["state"] == "running" for part in health["parts"].values())
+    well = (
+        not stuck
+        and age_s < 10
+        and health["broker"]["answers"]
+        and all(part["state"] == "running" for part in health["parts"].values())
+    )
     return 0 if well else 1
 
 

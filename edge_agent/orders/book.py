@@ -14,6 +14,7 @@ import cbor2
 import msgspec
 
 from protocols.contract import records
+from protocols.contract.limits import COUNTER_STEP_MAX
 from protocols.contract.wire import WireError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Kind = Literal["selfTest", "restart", "pullLogs", "cancel", "unknown"]
 State = Literal["received", "waiting", "running", "done", "failed", "refused", "expired", "cancelled"]
 Reason = Literal[
-    "none", "session", "replayed", "stale", "expired", "otherTerminal", "notAuthentic", "withdrawnKey", "unknownKind", "unreadable",
+    "none", "session", "replayed", "stale", "counter", "expired", "otherTerminal", "notAuthentic", "withdrawnKey", "unknownKind", "unreadable",
     "notApproved", "noSlot", "unsupported", "inUse", "device", "timeout", "interrupted", "noSpace", "upload", "noHook", "ordered",
 ]  # fmt: skip
 
@@ -105,6 +106,8 @@ def content_of(order: orders.Order) -> bytes:
 
 def admit(book: Book, order: orders.Order, *, now_ms: int, slots: Iterable[str]) -> Step:
     """Take an authentic order, or refuse it. A stale one is not remembered: it may come again under a higher counter (O-213)."""
+    if order.counter > book.highest + COUNTER_STEP_MAX:
+        return Step(book, _told(order, "refused", "counter"))
     known, content = book.find(order.id), content_of(order)
     if known is not None:
         # The same book where nothing is new, so that a flood of repeats writes nothing.

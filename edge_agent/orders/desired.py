@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from edge_agent.config import Config, with_signed
 from edge_agent.errors import ConfigError
 from protocols.contract import certs, records
+from protocols.contract.limits import COUNTER_STEP_MAX
 from protocols.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ TRIAL_MS = 60_000
 TRIAL_STARTS = 3
 """So many starts of the agent may end before that."""
 
-Reason = Literal["none", "replayed", "notApproved", "configuration", "startFailed"]
+Reason = Literal["none", "replayed", "counter", "notApproved", "configuration", "startFailed"]
 
 
 class Ledger(Protocol):
@@ -154,14 +155,19 @@ class DesiredKeeper:
             self._tell(desired.counter, "refused", "replayed")
             return
         reason: Reason = "none"
-        if contract.needs_two(desired) and not contract.approved(desired):
+        is_too_far = desired.counter > notes.held + COUNTER_STEP_MAX
+        if is_too_far:
+            reason = "counter"
+        elif contract.needs_two(desired) and not contract.approved(desired):
             reason = "notApproved"
         elif desired.configuration is not None and not self._fits(desired.configuration):
             reason = "configuration"
         if reason != "none":
             digest = hashlib.sha256(raw).digest()
             if digest != notes.refused:
-                refused = msgspec.structs.replace(notes, seen=max(self.seen, desired.counter), refused=digest)
+                refused = msgspec.structs.replace(
+                    notes, seen=self.seen if is_too_far else max(self.seen, desired.counter), refused=digest
+                )
                 self._tell(desired.counter, "refused", reason, memory={NOTES_KEY: msgspec.msgpack.encode(refused)})
                 self._notes = refused
             return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BOOK_KEY = "orders.book"
-_TOLD_ONCE = frozenset({"replayed", "stale"})
+_TOLD_ONCE = frozenset({"replayed", "stale", "counter"})
 SAID_MAX = 512
 """Refusals remembered of one connection, so that each is told once."""
 

@@ -16,6 +16,7 @@ from msgspec import Meta
 from edge_agent import files
 from edge_agent.updater.errors import NotTrusted
 from edge_agent.updater.verified import open_plain
+from protocols.contract.limits import COUNTER_STEP_MAX
 from protocols.contract.records import ComponentName, Count
 
 FILE: Final = "counters.json"
@@ -53,6 +54,8 @@ class Counters:
         digest = hashlib.sha256(raw).hexdigest()
         if counter < self._kept.desired or (counter == self._kept.desired and digest != self._kept.digest):
             raise NotTrusted("superseded", f"desired state {counter} is not newer than {self._kept.desired}")
+        if counter > self._kept.desired + COUNTER_STEP_MAX:
+            raise NotTrusted("notAuthentic", f"desired state {counter} is too far above {self._kept.desired}")
         if counter > self._kept.desired:
             self._write(msgspec.structs.replace(self._kept, desired=counter, digest=digest))
 

@@ -340,7 +340,9 @@ class Service:
         work, memory = self._memory.work, self._memory
         now = self._clock.boot_ms()
         if work is not None:
-            told = f"{work.bundle.id.hex()} {work.state} {work.reason} {work.rounds} {int(self._bytes_are_news(work, now))}"
+            resumed = sum(part.resumed for part in work.parts)
+            is_news = int(self._bytes_are_news(work, now))
+            told = f"{work.bundle.id.hex()} {work.state} {work.reason} {work.rounds} {resumed} {is_news}"
             if told != memory.told:
                 bodies += workflow.reports(work)
                 memory = msgspec.structs.replace(memory, told=told.rpartition(" ")[0] + " 0")

@@ -191,7 +191,8 @@ class Conversation:
             if self._inbox is not None:
                 self._inbox.keys(claimed.order_keys)
         elif self._inbox is not None and claimed.order_keys != self._order_keys:
-            return self._greet(now_s)  # perhaps an old challenge that somebody kept, with a key that was withdrawn since: ask for a fresh one
+            # Perhaps an old challenge that somebody kept, with a key that was withdrawn since: ask for a fresh one.
+            return self._greet(now_s)
         return self._give_birth(claimed.nonce, now_s)
 
     def _give_birth(self, nonce: bytes, now_s: float) -> list[Publish]:

@@ -27,6 +27,8 @@ TIME_LIMIT_MS = 2**53
 """Above every time and count (C-112): what JSON and a double carry exactly, and SQLite stores."""
 ORDER_KEYS_MAX = 4
 """Order keys that may be valid at a time: one in use, one to come, and room for an emergency."""
+COUNTER_STEP_MAX = 2**20
+"""So far a counter may be above the highest that a terminal has seen. Chosen: centuries of orders, and no stolen key uses the numbers up."""
 ORDER_MAX_BYTES = 8 * 1024
 DESIRED_MAX_BYTES = CONTROL_MAX_BYTES
 BUNDLE_MAX_COMPONENTS = 64

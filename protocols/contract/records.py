@@ -279,7 +279,7 @@ class Order(_Body, frozen=True, kw_only=True):
     kind: Literal["selfTest", "restart", "pullLogs", "cancel", "unknown"] = "unknown"
     state: Literal["received", "waiting", "running", "done", "failed", "refused", "expired", "cancelled"]
     reason: Literal[
-        "none", "session", "replayed", "stale", "expired", "otherTerminal", "notAuthentic", "withdrawnKey", "unknownKind", "unreadable",
+        "none", "session", "replayed", "stale", "counter", "expired", "otherTerminal", "notAuthentic", "withdrawnKey", "unknownKind", "unreadable",
         "notApproved", "noSlot", "unsupported", "inUse", "device", "timeout", "interrupted", "noSpace", "upload", "noHook", "ordered",
     ] = "none"  # fmt: skip
     slot: Slot | None = None
@@ -293,7 +293,8 @@ class Desired(_Body, frozen=True, kw_only=True):
     counter: Count
     state: Literal["applied", "refused", "rolledBack"]
     reason: Literal[
-        "none", "replayed", "otherTerminal", "notAuthentic", "withdrawnKey", "unreadable", "notApproved", "configuration", "startFailed", "noSpace",
+        "none", "replayed", "counter", "otherTerminal", "notAuthentic", "withdrawnKey", "unreadable", "notApproved", "configuration",
+        "startFailed", "noSpace",
     ] = "none"  # fmt: skip
     config_version: Count = 0
     locked: bool = False

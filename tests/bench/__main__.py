@@ -26,6 +26,7 @@ class Scale:
     page_requests: int
     page_terminals: tuple[int, ...] = (400, 4_000)
     wall_step_s: int = 20
+    release_mib: int = 60
 
 
 SHORT = Scale(
@@ -38,6 +39,7 @@ SHORT = Scale(
     page_requests=30,
     page_terminals=(60,),
     wall_step_s=120,
+    release_mib=10,
 )
 USUAL = Scale(
     terminals=400, drain_terminals=100, full_records=300_000, natural_records=60_000, settle_s=30, watch_s=60, page_requests=100
@@ -95,6 +97,12 @@ def _public(scale: Scale) -> list[Row]:
     return public.rows(records=scale.full_records, terminals=scale.drain_terminals)
 
 
+def _releases(scale: Scale) -> list[Row]:
+    from tests.bench import deltas, fetching
+
+    return [*fetching.rows(terminals=scale.terminals, mib=scale.release_mib), *deltas.rows()]
+
+
 def _codecs(_: Scale) -> list[Row]:
     from tests.bench import codecs
 
@@ -122,6 +130,7 @@ GROUPS: dict[str, Callable[[Scale], list[Row]]] = {
     "pages": _pages,
     "streams": _streams,
     "public": _public,
+    "releases": _releases,
     "wallboard": _wallboard,
     "rest": _at_rest,
 }

@@ -73,7 +73,7 @@ class Stage:
         command = choose(self.settings, self.authority).command()
         assert command is not None
         self.broker = self.processes.start(command)
-        wait_until(lambda: _listens(self.settings.broker.port) or not self._alive(self.broker), "the broker to listen")
+        wait_until(lambda: listens(self.settings.broker.port) or not self._alive(self.broker), "the broker to listen")
         if not self.broker.running:
             raise RuntimeError(f"the broker ended: {self.broker.output()}")
         return self.broker
@@ -100,7 +100,7 @@ class Stage:
                 (ACCOUNT, hashed, self.now_ms),
             )
         web = self.processes.start_python("-m", "fleet_server.web", env=to_environment(self.settings))
-        wait_until(lambda: _listens(self.settings.web.port) or not web.running, "the console to listen")
+        wait_until(lambda: listens(self.settings.web.port) or not web.running, "the console to listen")
         if not web.running:
             raise RuntimeError(f"the console ended: {web.output()}")
         return f"http://127.0.0.1:{self.settings.web.port}"
@@ -179,7 +179,7 @@ def client_context(ca_file: Path, tls_file: Path) -> ssl.SSLContext:
     return context
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
         return True
     return False

@@ -170,7 +170,8 @@ def test_a_kiosk_carries_no_web_framework_no_orm_and_no_dnspython() -> None:
         "pytest",
     }
     assert kiosk & heavy == set()
-    assert len(kiosk) <= 16, "one more package on every kiosk: change this number only on purpose"
+    # tuf, securesystemslib, urllib3 and zstandard are the updater's, the agent's process loads none; xmodem and ymodem write firmware.
+    assert len(kiosk) <= 21, "one more package on every kiosk: change this number only on purpose"
 
 
 def test_front_end_packages_are_pinned_by_hash_without_address() -> None:

@@ -20,7 +20,8 @@ TYPE: Final = "text/plain; charset=utf-8"
 async def log_file(request: Asked, desk: TheDesk, request_id: FromPath[str], terminal_id: FromPath[str]) -> Response[bytes]:
     """Everything is unpacked before the first byte goes out: what was signed is bounded (64 MiB), and a page is not left half."""
     rows = await desk.db.read(
-        "SELECT order_id FROM order_item WHERE request = ? AND terminal = ? AND kind = 'pullLogs'", (id_of(request_id), terminal_id)
+        "SELECT order_id FROM order_item WHERE request = ? AND terminal = ? AND kind = 'pullLogs'",
+        (id_of(request_id), terminal_id),
     )
     if not rows:
         raise NotFound("there is no such log")

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from protocols.contract import certs, messages, orders, records, wire
-from protocols.contract.limits import DESIRED_MAX_BYTES, ORDER_MAX_BYTES
+from protocols.contract.limits import COUNTER_STEP_MAX, DESIRED_MAX_BYTES, ORDER_MAX_BYTES
 from protocols.contract.orders import Configuration, Lock, Restart, SelfTest
 from tests.edge_agent.orders.office import Desk, Office, certificate_of, new_id, sealed_as
 from tests.support.contract import FLEET, NOW_MS, ORDERS, ROOT, SERVER, STRANGER, TERMINAL, MemoryKey, order_key_cert
@@ -130,6 +130,14 @@ async def test_counter_of_an_order_that_was_refused_is_used_up(desk: Desk, offic
     held_back = office.order(QUERY)
     await refused(desk, office.order(Restart(what="host")), "notApproved")
     await refused(desk, held_back, "stale")
+
+
+@pytest.mark.spec("O-216")
+async def test_counter_that_uses_the_numbers_up(desk: Desk, office: Office) -> None:
+    """By a stolen order key: after it is withdrawn, the numbers of the rightful one still count."""
+    await refused(desk, office.order(QUERY, counter=2**53 - 1), "counter")
+    assert desk.inbox.counters()[0] < COUNTER_STEP_MAX
+    await rightful(desk, office)
 
 
 @pytest.mark.spec("O-205")
@@ -399,6 +407,13 @@ def test_desired_replay(desk: Desk, office: Office) -> None:
     assert desk.told_desired() == []
     assert desk.desired.lock == LOCK
     rightful_desired(desk, office)
+
+
+@pytest.mark.spec("O-216")
+def test_desired_counter_that_uses_the_numbers_up(desk: Desk, office: Office) -> None:
+    refused_desired(desk, office.desired(lock=LOCK, counter=2**53 - 1), "counter")
+    assert desk.inbox.counters()[0] < COUNTER_STEP_MAX
+    rightful_desired(desk, office, lock=LOCK)
 
 
 @pytest.mark.spec("O-301")

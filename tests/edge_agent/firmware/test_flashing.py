@@ -80,6 +80,7 @@ def test_lost_acknowledgements_do_not_double_a_block(tmp_path: Path, monkeypatch
     asyncio.run(story())
 
 
+@pytest.mark.spec("U-308")
 def test_power_cut_in_the_middle_is_taken_up_from_the_stored_image_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +106,7 @@ def test_power_cut_in_the_middle_is_taken_up_from_the_stored_image_at_the_next_s
     asyncio.run(story())
 
 
+@pytest.mark.spec("U-308")
 def test_after_three_cut_attempts_it_is_left_alone_with_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.firmware.transfer.ACK_WITHIN_S", 0.2)
 
@@ -261,6 +263,7 @@ def test_nothing_is_flashed_while_somebody_is_served_or_without_the_grant(tmp_pa
     asyncio.run(story())
 
 
+@pytest.mark.spec("U-308")
 def test_two_units_are_flashed_one_after_the_other(tmp_path: Path) -> None:
     async def story() -> None:
         units = FlashUnit(), FlashUnit()

@@ -165,7 +165,7 @@ def test_counters_last_and_only_rise(tmp_path: Path) -> None:
     assert counters.releases == {"agent": 5}
     counters.accept_desired(7, b"seven")
     counters.accept_desired(7, b"seven")
-    for counter, raw in ((7, b"another seven"), (6, b"six")):
+    for counter, raw in ((7, b"another seven"), (6, b"six"), (2**53 - 1, b"the last number")):
         with pytest.raises(NotTrusted):
             counters.accept_desired(counter, raw)
     again = Counters(tmp_path / "a", tmp_path / "b")

@@ -120,7 +120,7 @@ ROW = {"id": "page.1", "zh": "一", "en": "One", "file": "a.png", "items": "tax.
     [
         ({}, ""), ({"zh": " "}, "contentTitle"), ({"en": "<b>"}, "contentTitle"), ({"items": "No!"}, "contentItems"),
         ({"seconds": "0"}, "contentSeconds"), ({"seconds": "x"}, "contentPage"), ({"file": "b.png"}, "contentPageFile"),
-        ({"id": "330102199001011234"}, "contentPage"),
+        ({"id": "330102199001011235"}, "contentPage"),
     ],
 )  # fmt: skip
 def test_pages_of_a_form(change: dict[str, str], word: str) -> None:

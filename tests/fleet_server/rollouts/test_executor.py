@@ -271,6 +271,7 @@ def outcome(conn: sqlite3.Connection, director: FakeDirector) -> Any:
     )
 
 
+@pytest.mark.spec("U-403")
 def test_killed_after_any_step_it_comes_to_the_same(path: Path, tmp_path: Path) -> None:
     """Every place where the executor has done something is a place where it dies; afterwards it goes on as if nothing had been."""
     with closing(open_raw(path)) as conn:
@@ -315,6 +316,7 @@ def test_killed_after_any_step_it_comes_to_the_same(path: Path, tmp_path: Path) 
     assert name
 
 
+@pytest.mark.spec("U-403")
 def test_run_twice_on_the_same_facts_changes_nothing(conn: sqlite3.Connection) -> None:
     approved(conn)
     director = FakeDirector()
@@ -394,6 +396,7 @@ def test_an_abort_does_not_wait_for_a_director_that_cannot_be_written(conn: sqli
 # Facts ----------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("U-402")
 def test_disputed_records_feed_no_gate(conn: sqlite3.Connection) -> None:
     name, director = approved(conn), FakeDirector()
     Executor(director).step(conn, NOW_MS)

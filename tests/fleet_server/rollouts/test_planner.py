@@ -236,6 +236,7 @@ def test_one_bad_canary_of_two_holds_the_rollout_and_a_retry_lets_it_go_on() -> 
     assert model.members[name][canary.terminal].bundle not in {old_bundle, ""}
 
 
+@pytest.mark.spec("U-402")
 def test_a_timeout_is_a_failure_and_the_bundle_is_taken_back() -> None:
     model, name = one_rollout(hangs=1.0)
     run(model, START_MS + DAY_MS)
@@ -338,6 +339,7 @@ def test_late_joiners_come_into_the_last_wave() -> None:
     assert states(model, "a" * 32) == {"succeeded": 10}
 
 
+@pytest.mark.spec("U-404")
 def test_the_higher_priority_goes_first_then_the_older_and_the_other_says_so() -> None:
     machines = fleet(4, sites=4)
     model = Model(machines)
