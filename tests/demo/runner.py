@@ -349,11 +349,11 @@ class Demo:
         where = _dir_option(self.places.root)
         print(f"  4. Update the {len(self.city.processes)} terminals that are processes of their own (tag “{UPDATED_TAG}”):\n")
         print(f"       {python} -m tests.demo.release good 0.2.0{where}\n")
-        print(f"     Upload the pack at {self.address}updates/releases, ask for a rollout at {self.address}updates/new,")
+        print(f"     Upload the pack at {self.address}updates/releases, ask for a rollout at {self.address}updates/new")
+        print("     (soak time 0 and “at any time”, or it takes days as in a city), and approve it in another browser as")
         print(
-            f"     and approve it in another browser as {SECOND_PERSON} (the same password). With a limit of 64 KiB/s there is time to"
+            f"     {SECOND_PERSON}, with the same password. With a limit of 64 kB/s there is time to kill an updater in the middle:\n"
         )
-        print("     kill an updater in the middle; it goes on where it was:\n")
         print(f"       {python} -m tests.demo.cut_off{where}\n")
         print("     A release that crashes is stopped at the gate, and the canaries go back by themselves:\n")
         print(f"       {python} -m tests.demo.release bad 0.3.0{where}\n")
