@@ -31,6 +31,7 @@ async def approvals_page(request: Asked, desk: TheDesk) -> Response[str]:
         shown.append({**_card(row, fleet, voice, first, changes), **approval_of(row, me.name, me.may("approve"), voice)})
     values: dict[str, Any] = {
         "for_me": [one | {"mine": False} for one in shown if one["can_approve"]],
+        "rollouts": [{**row, "mine": row["created_by"] == me.name} for row in await queries.undecided_rollouts(desk.db)],
         "others": [one | {"mine": one["by"] == me.name} for one in shown if not one["can_approve"]],
     }
     return await desk.page(request, "approvals.html", nav="orders", voice=voice, **values)

@@ -127,11 +127,21 @@ async def undecided(db: FleetEngine, now_ms: int) -> list[dict[str, Any]]:
 
 
 async def undecided_count(db: FleetEngine, me: str, now_ms: int) -> int:
-    """How many of them others asked for."""
+    """How many of them, and of rollouts, others asked for."""
     rows = await db.read(
-        "SELECT count(*) AS n FROM order_request WHERE state = 'waiting' AND expires_ms > ? AND requested_by <> ?", (now_ms, me)
+        "SELECT (SELECT count(*) FROM order_request WHERE state = 'waiting' AND expires_ms > ?1 AND requested_by <> ?2)"
+        " + (SELECT count(*) FROM rollout WHERE state = 'waiting' AND created_by <> ?2) AS n",
+        (now_ms, me),
     )
     return int(rows[0]["n"])
+
+
+async def undecided_rollouts(db: FleetEngine) -> list[dict[str, Any]]:
+    """Rollouts that wait for a second person, the oldest first."""
+    return await db.read(
+        "SELECT r.id, r.title, r.created_by, r.submitted_ms, (SELECT count(*) FROM rollout_member m WHERE m.rollout = r.id) AS terminals"
+        " FROM rollout r WHERE r.state = 'waiting' ORDER BY r.submitted_ms, r.id"
+    )
 
 
 # One terminal ---------------------------------------------------------------------------------------------------------------------------

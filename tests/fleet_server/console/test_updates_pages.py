@@ -130,6 +130,20 @@ async def test_asked_by_one_approved_by_another(
     assert {member.terminal for member in store.members(conn, name).values()}
 
 
+async def test_a_rollout_that_waits_is_among_the_approvals_and_in_the_count(
+    updates: Seeded, operator: Person, conn: sqlite3.Connection
+) -> None:
+    page = await operator.seen("/approvals")
+    title = conn.execute("SELECT title FROM rollout WHERE id = ?", (WAITING,)).fetchone()[0]
+    assert title in page
+    assert f"/updates/{WAITING}" in await operator.get("/approvals")
+    waiting = conn.execute("SELECT count(*) FROM rollout WHERE state = 'waiting' AND created_by <> ?", (OPERATOR,)).fetchone()[0]
+    orders = conn.execute("SELECT count(*) FROM order_request WHERE state = 'waiting'").fetchone()[0]
+    shown = re.search(r"data-approvals[^>]*>(\d+)<", await operator.get("/approvals"))
+    assert shown is not None
+    assert int(shown[1]) == waiting + orders > 0
+
+
 async def test_whoever_uploaded_a_release_does_not_approve_it(
     updates: Seeded, new_person: Callable[[], Person], conn: sqlite3.Connection
 ) -> None:
