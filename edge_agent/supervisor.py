@@ -41,7 +41,7 @@ from edge_agent.transports.base import Discoverer, PortOpener
 from edge_agent.uplink import Conversation, Uplink, UplinkSettings
 from edge_agent.version import AGENT_VERSION
 from protocols.contract.messages import OpenFault
-from protocols.contract.records import Body, Boot, ClockQuality, Consumable, Link, Notice, Stop
+from protocols.contract.records import Body, Boot, ClockQuality, Consumable, Link, Notice, Stop, Update
 from protocols.profile.schema import Profile
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class Agent:
         self._reconfigured = asyncio.Event()
         self._assembled = False
         self._link: UpdaterLink | None = None
+        self._refused_bundle = b""
         self._board: Board | None = None
         self.stop_reason: StopReason = "shutdown"
         """Why the run ended or will end; with `restart` and `update` whoever runs this agent starts it again."""
@@ -408,6 +409,7 @@ class Agent:
     def _begin_with_updater(self) -> None:
         table = self._base.updater
         if table is None:
+            self._refuse_without_updater()
             return
         from edge_agent.orders.updater_link import UpdaterLink
         from edge_agent.updater.handover import AgentSide
@@ -645,11 +647,38 @@ class Agent:
             return
         if self._link is not None and self._desired.envelope is not None:
             self._link.desired_changed(self._desired.envelope)
+        self._refuse_without_updater()
         if reconfigured:
             self._config = self._desired.config()
             self._offer_items()
             self._house.pace(summary_s=self._config.intervals.summary_s, host_sample_s=self._config.intervals.host_sample_s)
             self._reconfigured.set()
+
+    def _refuse_without_updater(self) -> None:
+        """Nobody waits for an update where nothing can install one: said once a bundle and start."""
+        bundle = self._desired.bundle
+        if self._base.updater is not None or bundle is None or bundle.id == self._refused_bundle:
+            return
+        now_ms = max(0, self._clock.wall_ms())
+        refused = [
+            Update(
+                bundle=bundle.id,
+                rollout=bundle.rollout,
+                component=wanted.component,
+                state="refused",
+                reason="noUpdater",
+                since_ms=now_ms,
+                to_version=wanted.version,
+            )
+            for wanted in bundle.wanted
+        ]
+        try:
+            for body in refused:
+                self._recorder.capture(body, urgent=True)
+        except OutboxError:
+            log.warning("no space to refuse an update", extra={"terminal": self._who.terminal})
+            return
+        self._refused_bundle = bundle.id
 
     def _open_for_birth(self) -> tuple[OpenFault, ...]:
         return self._monitor.open_for_birth()

@@ -112,6 +112,10 @@ class DesiredKeeper:
         return None if self._now is None else self._now.lock
 
     @property
+    def bundle(self) -> orders.Bundle | None:
+        return None if self._now is None else self._now.bundle
+
+    @property
     def on_trial(self) -> bool:
         return self._notes.trial > 0
 

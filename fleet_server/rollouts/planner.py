@@ -49,6 +49,8 @@ MINUTE_MS: Final = 60_000
 GOOD: Final = "committed"
 BAD: Final = frozenset({"rolledBack", "failed", "refused"})
 GIVEN_UP: Final = "cancelled"
+NO_UPDATER: Final = "noUpdater"
+"""Nothing there can install anything: the release is not to blame, and no gate counts it."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,7 +229,9 @@ class _Work:
         states = {one.state for one in heard}
         wrong = next((one for one in heard if one.state in BAD), None)
         stopping = member.state is MemberState.STOPPING
-        if wrong is not None:
+        if wrong is not None and wrong.reason == NO_UPDATER:
+            self.do(End(terminal=member.terminal, state=MemberState.SKIPPED, reason=NO_UPDATER, withdraw=not stopping))
+        elif wrong is not None:
             ended = MemberState.STOPPED if stopping and wrong.reason in {"aborted", "superseded"} else MemberState.FAILED
             self.do(End(terminal=member.terminal, state=ended, reason=wrong.reason, withdraw=not stopping))
         elif member.components and (

@@ -318,7 +318,7 @@ UpdateReason = Literal[
     "notFound", "notAuthentic", "metadataExpired", "metadataRollback", "mixedBundle", "partialBundle", "notInDirector", "notInImages", "differs",
     "wrongTerminal", "wrongHardware", "wrongArch", "downgrade", "length", "hash", "badArchive", "delta", "selfTest", "crashed", "hung", "memory",
     "peripheralLost", "noConfirmation", "noProgress", "aborted", "superseded", "interrupted", "bootloader", "wrongPart", "readBack", "transfer",
-    "tooOften", "configuration", "clock",
+    "tooOften", "configuration", "clock", "noUpdater",
 ]  # fmt: skip
 
 

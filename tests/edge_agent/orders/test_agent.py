@@ -23,11 +23,12 @@ from edge_agent.supervisor import Agent
 from edge_agent.version import AGENT_VERSION
 from protocols.contract import certs, orders, records
 from protocols.contract.orders import Configuration, Lock, PullLogs, Restart, SelfTest
-from protocols.contract.records import ClockQuality, Desired, Installed, Order, Stop, Versions
+from protocols.contract.records import ClockQuality, Desired, Installed, Order, Stop, Update, Versions
 from protocols.profile.schema import Profile
 from tests.edge_agent.orders.office import Office
 from tests.edge_agent.small_agent import Home, OffsetClock, inventory
 from tests.edge_agent.test_supervisor import of, one_printer, post, running
+from tests.protocols.contract import make_order_vectors as order_vectors
 from tests.support.contract import ORDERS
 from tests.support.waiting import until
 
@@ -281,6 +282,17 @@ class TestConfiguration:
         agent = home.agent(simulated, profiles, config=home.config(devices=pads_only))
         async with running(agent):
             await online(agent)
+
+    async def test_an_update_where_no_updater_is_installed_is_refused_once(
+        self, home: Home, office: Here, profiles: dict[str, Profile]
+    ) -> None:
+        agent = home.agent(one_printer(), profiles)
+        bundle = order_vectors.desired().bundle
+        async with running(agent):
+            office.greet(agent)
+            agent._inbox.desired(office.desired(bundle=bundle))
+            agent._inbox.desired(office.desired(bundle=bundle))
+        assert [(body.component, body.state, body.reason) for body in of(home, Update)] == [("agent", "refused", "noUpdater")]
 
     @pytest.mark.spec("O-304")
     async def test_one_that_cannot_start_goes_back_by_itself(

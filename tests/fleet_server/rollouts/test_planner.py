@@ -482,6 +482,7 @@ def heard(state: str, reason: str = "none", bundle: str = STARTED.bundle) -> dic
         (facts(steps=heard("committed", bundle="0" * 32)), MemberState.STARTED, "sent"),
         (facts(steps=heard("rolledBack", "selfTest")), MemberState.FAILED, "selfTest"),
         (facts(steps=heard("refused", "wrongArch")), MemberState.FAILED, "wrongArch"),
+        (facts(steps=heard("refused", "noUpdater")), MemberState.SKIPPED, "noUpdater"),
         (facts(steps=heard("cancelled", "aborted")), MemberState.FAILED, "cancelled"),
         # A version in probation runs and says so; that is not yet a success.
         (facts(steps=heard("probation"), running={"agent": ("2.0.0", 20)}), MemberState.STARTED, "sent"),
