@@ -24,7 +24,7 @@ check: environment  ## The quick door before a commit: format, lint, types, impo
 	@$(RUN) -m scripts.checks quick $(ARGS)
 
 bench: environment assets  ## Measure, and print each figure beside its budget
-	@$(PYTHON) -m scripts.system_packages mosquitto
+	@$(PYTHON) -m scripts.system_packages mosquitto bench
 	@$(RUN) -m tests.bench $(ARGS)
 
 soak: environment assets  ## The long matrices: hours of kills, cuts, floods (KF_SOAK=0.1 shortens them)

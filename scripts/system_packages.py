@@ -52,6 +52,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     ),
     "tuf-conformance": (Need(_on_path("faketime"), "faketime", "to move the clock under the conformance suite's client"),),
     "mosquitto": (Need(_on_path("mosquitto"), "mosquitto", "as the MQTT broker"),),
+    "bench": (
+        Need(_on_path("zstd"), "zstd", "to make differences between releases"),
+        Need(_on_path("bsdiff"), "bsdiff", "to compare them with"),
+        Need(_on_path("casync"), "casync", "to compare them with"),
+    ),
     "updates": (
         Need(_on_path("strace"), "strace", "to cut the updater off at each system call"),
         Need(_on_path("zstd"), "zstd", "to make and apply differences between releases"),

@@ -27,6 +27,7 @@ class Scale:
     page_terminals: tuple[int, ...] = (400, 4_000)
     wall_step_s: int = 20
     release_mib: int = 60
+    updated: int = 20
 
 
 SHORT = Scale(
@@ -40,6 +41,7 @@ SHORT = Scale(
     page_terminals=(60,),
     wall_step_s=120,
     release_mib=10,
+    updated=4,
 )
 USUAL = Scale(
     terminals=400, drain_terminals=100, full_records=300_000, natural_records=60_000, settle_s=30, watch_s=60, page_requests=100
@@ -98,9 +100,21 @@ def _public(scale: Scale) -> list[Row]:
 
 
 def _releases(scale: Scale) -> list[Row]:
-    from tests.bench import deltas, fetching
+    from tests.bench import fetching
 
-    return [*fetching.rows(terminals=scale.terminals, mib=scale.release_mib), *deltas.rows()]
+    return fetching.rows(terminals=scale.terminals, mib=scale.release_mib)
+
+
+def _deltas(_: Scale) -> list[Row]:
+    from tests.bench import deltas
+
+    return deltas.rows()
+
+
+def _rollout(scale: Scale) -> list[Row]:
+    from tests.bench import rollout
+
+    return rollout.rows(terminals=scale.updated)
 
 
 def _codecs(_: Scale) -> list[Row]:
@@ -131,6 +145,8 @@ GROUPS: dict[str, Callable[[Scale], list[Row]]] = {
     "streams": _streams,
     "public": _public,
     "releases": _releases,
+    "deltas": _deltas,
+    "rollout": _rollout,
     "wallboard": _wallboard,
     "rest": _at_rest,
 }

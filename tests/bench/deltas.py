@@ -101,14 +101,19 @@ def _others(folder: Path, old: Path, new: Path) -> list[str]:
     else:
         said.append("bsdiff is not on this machine")
     if shutil.which("casync"):
-        store, began_s = folder / "store.castr", time.perf_counter()
+        store = folder / "store.castr"
         shutil.rmtree(store, ignore_errors=True)
         _call("casync", "make", f"--store={store}", str(folder / "old.caibx"), str(old))
         before = _size(store)
         began_s = time.perf_counter()
         _call("casync", "make", f"--store={store}", str(folder / "new.caibx"), str(new))
+        make_s, again = time.perf_counter() - began_s, folder / "again.tar"
+        again.unlink(missing_ok=True)
+        began_s = time.perf_counter()
+        _call("casync", "extract", f"--store={store}", f"--seed={old}", str(folder / "new.caibx"), str(again))
         said.append(
-            f"casync: {(_size(store) - before) / 1e6:.2f} MB of new chunks, made in {time.perf_counter() - began_s:.1f} s"
+            f"casync: {(_size(store) - before) / 1e6:.2f} MB of new chunks, made in {make_s:.1f} s, "
+            f"put together in {time.perf_counter() - began_s:.1f} s"
         )
     else:
         said.append("casync is not on this machine")
