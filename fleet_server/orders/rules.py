@@ -59,17 +59,24 @@ def needs_two(kind: str, body: OrderBody | None, terminals: int, batch_two: int 
 
 
 def approver_problem(requested_by: str, approver: str, touches: Iterable[Touch], now_ms: int) -> str | None:
-    """Why `approver` is no second person; `touches` are the changes of both accounts.
+    """Why `approver` is no second person; `touches` are the changes of all accounts by people.
 
-    Whichever of the two had the other's account in hand: one person may be sitting behind both.
+    Whoever had an account in hand may sit behind it, and behind every account that one had in hand: a third account is no way round. So touches are
+    followed in both directions; two accounts that one person made are no pair either.
     """
     if approver == requested_by:
         return "orderSelf"
-    pair = {requested_by, approver}
+    beside: dict[str, set[str]] = {}
     for touch in touches:
-        if {touch.by, touch.staff} == pair and touch.kind in TOUCHES and touch.at_ms > now_ms - INDEPENDENT_MS:
-            return "orderNotIndependent"
-    return None
+        if touch.kind in TOUCHES and touch.at_ms > now_ms - INDEPENDENT_MS:
+            beside.setdefault(touch.by, set()).add(touch.staff)
+            beside.setdefault(touch.staff, set()).add(touch.by)
+    reached, open_ends = {requested_by}, [requested_by]
+    while open_ends:
+        fresh = beside.get(open_ends.pop(), set()) - reached
+        reached |= fresh
+        open_ends.extend(fresh)
+    return "orderNotIndependent" if approver in reached else None
 
 
 def expiry_problem(expires_ms: int, now_ms: int) -> str | None:

@@ -128,8 +128,11 @@ def approve(conn: sqlite3.Connection, rollout: str, *, by: str, now_ms: int) -> 
     sheet = _in(conn, rollout, {RolloutState.WAITING})
     check_approver(conn, sheet.created_by, by, now_ms)
     chosen = releases.usable(conn, sheet.releases)
-    if any(one.uploaded_by == by for one in chosen):
+    uploaders = {one.uploaded_by for one in chosen} - {audit.SERVER}
+    if by in uploaders:
         raise Refused("by", "rolloutUploader")
+    for uploader in sorted(uploaders):
+        check_approver(conn, uploader, by, now_ms)
     digest = digest_of(conn, sheet)
     if digest != sheet.digest:
         raise Refused("rollout", "rolloutChanged")

@@ -78,6 +78,26 @@ def test_an_account_that_the_requester_made_is_refused_and_another_one_is_not(ci
     assert city.request(second).state == "approved"
 
 
+def test_an_account_made_by_an_account_that_the_requester_made_is_refused(city: OrderBench) -> None:
+    city.add_account("c", "operator")
+    city.add_account("d", "approver")
+    remember(city.conn, "c", "add", by="wang", now_ms=NOW - DAY)
+    remember(city.conn, "d", "add", by="c", now_ms=NOW - DAY)
+    request = city.ask(body=REBOOT)
+    with pytest.raises(Refused, match="orderNotIndependent"):
+        city.approve(request, "d")
+    city.approve(request, "li")
+
+
+@pytest.mark.parametrize("by", ["", "cli:root"])
+def test_two_accounts_made_on_the_server_itself_are_two_people(city: OrderBench, by: str) -> None:
+    for name in ("wang", "li"):
+        remember(city.conn, name, "add", by=by, now_ms=NOW - DAY)
+    request = city.ask(body=REBOOT)
+    city.approve(request, "li")
+    assert city.request(request).state == "approved"
+
+
 def test_a_disabled_approver_is_nobody(city: OrderBench) -> None:
     city.conn.execute("UPDATE staff SET disabled_ms = 1 WHERE name = 'li'")
     request = city.ask(body=REBOOT)

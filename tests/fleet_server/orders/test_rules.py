@@ -60,6 +60,28 @@ def test_two_accounts_of_which_one_had_the_other_in_hand_are_one_person(kind: st
     assert problem(NOW, staff="zhao") is None
 
 
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [("wang", "c"), ("c", "li")],
+        [("c", "wang"), ("c", "li")],
+        [("c", "li"), ("d", "c"), ("wang", "d")],
+        [("wang", "c"), ("li", "c")],
+    ],
+    ids=["through a third", "both made by one", "through two, in any order", "both had the third"],
+)
+def test_a_third_account_is_no_way_round(chain: list[tuple[str, str]]) -> None:
+    def problem(touches: list[Touch]) -> str | None:
+        return rules.approver_problem("wang", "li", touches, NOW)
+
+    touches = [Touch(by=by, staff=staff, kind="add", at_ms=NOW - n) for n, (by, staff) in enumerate(chain)]
+    assert problem(touches) == "orderNotIndependent"
+    for cut in range(len(touches)):
+        assert problem(touches[:cut] + touches[cut + 1 :]) is None
+        old = Touch(by=touches[cut].by, staff=touches[cut].staff, kind="add", at_ms=NOW - rules.INDEPENDENT_MS)
+        assert problem([*touches[:cut], old, *touches[cut + 1 :]]) is None
+
+
 def test_what_gives_nobody_an_account_in_hand_does_not_matter() -> None:
     kinds = ("signOut", "unlock", "disable", "display", "password")
     touches = [Touch(by="wang", staff="li", kind=kind, at_ms=NOW) for kind in kinds]

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fleet_server.accounts.events import remember
 from fleet_server.channel import transact
 from fleet_server.db import open_raw
 from fleet_server.errors import Conflict, FleetServerError, Refused
@@ -78,14 +79,18 @@ def conn(path: Path) -> Iterator[sqlite3.Connection]:
 
 def prepare(conn: sqlite3.Connection) -> None:
     for name in (BERT, CARL):
-        conn.execute(
-            "INSERT INTO staff (name, display, password_hash, role, failed, must_change, created_ms) VALUES (?, ?, '', 'operator', 0, 0, 0)",
-            (name, name),
-        )
+        add_person(conn, name)
     conn.execute("UPDATE terminal SET enrolled_ms = 1, maintenance_until_ms = NULL WHERE revoked_ms IS NULL")
     conn.execute("UPDATE terminal_live SET last_seen_ms = ?", (NOW_MS,))
     conn.execute(
         "INSERT OR IGNORE INTO terminal_live (terminal, connected, last_seen_ms) SELECT id, 1, ? FROM terminal", (NOW_MS,)
+    )
+
+
+def add_person(conn: sqlite3.Connection, name: str) -> None:
+    conn.execute(
+        "INSERT INTO staff (name, display, password_hash, role, failed, must_change, created_ms) VALUES (?, ?, '', 'operator', 0, 0, 0)",
+        (name, name),
     )
 
 
@@ -481,6 +486,17 @@ def test_who_may_not_approve(conn: sqlite3.Connection, by: str, reason: str) -> 
     assert refused.value.reason == reason
     transact(conn, lambda c: acts.approve(c, name, by=BERT, now_ms=NOW_MS))
     assert store.sheet(conn, name).approved_by == BERT
+
+
+@pytest.mark.parametrize("chain", [[(CARL, BERT)], [(BERT, CARL)], [(CARL, "dora"), ("dora", BERT)]])
+def test_whose_account_the_uploader_had_in_hand_does_not_approve(conn: sqlite3.Connection, chain: list[tuple[str, str]]) -> None:
+    add_person(conn, "dora")
+    name = ask(conn)
+    for by, staff in chain:
+        remember(conn, staff, "reset", by=by, now_ms=NOW_MS - HOUR_MS)
+    with pytest.raises(Refused, match="orderNotIndependent"):
+        transact(conn, lambda c: acts.approve(c, name, by=BERT, now_ms=NOW_MS))
+    assert store.sheet(conn, name).rollout.state is RolloutState.WAITING
 
 
 def test_nothing_starts_before_the_second_person(conn: sqlite3.Connection) -> None:
