@@ -18,6 +18,7 @@ from fleet_server.authority.authority import Authority, RootOffline
 from fleet_server.enrolment import codes, messages
 from fleet_server.enrolment.messages import Denied, Enrolled, EnrolRequest, Mqtt, Renewed, RenewRequest
 from fleet_server.enrolment.registry import hint
+from fleet_server.orders import wanted
 from protocols.contract.envelope import key_id
 
 DAY_MS = 86_400_000
@@ -64,6 +65,7 @@ def enrol(
             "UPDATE record_key SET revoked_ms = ? WHERE terminal = ? AND kid <> ? AND revoked_ms IS NULL AND last_no IS NULL",
             (now_ms, terminal, key_id(request.record_key)),
         )
+        wanted.enrolled_anew(connection, terminal)
     certificate = _client_certificate(connection, authority, terminal, csr, now_ms=now_ms)
     connection.execute(
         "UPDATE enrolment_code SET used_ms = coalesce(used_ms, ?), used_by = ? WHERE id = ?", (now_ms, keys, code_id)

@@ -6,13 +6,17 @@ while. Each gets what it has not been sent on this connection, in the order of t
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from fleet_server import audit
 from fleet_server.orders import keys, wanted
+
+log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 50
 """Messages of one look; the loop turns to other messages in between."""
@@ -51,6 +55,7 @@ class Delivery:
     def __init__(self, conn: sqlite3.Connection, wall_ms: Callable[[], int]) -> None:
         self._conn, self._wall_ms = conn, wall_ms
         self._told: dict[str, _Told] = {}
+        self._implausible: set[str] = set()
         self._due: dict[str, None] = {}
         self._seen = self._newest_hint()
         self._next_sweep_ms = 0
@@ -65,9 +70,26 @@ class Delivery:
 
     def born(self, terminal: str, command_counter: int, desired_held: int) -> None:
         """The terminal has greeted: whatever it was sent before went over another connection."""
-        wanted.born(self._conn, terminal, command_counter, desired_held)
+        if wanted.born(self._conn, terminal, command_counter, desired_held):
+            self._note_implausible(terminal, max(command_counter, desired_held))
         self._told[terminal] = _Told(desired_held)
         self._due[terminal] = None
+
+    def _note_implausible(self, terminal: str, counter: int) -> None:
+        """Once for each terminal and start of this process: a liar must not fill the audit log."""
+        if terminal in self._implausible:
+            return
+        self._implausible.add(terminal)
+        log.warning("%s says it has seen counter %d, implausibly far above ours", terminal, counter)
+        audit.write(
+            self._conn,
+            audit.SERVER,
+            None,
+            "terminal.counter",
+            f"terminal:{terminal}",
+            {"counter": counter, "why": "implausible"},
+            now_ms=self._wall_ms(),
+        )
 
     def left(self, terminal: str) -> None:
         """It was challenged: nothing is sent before its next birth."""

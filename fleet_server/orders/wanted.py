@@ -13,11 +13,14 @@ from typing import Any, Final
 import msgspec
 
 from fleet_server.errors import FleetServerError
+from protocols.contract.limits import COUNTER_STEP_MAX
 from protocols.contract.orders import Bundle, Configuration, Desired, Lock
 
 PIECE_OF: Final = {"configuration": "configuration", "lock": "lock", "unlock": "lock"}
 """Which piece a kind of request changes."""
 COUNTER_END: Final = 2**53 - 1
+ANEW_MAX: Final = COUNTER_STEP_MAX // 2
+"""A machine that has seen nothing yet takes numbers up to COUNTER_STEP_MAX (O-216); what is below this leaves it room for its first desired state."""
 
 
 class CounterSpent(FleetServerError):
@@ -171,19 +174,54 @@ def next_counter(conn: sqlite3.Connection, terminal: str) -> int:
     return int(row[0])
 
 
-def born(conn: sqlite3.Connection, terminal: str, counter: int, held: int) -> None:
-    """What a birth says of counters: ours goes above (a restored server), and a held state that is unknown here is replaced by what is wanted."""
+def born(conn: sqlite3.Connection, terminal: str, counter: int, held: int) -> bool:
+    """What a birth says of counters: ours goes above (a restored server), and a held state that is unknown here is replaced by what is wanted.
+
+    True if the birth is further above our number than a terminal can have come by signed orders since (O-216): a server restored from very far
+    back, or a lie. It is followed all the same, since lower numbers would be refused there as stale; numbers are each terminal's own, so a liar
+    harms itself alone, until it is enrolled anew.
+    """
     known = conn.execute("SELECT counter, desired_held FROM terminal_counter WHERE terminal = ?", (terminal,)).fetchone()
     if known is None and not counter and not held:
-        return
-    if known is None or known[0] < max(counter, held) or known[1] != held:
+        return False
+    ours, told = 0 if known is None else known[0], min(max(counter, held), COUNTER_END)
+    if known is None or ours < told or known[1] != held:
         conn.execute(
             "INSERT INTO terminal_counter (terminal, counter, desired_held) VALUES (?1, ?2, ?3)"
             " ON CONFLICT (terminal) DO UPDATE SET counter = max(counter, ?2), desired_held = ?3",
-            (terminal, min(max(counter, held), COUNTER_END), held),
+            (terminal, told, held),
         )
     newest = conn.execute("SELECT max(counter) FROM desired_state WHERE terminal = ?", (terminal,)).fetchone()[0] or 0
     if held > newest:
         wanted = pieces(conn, terminal)
         if wanted.changed == wanted.sealed:
             touch(conn, terminal)
+    return told > ours + COUNTER_STEP_MAX
+
+
+def enrolled_anew(conn: sqlite3.Connection, terminal: str) -> None:
+    """Another machine, or a wiped one, has this name now. If it would refuse our numbers as too high (O-216), they begin again where it follows.
+
+    They go back to the highest of ours that it would take, so none is used twice below that. What it was not told yet is signed again. A machine that
+    did keep its counters raises ours with its next birth.
+    """
+    known = conn.execute("SELECT counter FROM terminal_counter WHERE terminal = ?", (terminal,)).fetchone()
+    if known is None or known[0] <= ANEW_MAX:
+        return
+    back_to = conn.execute(
+        "SELECT max(counter) FROM (SELECT counter FROM desired_state WHERE terminal = ?1 AND counter <= ?2"
+        " UNION ALL SELECT counter FROM order_item WHERE terminal = ?1 AND counter <= ?2)",
+        (terminal, ANEW_MAX),
+    ).fetchone()[0]
+    conn.execute("UPDATE terminal_counter SET counter = ?, desired_held = 0 WHERE terminal = ?", (back_to or 0, terminal))
+    conn.execute("DELETE FROM desired_state WHERE terminal = ? AND counter > ?", (terminal, ANEW_MAX))
+    conn.execute(
+        "UPDATE order_item SET state = 'ready' WHERE terminal = ? AND counter > ? AND order_id IS NOT NULL AND state = 'sent' AND heard_ms IS NULL",
+        (terminal, ANEW_MAX),
+    )
+    conn.execute(
+        "UPDATE order_item SET counter = NULL, first_counter = NULL WHERE terminal = ? AND counter > ? AND order_id IS NULL AND state = 'sent'",
+        (terminal, ANEW_MAX),
+    )
+    if conn.execute("SELECT 1 FROM wanted WHERE terminal = ?", (terminal,)).fetchone() is not None:
+        touch(conn, terminal)

@@ -12,7 +12,7 @@ from fleet_server.orders import keys, requests, wanted
 from protocols.contract import orders
 from protocols.contract.envelope import EnvelopeError
 from protocols.contract.orders import Bundle, Restart, Wanted
-from protocols.contract.records import Order
+from protocols.contract.records import Desired, Order
 from tests.support.ordering import DAY, FLEET, HARMLESS, NOW, REBOOT, OrderBench
 
 
@@ -248,6 +248,35 @@ def test_a_terminal_that_claims_the_last_counter_of_all_harms_itself_only(city: 
     city.sign()
     assert [city.state(one) for one in (request, lock)] == [("failed", "counter")] * 2
     assert [city.state(one, "kf-2") for one in (request, lock)] == [("sent", "")] * 2
+
+
+@pytest.mark.spec("O-214", "O-216")
+def test_a_clean_machine_under_the_name_of_a_liar_gets_numbers_that_it_takes(city: OrderBench) -> None:
+    lock(city, zh="第一")
+    city.sign()
+    assert wanted.born(city.conn, "kf-1", 2**52, 0) is True
+    assert wanted.born(city.conn, "kf-1", 2**52, 0) is False
+    request, second = city.ask(), lock(city, zh="第二")
+    city.sign()
+    assert city.order(request).counter > 2**52 and city.desired().counter > 2**52
+    transact(city.conn, lambda conn: wanted.enrolled_anew(conn, "kf-1"))
+    city.sign()
+    assert wanted.born(city.conn, "kf-1", 0, 0) is False
+    city.sign()
+    assert {city.order(request).counter, city.desired().counter} == {2, 3}
+    desired = city.desired()
+    assert desired.lock is not None and desired.lock.zh == "第二"
+    city.report(Desired(counter=desired.counter, state="applied", config_version=0, locked=True))
+    assert city.state(second) == ("done", "")
+
+
+@pytest.mark.spec("O-214")
+def test_numbers_that_a_clean_machine_takes_go_on_after_it_is_enrolled(city: OrderBench) -> None:
+    assert wanted.born(city.conn, "kf-1", 500, 0) is False
+    transact(city.conn, lambda conn: wanted.enrolled_anew(conn, "kf-1"))
+    request = city.ask()
+    city.sign()
+    assert city.order(request).counter == 501
 
 
 # Desired states --------------------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from fleet_server.channel import transact
 from fleet_server.enrolment import codes, messages, registry, rules
 from fleet_server.enrolment.messages import Denied, Enrolled, EnrolRequest, Mqtt, Renewed, RenewRequest
 from fleet_server.errors import Conflict, NotFound
+from fleet_server.orders import wanted
 from protocols.contract.certs import open_record_key_cert
 from tests.support.trust import NOW_MS, Keys, make_authority
 
@@ -106,6 +107,16 @@ def test_what_held_the_name_before_gets_no_certificate_by_its_old_record_key(off
     assert office.renew(stolen.renew_request(), None) == "badProof"
     assert office.renew(Keys("kiosk-1").renew_request(endorsed_by=stolen), None) == "badProof"
     renewed(office.renew(replacement.renew_request(), None))
+
+
+def test_a_new_machine_is_not_held_to_the_counter_that_the_one_before_claimed(office: Office) -> None:
+    first = Keys("kiosk-1")
+    enrolled(office.enrol(first.enrol_request(office.code("kiosk-1"))))
+    transact(office.connection, lambda inside: wanted.born(inside, "kiosk-1", 2**52, 0))
+    enrolled(office.enrol(first.enrol_request(office.code("kiosk-1"))))
+    assert office.rows("SELECT counter FROM terminal_counter") == [(2**52,)], "the same record key: the same machine, with its memory"
+    enrolled(office.enrol(Keys("kiosk-1").enrol_request(office.code("kiosk-1"))))
+    assert office.rows("SELECT counter FROM terminal_counter") == [(0,)]
 
 
 def test_a_machine_that_enrols_again_keeps_the_keys_of_its_own_backlog(office: Office) -> None:

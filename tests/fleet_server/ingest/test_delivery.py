@@ -191,3 +191,17 @@ def test_nothing_is_read_unless_another_process_wrote(city: OrderBench) -> None:
     ingest.delivery.rekeyed()
     assert ingest.delivery.look() == ([], False)
     assert statements == ["PRAGMA data_version"]
+
+
+@pytest.mark.spec("O-214")
+def test_an_implausible_counter_is_followed_and_noted_once(city: OrderBench) -> None:
+    ingest = Ingest(city)
+    ingest.born("kf-1", counter=500)
+    assert city.facts.rows("SELECT 1 FROM audit WHERE action = 'terminal.counter'") == []
+    for step in range(1, 4):
+        ingest.born("kf-1", counter=step * 2**50)
+    noted = city.facts.rows("SELECT object, detail FROM audit WHERE action = 'terminal.counter'")
+    assert noted == [("terminal:kf-1", '{"counter":1125899906842624,"why":"implausible"}')]
+    request = city.ask()
+    city.sign()
+    assert city.order(request).counter == 3 * 2**50 + 1
