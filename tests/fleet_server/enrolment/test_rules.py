@@ -114,7 +114,9 @@ def test_a_new_machine_is_not_held_to_the_counter_that_the_one_before_claimed(of
     enrolled(office.enrol(first.enrol_request(office.code("kiosk-1"))))
     transact(office.connection, lambda inside: wanted.born(inside, "kiosk-1", 2**52, 0))
     enrolled(office.enrol(first.enrol_request(office.code("kiosk-1"))))
-    assert office.rows("SELECT counter FROM terminal_counter") == [(2**52,)], "the same record key: the same machine, with its memory"
+    assert office.rows("SELECT counter FROM terminal_counter") == [(2**52,)], (
+        "the same record key: the same machine, with its memory"
+    )
     enrolled(office.enrol(Keys("kiosk-1").enrol_request(office.code("kiosk-1"))))
     assert office.rows("SELECT counter FROM terminal_counter") == [(0,)]
 
