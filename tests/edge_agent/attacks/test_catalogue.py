@@ -1,4 +1,7 @@
-"""No attack may lose its test: what the literature and our own list name, and the tests (by the beginning of their names) that stand for it."""
+"""No attack may lose its test: what the literature and our own list name, and the tests (by the beginning of their names) that stand for it.
+
+A name alone is a test of this folder; with `file::` before it, of that file.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.edge_agent.attacks.hostile_archives import HOSTILE
+
+PROJECT = Path(__file__).resolve().parents[3]
+ENROL, CODES = "tests/edge_agent/test_enrol.py", "tests/fleet_server/enrolment/test_rules.py"
+RESTORES, ORDERS = "tests/together/test_restores.py", "tests/edge_agent/attacks/test_orders.py"
 
 CATALOGUE: dict[str, tuple[str, ...]] = {
     # TUF specification 1.0.34, section 1.5.2, and "Survivable Key Compromise in Software Update Systems" (2010)
@@ -75,6 +82,28 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
     "clock at 1970 and 2038": ("clock_at_1970", "clock_at_2038"),
     "man in the middle": ("man_in_the_middle",),
     "two updaters": ("two_updaters",),
+    "replayed enrolment token": (
+        f"{ENROL}::code_used_by_another_machine",
+        f"{ENROL}::e5_repeat_after_a_lost_answer_uses_the_same_keys",
+        f"{CODES}::a_lost_answer_can_be_asked_for_again_with_the_same_keys_only",
+        f"{CODES}::codes_expire_after_a_day",
+        f"{CODES}::a_new_code_kills_the_one_before",
+        f"{CODES}::an_enrolment_proof_does_not_renew",
+    ),
+    "cloned key": (
+        f"{RESTORES}::a_live_copy_of_a_terminal",
+        f"{RESTORES}::a_copied_terminal_that_both_sides_started_anew",
+        f"{RESTORES}::an_agent_s_disk_restored_from_a_copy",
+    ),
+    "replayed command": (
+        f"{ORDERS}::replayed_order",
+        f"{ORDERS}::id_reused_with_other_content",
+        f"{ORDERS}::same_order_under_a_higher_counter",
+        f"{ORDERS}::stale_counter",
+        f"{ORDERS}::key_of_an_earlier_connection",
+        f"{ORDERS}::flood_of_a_replayed_order_writes_nothing",
+        f"{ORDERS}::desired_replay",
+    ),
 }
 ARCHIVES = (
     "path-traversal",
@@ -92,21 +121,46 @@ ARCHIVES = (
 )
 
 
+def names_in(path: Path) -> list[str]:
+    """Of every test of a file, in classes as well, without `test_`. A file that is gone has none."""
+    if not path.is_file():
+        return []
+    found: list[str] = []
+    blocks: list[ast.Module | ast.ClassDef] = [ast.parse(path.read_text("utf-8"))]
+    while blocks:
+        for node in blocks.pop().body:
+            if isinstance(node, ast.ClassDef):
+                blocks.append(node)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                found.append(node.name.removeprefix("test_"))
+    return found
+
+
 def names() -> list[str]:
-    found = []
-    for path in Path(__file__).parent.glob("test_*.py"):
-        found += [
-            node.name
-            for node in ast.parse(path.read_text("utf-8")).body
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        ]
-    return [name.removeprefix("test_") for name in found if name.startswith("test_")]
+    """Of this folder."""
+    return [name for path in Path(__file__).parent.glob("test_*.py") for name in names_in(path)]
+
+
+def is_there(begin: str) -> bool:
+    file, _, start = begin.rpartition("::")
+    return any(name.startswith(start) for name in (names_in(PROJECT / file) if file else names()))
 
 
 @pytest.mark.parametrize("attack", CATALOGUE)
 def test_every_attack_of_the_catalogue_has_its_tests(attack: str) -> None:
-    missing = [begin for begin in CATALOGUE[attack] if not any(name.startswith(begin) for name in names())]
-    assert not missing
+    assert [begin for begin in CATALOGUE[attack] if not is_there(begin)] == []
+
+
+def test_a_test_that_is_lost_is_noticed(tmp_path: Path) -> None:
+    """The reader itself: a name that is gone, a file that is gone, and a comment that speaks of a test."""
+    (tmp_path / "test_one.py").write_text(
+        "class TestIt:\n    async def test_kept(self): ...\n\n# def test_gone(): ...\n", "utf-8"
+    )
+    assert names_in(tmp_path / "test_one.py") == ["kept"]
+    assert names_in(tmp_path / "test_two.py") == []
+    assert not is_there(f"{ENROL}::no_such_test")
+    assert not is_there("tests/edge_agent/test_gone.py::code_used")
+    assert is_there(f"{ENROL}::code_used_by_another_machine")
 
 
 def test_there_are_as_many_named_attacks_as_promised() -> None:
