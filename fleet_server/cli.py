@@ -293,7 +293,9 @@ def _show_code(settings: Settings, terminal: str, code: str) -> None:
 
     print(f"terminal           {terminal}")
     print(f"one-time code      {code}")
-    print(f"CA fingerprint     {Authority(settings.layout.authority).ca_fingerprint}")
+    authority = Authority(settings.layout.authority)
+    print(f"CA fingerprint     {authority.ca_fingerprint}")
+    print(f"fleet root         {authority.root_fingerprint}")
     print(f"enrolment address  https://{settings.public_name}:{settings.enrolment.port}")
     print("The code is shown this once, works once, and dies after 24 hours.")
 

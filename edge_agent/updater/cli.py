@@ -38,6 +38,14 @@ def add_commands(commands: Any) -> None:
             sub.add_argument(
                 "--identity", type=Path, default=Path("/var/lib/kiosk-fleet/identity"), help="the agent's identity_dir"
             )
+            sub.add_argument(
+                "--fleet-root", help="SHA-256 of the fleet root's key, printed with the one-time code; anything else is refused"
+            )
+            sub.add_argument(
+                "--replace",
+                action="store_true",
+                help="with --fleet-root: pin it although other roots or another terminal are pinned",
+            )
 
     layout = commands.add_parser(
         "install-layout", help="As root, once: lay the first version out of a release, as the factory's."
@@ -137,12 +145,20 @@ def _status(asked: argparse.Namespace) -> int:
 
 
 def _pin(asked: argparse.Namespace) -> int:
-    from edge_agent.updater.source import Pinned
+    from edge_agent.updater import pinning
 
     folder = Path(configuration.load(asked.config).pinned_dir)
-    found = Pinned.load(asked.identity)
+    expected = pinning.parse_fingerprint(asked.fleet_root) if asked.fleet_root is not None else None
+    found = pinning.load_strange(asked.identity)
+    fingerprints = pinning.Fingerprints.of(found)
+    print(f"fleet root fingerprint  {fingerprints.root}")
+    for each in fingerprints.ca:
+        print(f"CA fingerprint          {each}")
+    pinning.check_change(found, folder, expected_root=expected, replace=asked.replace)
     found.keep(folder)
-    print(f"Pinned in {folder}: {found.who.terminal} of {found.who.fleet}.")
+    print(
+        f"Pinned in {folder}: {found.who.terminal} of {found.who.fleet}. Compare the fingerprints with those of the one-time code."
+    )
     return DONE
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from edge_agent import files, identity, tls
 from edge_agent.clock import Clock
-from edge_agent.errors import NotEnrolled
+from edge_agent.errors import ConfigError, NotEnrolled
 from edge_agent.identity import Identity
 from edge_agent.updater import delta
 from edge_agent.updater.counters import Counters
@@ -20,10 +20,13 @@ from edge_agent.updater.delta import Base, Got
 from edge_agent.updater.download import Downloader, Progress
 from edge_agent.updater.fetch import Fetcher, Origin
 from edge_agent.updater.floor import TimeFloor
+from edge_agent.updater.handover import read_bounded
 from edge_agent.updater.trust import Component, Form, Plan, Refused, Roots, Terminal, Trust
 from protocols.contract.orders import Bundle
 from protocols.contract.records import ClockQuality
 
+PART_MAX_BYTES = 512 * 1024
+"""Of one pinned file; root metadata with dozens of keys have some tens of KiB."""
 Tell = Callable[[Form, Progress], None]
 
 
@@ -53,16 +56,17 @@ class Pinned:
 
     @classmethod
     def load(cls, folder: Path) -> Pinned:
-        """NotEnrolled if something is missing."""
-        who = identity.load(folder)
+        """Each a plain file of bounded size, no link. NotEnrolled if something is missing, ConfigError if the identity is spoiled."""
         try:
-            roots = Roots(
-                image=(folder / identity.UPDATE_ROOT_FILES["image"]).read_bytes(),
-                director=(folder / identity.UPDATE_ROOT_FILES["director"]).read_bytes(),
-            )
-        except OSError as err:
-            raise NotEnrolled(f"{err.filename} is missing: run `edge-agent updater pin` as root after enrolment") from None
-        return cls(who=who, ca_pem=identity.load_ca(folder), roots=roots)
+            who = msgspec.json.decode(_part(folder / identity.IDENTITY_FILE), type=Identity)
+            ca_pem = _part(folder / identity.CA_FILE).decode("ascii")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise ConfigError(f"{folder}: identity or CA is spoiled; enrol this terminal again") from None
+        roots = Roots(
+            image=_part(folder / identity.UPDATE_ROOT_FILES["image"]),
+            director=_part(folder / identity.UPDATE_ROOT_FILES["director"]),
+        )
+        return cls(who=who, ca_pem=ca_pem, roots=roots)
 
     def keep(self, folder: Path) -> None:
         """Write it into `folder`, the identity last, since it stands for the whole."""
@@ -74,6 +78,13 @@ class Pinned:
             (identity.IDENTITY_FILE, msgspec.json.encode(self.who)),
         ):
             files.write_atomically(folder / name, content, 0o644)
+
+
+def _part(path: Path) -> bytes:
+    raw = read_bounded(path, PART_MAX_BYTES)
+    if raw is None:
+        raise NotEnrolled(f"{path} is missing or no plain file: run `edge-agent updater pin` as root after enrolment")
+    return raw
 
 
 class TufSource:

@@ -13,6 +13,7 @@ ingest.key ingest.pem the ingest's client certificate
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -130,6 +131,11 @@ class Authority:
     def ca_fingerprint(self) -> str:
         """SHA-256 over the certificate's DER form, hexadecimal: what an installer types beside the code."""
         return self.ca.fingerprint(SHA256()).hex()
+
+    @property
+    def root_fingerprint(self) -> str:
+        """SHA-256 over the fleet root's raw public key, hexadecimal: what `edge-agent updater pin` prints and compares."""
+        return hashlib.sha256(self.root_public_key.public_bytes_raw()).hexdigest()
 
     # The root: what records are believed by ------------------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ def test_adding_a_terminal_shows_what_the_installer_needs(data: Data) -> None:
     lines = dict(line.rsplit("  ", 1) for line in said.splitlines() if "  " in line)
     shown = {key.strip(): value.strip() for key, value in lines.items()}
     assert shown["CA fingerprint"] == Authority(data.layout.authority).ca_fingerprint
+    assert shown["fleet root"] == Authority(data.layout.authority).root_fingerprint
     assert len(shown["one-time code"].replace("-", "")) == 32
     assert shown["enrolment address"] == "https://127.0.0.1:8443"
     ((inventory,),) = data.rows("SELECT inventory FROM terminal")
