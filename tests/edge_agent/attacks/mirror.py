@@ -43,6 +43,8 @@ class Mirror(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
+    disable_nagle_algorithm = True
+    """Head and body are two writes: the second would wait 40 ms for the acknowledgement of the first."""
 
     @property
     def mirror(self) -> Mirror:

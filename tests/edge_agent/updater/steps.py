@@ -29,7 +29,7 @@ from protocols.contract.artifacts import ImageCustom
 from protocols.contract.envelope import key_id
 from protocols.contract.orders import Bundle, Desired, Wanted
 from protocols.contract.records import ClockQuality
-from tests.edge_agent.updater import places
+from tests.edge_agent.updater import fetching, places
 
 FLEET, TERMINAL = "testfleet", "kiosk-0007"
 WALL_MS, BOOT_ID = 1_800_000_000_000, bytes(15) + b"\5"
@@ -218,7 +218,7 @@ def whole_update(place: Path) -> None:
 
 STEPS: dict[str, Callable[[Path], None]] = {
     step.__name__: step for step in (stage_and_begin, commit_and_clean, roll_back_and_clean, count, ended, whole_update)
-}
+} | fetching.STEPS
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""kill -9 at each system call of installer and launcher that changes the disk: afterwards a complete version starts, and the step goes on."""
+"""kill -9 at each system call that changes the disk, of installer, launcher, downloader, trust and artifacts: afterwards what is there is whole, and
+the step goes on to its end."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ import pytest
 from edge_agent import launcher
 from edge_agent.updater import handover, install
 from edge_agent.updater.layout import Layout, SeatState
-from tests.edge_agent.updater import steps
+from tests.edge_agent.attacks import mirror as mirrors
+from tests.edge_agent.attacks.world import World
+from tests.edge_agent.updater import fetching, steps
 from tests.edge_agent.updater.places import NEW, NEW_NAME, OLD_NAME, begin, factory, running, stage
 from tests.support import cut_off
 from tests.support.packages import tiny
@@ -186,3 +189,138 @@ def test_a_stage_that_is_cut_off_again_and_again_leaves_no_remains(ram: Path, zy
         assert running(layout) == OLD_NAME
     assert stage(layout) == NEW_NAME
     assert {path.name for path in layout.versions.iterdir()} == {OLD_NAME, NEW_NAME}
+
+
+# -------------------------------------------------------------------------------------------------------------- from the network to the disk
+
+
+def spoiled(data: bytes) -> bytes:
+    return bytes((data[0] ^ 1,)) + data[1:]
+
+
+PARTS: dict[str, tuple[bytes, int] | None] = {
+    "from nothing": None,
+    "longer than its ledger": (fetching.IMAGE[:20_000] + bytes(9_000), 16_384),
+    "spoiled where it was kept": (spoiled(fetching.IMAGE[:32_768]), 32_768),
+}
+LEAST_OF_A_TRANSFER = {"from nothing": 45, "longer than its ledger": 35, "spoiled where it was kept": 70}
+
+
+@pytest.mark.slow
+@pytest.mark.spec("U-201")
+@pytest.mark.parametrize("case", PARTS)
+def test_a_transfer_killed_at_each_call_ends_with_the_signed_file(ram: Path, zygote: cut_off.Zygote, case: str) -> None:
+    """What its ledger vouches for is on the disk at every moment, is what the next run goes on from, and the end is the signed file alone."""
+    place, laid = ram / "place", PARTS[case]
+    downloads, name = place / "downloads", fetching.SHA256.hex()
+    resumed_from = set()
+    with mirrors.running() as mirror:
+        mirror.files["/image"] = fetching.IMAGE
+
+        def fresh() -> None:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            (place / "url").write_text(mirror.url, "ascii")
+            if laid is not None:
+                fetching.lay_part(place, *laid)
+
+        fresh()
+        found = zygote.points("download", place, ram / "calls.txt")
+        assert len(found) >= LEAST_OF_A_TRANSFER[case], [str(point) for point in found]
+        assert (downloads / name).read_bytes() == fetching.IMAGE, "the step itself, not cut off"
+        for point in found:
+            fresh()
+            zygote.kill_at(point, "download", place)
+            done, safe, kept = (downloads / name).exists(), fetching.vouched(place), b""
+            if done:
+                assert (downloads / name).read_bytes() == fetching.IMAGE, f"a file that is not whole has the name of one: {point}"
+            elif safe:
+                kept = (downloads / f"{name}.part").read_bytes()[:safe]
+                before = b"" if laid is None else laid[0][: laid[1]]
+                goes_on = before + fetching.IMAGE[len(before) :]
+                assert kept in (fetching.IMAGE[:safe], goes_on[:safe]), f"the ledger vouches for what is not there: {point}"
+            mirror.requests.clear()
+            fetching.download(place)
+            assert (downloads / name).read_bytes() == fetching.IMAGE, str(point)
+            asked = [wanted for _, wanted in mirror.requests]
+            if done:
+                assert asked == [], str(point)
+            elif safe == len(fetching.IMAGE):
+                assert asked == ([] if kept == fetching.IMAGE else [None]), str(point)
+            else:
+                assert asked[0] == (f"bytes={safe}-" if safe else None), str(point)
+                resumed_from.add(safe)
+    assert len(resumed_from) >= 3, "cut at several stretches"
+
+
+@pytest.mark.slow
+@pytest.mark.spec("U-107 U-108")
+def test_what_was_signed_is_never_forgotten_by_a_kill(
+    ram: Path, zygote: cut_off.Zygote, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Counters, time floor and metadata: at each call every number is the old or the new one, in a whole file, and the next run reaches the new."""
+    caplog.set_level("WARNING", "tuf")  # python-tuf tells a lot, a hundred times
+    template, place = ram / "template", ram / "place"
+    with mirrors.running() as mirror:
+        (ram / "world").mkdir()
+        world = World(ram / "world", mirror)
+        world.units = None
+        world.order(world.release(1))
+        fetching.lay_given(template, world)
+        fetching.look_and_remember(template)
+        world.pass_days(1, publish=False)
+        world.director.rotate("timestamp")
+        world.order(world.release(2))
+        fetching.lay_given(template, world)
+        before = fetching.remembered(template)
+
+        def fresh() -> None:
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(template, place, symlinks=True)
+
+        fresh()
+        found = zygote.points("look_and_remember", place, ram / "calls.txt")
+        after = fetching.remembered(place)
+        assert len(found) >= 85, [str(point) for point in found]
+        assert all(after[name] >= number for name, number in before.items())
+        risen = {name for name, number in after.items() if number > before.get(name, -1)}
+        assert risen >= {"desired", "floor", "release of agent"}
+        assert risen >= {f"{repo}/{role}.json" for repo in ("director", "image") for role in ("timestamp", "snapshot")}
+        assert "director/root_history/2.root.json" in risen
+        for point in found:
+            fresh()
+            zygote.kill_at(point, "look_and_remember", place)
+            cut = fetching.remembered(place)
+            assert not [name for name, number in before.items() if cut.get(name, -1) < number], str(point)
+            fetching.look_and_remember(place)
+            assert fetching.remembered(place) == after, str(point)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "version", "least"), [("use_content", fetching.shown, 20), ("use_profiles", fetching.in_use, 10)]
+)
+def test_artifacts_killed_at_each_call_leave_a_whole_version_in_use(
+    ram: Path, zygote: cut_off.Zygote, step: str, version: Callable[[Path], str | None], least: int
+) -> None:
+    template, place = ram / "template", ram / "place"
+    fetching.lay_artifacts(template)
+    assert version(template) == "1.0"
+
+    def fresh() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(template, place)
+
+    fresh()
+    found = zygote.points(step, place, ram / "calls.txt")
+    assert len(found) >= least, [str(point) for point in found]
+    assert version(place) == "1.1"
+    seen = set()
+    for point in found:
+        fresh()
+        zygote.kill_at(point, step, place)
+        seen.add(version(place))
+        fetching.STEPS[step](place)
+        assert version(place) == "1.1", str(point)
+        assert not list(place.glob("content/*/.half-*")), f"remains after {point}"
+    assert seen == {"1.0", "1.1"}, "each moment has one of both"
