@@ -44,7 +44,7 @@ OWN_TRIAL_MS = 30_000
 """So long a new version of the updater must have worked before it is confirmed."""
 CANNOT_STOP_MS = 120_000
 """An action that goes on so long after its step was given up ends the process; whoever runs the updater starts it again."""
-_COUNTING = ("stuck_ms", "retry_ms", "rest_ms", "probation_ms", "silent_ms", "moved", "boot_ms", "watch")
+_COUNTING = ("stuck_ms", "retry_ms", "rest_ms", "probation_ms", "silent_ms", "unheard_ms", "moved", "boot_ms", "watch")
 """Fields of the work that change with every tick."""
 
 

@@ -43,6 +43,10 @@ MAX_FAILS = 3
 """Of one step, where the files or the tree are wrong; each time what is wrong is thrown away and fetched again."""
 GRANT_MARGIN_MS = 15_000
 """A grant that ends sooner is not used: the switch must be over before the next citizen."""
+QUIET_PAUSES_MS = (10 * MINUTE_MS, HOUR_MS)
+"""After a quiet that ended without a switch, until the next is asked for: citizens are served meanwhile. After the last one the bundle ends."""
+UNHEARD_MS = MINUTE_MS
+"""So long an agent says that nobody is here and promises nothing: this asking is spent (it grants each once), it would never be answered."""
 DEAD_AFTER_MS = 10 * MINUTE_MS
 """An agent that has said nothing for so long serves nobody; a version that hangs must not keep its successor away."""
 ENDS = frozenset({"committed", "rolledBack", "failed", "refused", "cancelled"})
@@ -117,6 +121,12 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str = ""
     boot_ms: int = 0
     want: str | None = None
+    unheard_ms: int = 0
+    """Of `want`: without a promise, though the agent has nobody to serve."""
+    quiets: int = 0
+    """How many quiets ended without a switch, over all states and rounds of this bundle."""
+    quiet_reason: UpdateReason = "none"
+    """Why the last of them did."""
     before: Before = Before()
     watch: Watch = Watch()
     probation_ms: int = 0
@@ -230,7 +240,7 @@ def _staged(work: Work, facts: Facts) -> tuple[Work, Action]:
 
 def _waiting(work: Work, facts: Facts) -> tuple[Work, Action]:
     if work.agent is not None and not facts.tree_is_complete:
-        return _to(work, facts, "verifying"), Action.NOTHING  # it was damaged meanwhile
+        return _to(msgspec.structs.replace(work, want=None), facts, "verifying"), Action.NOTHING  # it was damaged meanwhile
     gate = _gate(work, facts)
     if gate not in ("none", "idle"):
         work = msgspec.structs.replace(work, want=None)  # nobody is kept away from the terminal for nothing
@@ -239,15 +249,37 @@ def _waiting(work: Work, facts: Facts) -> tuple[Work, Action]:
         return _to(work, facts, "installing"), Action.NOTHING  # the agent itself knows when it may
     if work.silent_ms >= DEAD_AFTER_MS:
         return _to(work, facts, "installing"), Action.NOTHING
-    grant = facts.grant
-    if grant is not None and work.want is not None and grant.want == work.want and grant.boot_id == facts.boot_id:
-        if facts.fresh and grant.until_boot_ms - facts.boot_ms >= GRANT_MARGIN_MS:
-            # What works now is written down before anything is changed: after the switch it could not be learnt any more.
-            return _to(msgspec.structs.replace(work, before=healths.before(facts.health)), facts, "installing"), Action.NOTHING
-        return _because(work, "idle"), Action.ASK
     if work.want is None:
-        return _because(work, "idle"), Action.ASK if work.retry_ms == 0 else Action.NOTHING
+        if work.retry_ms == 0:
+            return _because(work, "idle"), Action.ASK
+        return _because(work, work.quiet_reason if work.quiets else "idle"), Action.NOTHING
+    grant = facts.grant
+    if grant is None or grant.want != work.want or grant.boot_id != facts.boot_id:
+        if work.unheard_ms >= UNHEARD_MS:
+            return _quiet_unused(work, facts, "noProgress"), Action.NOTHING
+    elif grant.until_boot_ms - facts.boot_ms < GRANT_MARGIN_MS:
+        return _quiet_unused(work, facts, "noProgress"), Action.NOTHING
+    elif facts.fresh:
+        # What works now is written down before anything is changed: after the switch it could not be learnt any more.
+        return _to(msgspec.structs.replace(work, before=healths.before(facts.health)), facts, "installing"), Action.NOTHING
     return _because(work, "idle"), Action.NOTHING
+
+
+def _quiet_unused(work: Work, facts: Facts, reason: UpdateReason) -> Work:
+    """A quiet passed, or was asked for in vain, and nothing was switched; the terminal must not be closed for it again and again.
+
+    `reason`: where no failure is known.
+    """
+    if work.state == "installing" and work.reason not in ("none", "idle"):
+        reason = work.reason
+    elif work.quiet_reason != "none":
+        reason = work.quiet_reason
+    quiets = work.quiets + 1
+    work = msgspec.structs.replace(work, want=None, quiets=quiets, quiet_reason=reason)
+    if quiets > len(QUIET_PAUSES_MS):
+        return _end(work, facts, "failed", reason, final=True)
+    work = _to(work, facts, "waiting", reason)
+    return msgspec.structs.replace(work, retry_ms=QUIET_PAUSES_MS[quiets - 1])
 
 
 def _installing(work: Work, facts: Facts) -> tuple[Work, Action]:
@@ -260,7 +292,7 @@ def _installing(work: Work, facts: Facts) -> tuple[Work, Action]:
         elif verdict is not None and verdict.name == work.tree and verdict.bundle == work.bundle.id.hex():
             return _undo(work, _reason(verdict.reason)), Action.NOTHING
         elif not _may_switch(work, facts):
-            return _to(work, facts, "waiting", "idle"), Action.NOTHING  # the quiet is over: cut off between promise and switch
+            return _quiet_unused(work, facts, "interrupted"), Action.NOTHING  # it is over, or was cut off before the switch
         else:
             return work, Action.SWITCH if work.retry_ms == 0 else Action.NOTHING
     return _apply(work, facts)
@@ -337,7 +369,8 @@ def _at_the_end(work: Work, facts: Facts) -> tuple[Work, Action]:
     if facts.bundle is None or work.final or work.rest_ms > 0:
         return work, Action.NOTHING
     again = _begin(facts.bundle, facts)
-    return msgspec.structs.replace(again, rounds=work.rounds, parts=_keep_counts(again.parts, work.parts)), Action.NOTHING
+    again = msgspec.structs.replace(again, rounds=work.rounds, quiets=work.quiets, quiet_reason=work.quiet_reason)
+    return msgspec.structs.replace(again, parts=_keep_counts(again.parts, work.parts)), Action.NOTHING
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- done
@@ -348,6 +381,8 @@ def done(work: Work, action: Action, outcome: Outcome, facts: Facts) -> Work:
     work = _pass_time(work, facts)
     if outcome.reason != "none":
         return _went_wrong(work, action, outcome, facts)
+    if action is Action.ASK:  # asking alone is no progress: after each reboot it is done anew
+        return msgspec.structs.replace(work, want=outcome.want, tries=0, retry_ms=0, unheard_ms=0)
     work = msgspec.structs.replace(work, tries=0, retry_ms=0, stuck_ms=0)
     if action is Action.LOOK and work.state == "pending":
         return _to(work, facts, "downloading")
@@ -355,8 +390,6 @@ def done(work: Work, action: Action, outcome: Outcome, facts: Facts) -> Work:
         return with_part(work, work.at, fetched=True)
     if action is Action.VERIFY and work.state == "verifying":
         return _to(msgspec.structs.replace(work, tree=outcome.tree, fails=0), facts, "staged")
-    if action is Action.ASK:
-        return msgspec.structs.replace(work, want=outcome.want)
     if action is Action.SWITCH and work.state == "installing":
         return _to(msgspec.structs.replace(work, want=None), facts, "probation")
     if action is Action.APPLY:
@@ -487,6 +520,7 @@ def _pass_time(work: Work, facts: Facts) -> Work:
     passed = max(0, facts.boot_ms - work.boot_ms) if same_boot else 0
     moved = facts.moved != work.moved
     waits_for_others = work.state == "waiting" and work.reason in PATIENT
+    unheard = work.state == "waiting" and work.want is not None and facts.fresh and facts.health is not None and facts.health.idle
     return msgspec.structs.replace(
         work,
         boot_id=facts.boot_id,
@@ -499,6 +533,7 @@ def _pass_time(work: Work, facts: Facts) -> Work:
         silent_ms=0 if facts.fresh else work.silent_ms + passed,
         watch=work.watch if same_boot else Watch(),
         want=work.want if same_boot else None,
+        unheard_ms=work.unheard_ms + (min(passed, UNHEARD_MS // 2) if unheard else 0),  # after a sleep it may yet answer
     )
 
 

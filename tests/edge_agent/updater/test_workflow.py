@@ -21,6 +21,7 @@ pytestmark = pytest.mark.spec("U-303 U-306")
 
 OLD, NEW = "old", "new"
 WALL = 1_800_000_000_000
+QUIET_MS = 180_000
 
 
 def wanted(component: str = "agent", version: str = "1.1.0", release: int = 2) -> Wanted:
@@ -60,6 +61,12 @@ class World:
         self.started_ms = 0
         self.citizen = False
         self.granted: Grant | None = None
+        self.spent = ""
+        """What was granted last: the agent grants one asking once."""
+        self.drops = ""
+        """When the agent takes its promise back at once: `seen` by the updater, or `unseen`."""
+        self.closed_ms = 0
+        """For so long no session could begin."""
         self.asked = 0
         self.applied: Applied | None = None
         self.reverted = False
@@ -87,10 +94,24 @@ class World:
         """Also a power cut: what was not written down is gone."""
         self.boot, self.boot_ms = self.boot + 1, 500
         self.work = msgspec.json.decode(self.kept, type=Work) if self.kept else None
-        self.granted = None
+        self.granted, self.spent = None, ""
         self.start()
 
+    def agent(self) -> None:
+        """Its side of the quiet: at most one grant for each asking, only while nobody is served, gone when nobody wants it."""
+        want = self.work.want if self.work is not None else None
+        grant = self.granted
+        if grant is not None and (grant.want != want or grant.until_boot_ms <= self.boot_ms or self.drops):
+            self.granted = None
+        if self.granted is None and want is not None and want != self.spent and not self.citizen and self.facts().fresh:
+            self.spent = want
+            self.closed_ms += 1_000
+            if self.drops != "unseen":
+                self.granted = Grant(want=want, boot_id=f"{self.boot:032x}", until_boot_ms=self.boot_ms + QUIET_MS)
+
     def pass_ms(self, span: int) -> None:
+        if self.granted is not None:
+            self.closed_ms += min(span, max(0, self.granted.until_boot_ms - self.boot_ms))
         self.boot_ms += span
         self.wall_ms += span
 
@@ -105,7 +126,7 @@ class World:
             boot_ms=self.boot_ms,
             version="1.1.0" if self.running == NEW else "1.0.0",
             pid=1,
-            idle=not self.citizen,
+            idle=not self.citizen and self.granted is None,
             devices={"scanner": "noDevice" if lost else "online"},
             mandatory=("scanner",),
         )
@@ -181,17 +202,7 @@ class World:
 
     def tick(self, *, cut: str = "none") -> Action:
         """One round of the service. `cut`: power is lost `before` the action, or `after` it and before its outcome is kept."""
-        if (
-            self.work is not None
-            and self.work.want is not None
-            and self.granted is None
-            and not self.citizen
-            and self.facts().fresh
-        ):
-            until = self.boot_ms + 120_000
-            self.granted = Grant(want=self.work.want, boot_id=f"{self.boot:032x}", until_boot_ms=until)
-        if self.granted is not None and self.granted.until_boot_ms <= self.boot_ms:
-            self.granted = None
+        self.agent()
         self.work, action = workflow.advance(self.work, self.facts())
         self.keep()
         if cut == "before":
@@ -409,6 +420,117 @@ def test_a_terminal_that_is_never_idle_is_told_in_the_end() -> None:
     world.citizen = True
     work = world.run(for_ms=20 * DAY_MS, step_ms=MINUTE_MS)
     assert (work.state, work.reason) == ("failed", "noProgress")
+
+
+@pytest.mark.spec("U-306")
+def test_reboots_do_not_make_the_limit_of_waiting_begin_anew() -> None:
+    world = World(bundle())
+    world.citizen = True
+    for _ in range(20):
+        world.run(for_ms=DAY_MS, step_ms=10 * MINUTE_MS)
+        world.reboot()
+    assert world.work is not None and (world.work.state, world.work.reason) == ("failed", "noProgress")
+
+
+# ---------------------------------------------------------------------------------------------------------------- quiet without use
+
+
+def sixteen_days(world: World) -> Work:
+    end_ms = world.boot_ms + 16 * DAY_MS
+    while world.boot_ms < end_ms:
+        world.tick()
+        world.pass_ms(5_000 if world.granted is not None or world.boot_ms < DAY_MS else MINUTE_MS)
+    assert world.work is not None
+    return world.work
+
+
+@pytest.mark.parametrize(
+    ("reason", "drops"), [("readOnly", ""), ("noSpace", ""), ("interrupted", ""), ("readOnly", "seen"), ("readOnly", "unseen")]
+)
+def test_a_switch_that_never_works_closes_the_terminal_three_times_and_no_more(reason: UpdateReason, drops: str) -> None:
+    """A root that was remounted read-only, while everything else works; with an agent that keeps its promise, and with one that does not."""
+    world = World(bundle())
+    world.trouble[Action.SWITCH] = Outcome(reason=reason)
+    world.drops = drops
+    work = sixteen_days(world)
+    assert work.state == "failed" and work.final
+    assert work.reason == ("noProgress" if drops == "unseen" else "interrupted" if drops == "seen" else reason)
+    assert world.asked == 3
+    assert world.closed_ms <= 3 * (QUIET_MS + 10_000)
+    assert world.running == OLD
+
+
+def test_between_two_quiets_there_is_time_for_citizens_and_the_reason_is_told() -> None:
+    world = World(bundle())
+    world.trouble[Action.SWITCH] = Outcome(reason="readOnly")
+    asked_at: list[int] = []
+    told: set[tuple[str, str]] = set()
+    for _ in range(3 * 60 * 12):
+        before = world.asked
+        world.tick()
+        if world.asked > before:
+            asked_at.append(world.boot_ms)
+        if world.work is not None:
+            told.add((world.work.state, world.work.reason))
+        world.pass_ms(5_000)
+    first, second, third = asked_at
+    assert second - first >= 10 * MINUTE_MS and third - second >= HOUR_MS
+    assert {("waiting", "readOnly"), ("installing", "readOnly"), ("failed", "readOnly")} <= told
+
+
+def test_a_disk_that_comes_back_gets_the_version_in_the_next_quiet() -> None:
+    world = World(bundle())
+    world.trouble[Action.SWITCH] = Outcome(reason="readOnly")
+    while world.asked < 2:
+        world.tick()
+        world.pass_ms(5_000)
+    world.trouble.clear()
+    assert world.run().state == "committed"
+
+
+@pytest.mark.parametrize("drops", ["seen", "unseen"])
+def test_a_promise_that_was_taken_back_is_asked_for_again(drops: str) -> None:
+    world = World(bundle())
+    world.drops = drops
+    while world.asked < 1 or world.spent == "":
+        world.tick()
+        world.pass_ms(5_000)
+    world.tick()
+    world.drops = ""
+    assert world.run().state == "committed"
+    assert world.asked == 2
+
+
+def test_a_promise_that_fell_to_a_damaged_tree_is_asked_for_again() -> None:
+    world = World(bundle())
+    while world.work is None or world.work.want is None:
+        world.tick()
+    world.agent()
+    world.trees.discard(NEW)
+    assert world.run(for_ms=HOUR_MS).state == "committed"
+    assert world.asked == 2
+
+
+def test_a_citizen_who_stays_is_no_promise_taken_back() -> None:
+    world = World(bundle())
+    world.citizen = True
+    world.run(for_ms=2 * DAY_MS, step_ms=MINUTE_MS)
+    assert world.asked == 1
+    world.citizen = False
+    assert world.run().state == "committed"
+    assert world.asked == 1
+
+
+def test_power_cuts_at_every_switch_end_as_well() -> None:
+    """A disk whose writing brings the machine down: it must not do so for ever."""
+    world = World(bundle())
+    world.trouble[Action.SWITCH] = Outcome(reason="readOnly")
+    for _ in range(3 * 60 * 12):
+        installs = world.work is not None and world.work.state == "installing"
+        world.tick(cut="before" if installs else "none")
+        world.pass_ms(5_000)
+    assert world.work is not None and (world.work.state, world.work.reason) == ("failed", "interrupted")
+    assert world.asked == 3
 
 
 # ------------------------------------------------------------------------------------------------------------------- other bundles
