@@ -15,6 +15,7 @@ from fleet_server.rollouts.query import Query
 from fleet_server.rollouts.rules import (
     ENDED,
     FINAL,
+    RESUMED,
     RETRIED,
     Member,
     MemberState,
@@ -213,7 +214,7 @@ def card(voice: Voice, rollout: Rollout, wave: Wave, members: Sequence[Member]) 
         state = "passed"
     elif wave.opened_ms is None:
         state = "ended" if rollout.state in ENDED else "closed"
-    elif rollout.state is RolloutState.HELD and wave.no == rollout.wave and rollout.reason != "repository":
+    elif rollout.state is RolloutState.HELD and wave.no == rollout.wave and rollout.reason not in RESUMED:
         state = "held"
     elif rollout.state in ENDED:
         state = "stopped"
@@ -289,8 +290,8 @@ def sentence(voice: Voice, sheet: Sheet, members: Mapping[str, Member], events: 
         case RolloutState.PAUSED:
             return stands("paused", duration=voice.duration(voice.now_ms - rollout.since_ms))
         case RolloutState.HELD:
-            if rollout.reason in {"repository", "noCanary"}:
-                return stands(rollout.reason)
+            if rollout.reason in {*RESUMED, "noCanary"}:
+                return stands(rollout.reason, by=sheet.created_by, approver=sheet.approved_by)
             return stands("held", wave=name, good=gate.succeeded, need=gate.required)
         case RolloutState.FINISHED:
             return stands(

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import cbor2
 import msgspec
@@ -25,6 +25,7 @@ from fleet_server.rollouts.query import Query, encode
 from fleet_server.rollouts.rules import (
     ACTIVE,
     ENDED,
+    RESUMED,
     RETRIED,
     Policy,
     Rollout,
@@ -40,6 +41,8 @@ from protocols.contract.limits import BUNDLE_MAX_COMPONENTS
 TITLE_MAX: Final = 60
 REASON_MAX: Final = 200
 FREEZE_LONGEST_MS: Final = 120 * 86_400_000
+APPROVAL_LASTS_MS: Final = 14 * 86_400_000
+"""Chosen: who agreed knew the city and the release as they were then; a finished rollout is not begun anew on that for ever."""
 PRIORITIES: Final = (-10, 0, 10, 100)
 """Low, usual, high, urgent."""
 
@@ -158,10 +161,10 @@ def pause(conn: sqlite3.Connection, rollout: str, *, by: str, now_ms: int) -> No
 
 
 def resume(conn: sqlite3.Connection, rollout: str, *, by: str, now_ms: int) -> None:
-    """After a pause; of a held rollout only where the repository held it, for a gate does not open by being asked."""
+    """After a pause; of a held rollout only where the repository or a disabled account held it: a gate does not open by being asked."""
     _may(conn, by, "request", "approve")
     sheet = _in(conn, rollout, {RolloutState.PAUSED, RolloutState.HELD})
-    if sheet.rollout.state is RolloutState.HELD and sheet.rollout.reason != "repository":
+    if sheet.rollout.state is RolloutState.HELD and sheet.rollout.reason not in RESUMED:
         raise Conflict("rollout", "rolloutGate")
     begun = sheet.rollout.wave >= 0
     _to(conn, sheet, sheet.rollout, RolloutState.RUNNING if begun else RolloutState.APPROVED, "", by, now_ms, kind="resume")
@@ -188,9 +191,15 @@ def stop_everything(conn: sqlite3.Connection, reason: str, *, by: str, now_ms: i
 
 
 def retry(conn: sqlite3.Connection, rollout: str, terminals: Iterable[str] | None = None, *, by: str, now_ms: int) -> int:
-    """Try those anew that failed or were missed: all of them, or these. The approval still holds, for nothing else changed."""
+    """Try those anew that failed or were missed: all of them, or these. The approval still holds, for nothing else changed.
+
+    Of a finished rollout only for two weeks, and never a downgrade: what may undo a later release is asked for anew.
+    """
     _may(conn, by, "request")
     sheet = _in(conn, rollout, {RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HELD, RolloutState.FINISHED})
+    problem = retry_problem(sheet.rollout, now_ms)
+    if problem:
+        raise Refused("rollout", problem)
     wanted = None if terminals is None else set(terminals)
     chosen = [
         member
@@ -210,6 +219,17 @@ def retry(conn: sqlite3.Connection, rollout: str, terminals: Iterable[str] | Non
         state = RolloutState.RUNNING
     _to(conn, sheet, put, state, "", by, now_ms, kind="retry", terminals=len(chosen))
     return len(chosen)
+
+
+def retry_problem(rollout: Rollout, now_ms: int) -> str:
+    """Why a finished rollout is not tried again; empty if it may be."""
+    if rollout.state is not RolloutState.FINISHED:
+        return ""
+    if rollout.policy.downgrade:
+        return "retryDowngrade"
+    if rollout.approved_ms is None or rollout.approved_ms < now_ms - APPROVAL_LASTS_MS:
+        return "retryOld"
+    return ""
 
 
 # Freeze periods -------------------------------------------------------------------------------------------------------------------------
@@ -272,14 +292,28 @@ def digest_of(conn: sqlite3.Connection, sheet: Sheet) -> bytes:
     ).digest()
 
 
-def is_approved(conn: sqlite3.Connection, sheet: Sheet) -> bool:
-    """Whether a second person approved exactly what stands in the database now."""
-    return (
+def approval_problem(conn: sqlite3.Connection, sheet: Sheet) -> Literal["", "notApproved", "accountGone"]:
+    """Whether a second person approved exactly what stands in the database now, and both are people who still work here.
+
+    The row of the rollout is believed only as far as the audit log has the same: that person, that content.
+    """
+    approved = (
         sheet.approved_by is not None
         and sheet.approved_by != sheet.created_by
         and sheet.digest is not None
         and sheet.digest == digest_of(conn, sheet)
+        and conn.execute(
+            "SELECT 1 FROM audit WHERE object = ? AND action = 'rollout.approve' AND actor = ? AND json_extract(detail, '$.digest') = ?",
+            (f"rollout:{name_of(sheet.rollout.id)}", sheet.approved_by, sheet.digest.hex()),
+        ).fetchone()
+        is not None
     )
+    if not approved:
+        return "notApproved"
+    (here,) = conn.execute(
+        "SELECT count(*) FROM staff WHERE name IN (?, ?) AND disabled_ms IS NULL", (sheet.created_by, sheet.approved_by)
+    ).fetchone()
+    return "" if here == 2 else "accountGone"
 
 
 def _in(conn: sqlite3.Connection, rollout: str, states: set[RolloutState]) -> Sheet:

@@ -83,14 +83,16 @@ class Executor:
             known = store.releases(conn, {one for sheet in sheets.values() for one in sheet.releases})
             ground = world.ground(conn, now_ms)
             steps = world.steps_of(conn, members)
-            approved = {name: acts.is_approved(conn, sheet) for name, sheet in sheets.items()}
+            problems = {name: acts.approval_problem(conn, sheet) for name, sheet in sheets.items()}
         finally:
             conn.execute("ROLLBACK")
         again = False
         for name in sorted(sheets, key=lambda one: sheets[one].rollout.order):
             sheet = sheets[name]
-            if not approved[name] and sheet.rollout.state not in ENDED:
+            if problems[name] == "notApproved" and sheet.rollout.state not in ENDED:
                 actions: list[Action] = [SetState(state=RolloutState.STOPPED, reason="notApproved")]
+            elif problems[name] == "accountGone" and sheet.rollout.state in {RolloutState.APPROVED, RolloutState.RUNNING}:
+                actions = [SetState(state=RolloutState.HELD, reason="accountGone")]
             else:
                 look = world.worlds(ground, sheets, members, known, steps, name)
                 actions = plan(sheet.rollout, members[name].values(), look, now_ms)

@@ -43,6 +43,8 @@ class RolloutState(StrEnum):
 ACTIVE: Final = frozenset({RolloutState.APPROVED, RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HELD})
 """States in which it may still start somebody, now or later; others wait behind it."""
 STILL: Final = frozenset({RolloutState.PAUSED, RolloutState.HELD})
+RESUMED: Final = frozenset({"repository", "accountGone"})
+"""Why a rollout was held that a person may let go on, once that is put right; the executor looks again."""
 ENDED: Final = frozenset({RolloutState.FINISHED, RolloutState.STOPPED, RolloutState.ABORTED})
 
 

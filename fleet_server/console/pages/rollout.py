@@ -19,7 +19,7 @@ from fleet_server.console.site_view import problems_of
 from fleet_server.errors import NotFound, Refused
 from fleet_server.reports.listing import Column
 from fleet_server.rollouts import acts
-from fleet_server.rollouts.rules import RETRIED, RolloutState, tally
+from fleet_server.rollouts.rules import RESUMED, RETRIED, RolloutState, tally
 from fleet_server.rollouts.store import Sheet
 
 APPROVE: Final = {"permission": "approve"}
@@ -135,10 +135,11 @@ def _buttons(
         "can_reject": waiting and me.may("approve") and not mine,
         "can_withdraw": state in {RolloutState.DRAFT, RolloutState.WAITING} and mine,
         "can_pause": stop and state in {RolloutState.APPROVED, RolloutState.RUNNING},
-        "can_resume": stop
-        and (state is RolloutState.PAUSED or (state is RolloutState.HELD and sheet.rollout.reason == "repository")),
+        "can_resume": stop and (state is RolloutState.PAUSED or (state is RolloutState.HELD and sheet.rollout.reason in RESUMED)),
         "can_abort": stop and state in {RolloutState.APPROVED, RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.HELD},
-        "n_retry": sum(one.state in RETRIED for one in members.values()) if state in RETRY_IN and me.may("request") else 0,
+        "n_retry": sum(one.state in RETRIED for one in members.values())
+        if state in RETRY_IN and me.may("request") and not acts.retry_problem(sheet.rollout, voice.now_ms)
+        else 0,
         "can_copy": me.may("request"),
         "why_not": voice.t(f"rollout.why2.{why_not}") if why_not else "",
     }

@@ -524,6 +524,44 @@ def test_what_was_changed_after_the_approval_is_not_carried_out(conn: sqlite3.Co
     assert director.given == {}
 
 
+@pytest.mark.parametrize("what", ["approver", "content"])
+def test_an_approval_that_the_audit_log_does_not_have_is_none(conn: sqlite3.Connection, what: str) -> None:
+    name, director = approved(conn), FakeDirector()
+    if what == "approver":
+        conn.execute("UPDATE rollout SET approved_by = ? WHERE id = ?", (CARL, name))
+    else:
+        # Whoever writes rows can work out a digest; the log still has the one that was agreed to.
+        wild = msgspec.json.encode(msgspec.structs.replace(QUICK, canary=50)).decode()
+        conn.execute("UPDATE rollout SET policy = ? WHERE id = ?", (wild, name))
+        digest = acts.digest_of(conn, store.sheet(conn, name))
+        conn.execute("UPDATE rollout SET digest = ? WHERE id = ?", (digest, name))
+    Executor(director).step(conn, NOW_MS)
+    sheet = store.sheet(conn, name)
+    assert (sheet.rollout.state, sheet.rollout.reason) == (RolloutState.STOPPED, "notApproved")
+    assert director.given == {}
+
+
+@pytest.mark.parametrize("who", [ANNA, BERT])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_rollout_of_somebody_whose_account_is_disabled_is_held(conn: sqlite3.Connection, who: str, begun: bool) -> None:
+    name, director = approved(conn), FakeDirector()
+    executor = Executor(director)
+    if begun:
+        executor.step(conn, NOW_MS)
+    given = dict(director.given)
+    conn.execute("UPDATE staff SET disabled_ms = ? WHERE name = ?", (NOW_MS, who))
+    executor.step(conn, NOW_MS + MINUTE_MS)
+    answer(conn, NOW_MS + MINUTE_MS)
+    executor.step(conn, NOW_MS + HOUR_MS)
+    sheet = store.sheet(conn, name)
+    assert (sheet.rollout.state, sheet.rollout.reason) == (RolloutState.HELD, "accountGone")
+    assert director.given.keys() <= given.keys()
+    conn.execute("UPDATE staff SET disabled_ms = NULL WHERE name = ?", (who,))
+    transact(conn, lambda c: acts.resume(c, name, by=ANNA, now_ms=NOW_MS + HOUR_MS))
+    run(conn, director, hours=60, from_ms=NOW_MS + HOUR_MS)
+    assert store.sheet(conn, name).rollout.state is RolloutState.FINISHED
+
+
 def test_a_release_called_bad_stops_its_rollouts_and_starts_no_new_one(conn: sqlite3.Connection) -> None:
     release = agent(conn)
     name, director = approved(conn, release=release), FakeDirector()
@@ -566,6 +604,32 @@ def test_retry_gives_a_new_bundle_to_those_that_failed(conn: sqlite3.Connection)
     executor.step(conn, NOW_MS + 2 * MINUTE_MS)
     assert director.given[bad][0].bundle != first
     run(conn, director, hours=60, from_ms=NOW_MS + 3 * MINUTE_MS)
+    assert store.sheet(conn, name).rollout.state is RolloutState.FINISHED
+
+
+def finished(conn: sqlite3.Connection, policy: Policy = QUICK) -> str:
+    """With one terminal that failed."""
+    name = approved(conn, policy=policy)
+    run(conn, FakeDirector(), hours=60)
+    assert store.sheet(conn, name).rollout.state is RolloutState.FINISHED
+    one = next(iter(store.members(conn, name)))
+    conn.execute("UPDATE rollout_member SET state = 'failed' WHERE rollout = ? AND terminal = ?", (name, one))
+    return name
+
+
+def test_an_approval_holds_for_retries_of_a_finished_rollout_for_two_weeks(conn: sqlite3.Connection) -> None:
+    name = finished(conn)
+    late = NOW_MS + acts.APPROVAL_LASTS_MS
+    with pytest.raises(Refused, match="retryOld"):
+        transact(conn, lambda c: acts.retry(c, name, by=ANNA, now_ms=late + 1))
+    assert store.sheet(conn, name).rollout.state is RolloutState.FINISHED
+    assert transact(conn, lambda c: acts.retry(c, name, by=ANNA, now_ms=late)) == 1
+
+
+def test_a_downgrade_that_finished_is_not_retried(conn: sqlite3.Connection) -> None:
+    name = finished(conn, msgspec.structs.replace(QUICK, downgrade=True))
+    with pytest.raises(Refused, match="retryDowngrade"):
+        transact(conn, lambda c: acts.retry(c, name, by=ANNA, now_ms=NOW_MS + HOUR_MS))
     assert store.sheet(conn, name).rollout.state is RolloutState.FINISHED
 
 
