@@ -6,13 +6,15 @@ import datetime as dt
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_agent import launcher
 from edge_agent.clock import SystemClock
+from edge_agent.updater import install
 from edge_agent.updater.handover import UpdaterSide
 from edge_agent.updater.service import Service
 from protocols.contract.records import ClockQuality
@@ -21,7 +23,7 @@ from tests.support.packages import Package
 from tests.support.updating import Terminal, terminal
 from tests.support.waiting import wait_until
 from tests.together.power_cut import NoPowerSwitch
-from tests.together.small_disk import small_disk
+from tests.together.small_disk import SmallDisk, small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.spec("U-201 U-303")]
 ENDS = ("committed", "rolledBack", "failed", "refused")
@@ -206,25 +208,77 @@ def test_a_desired_state_that_nobody_signed_is_no_order(kiosk: Terminal, service
     assert not kiosk.server.requests, "nobody was even asked"
 
 
-def test_a_full_disk_is_told_and_left_as_soon_as_there_is_room(tmp_path: Path, factory: Package, new: Package) -> None:
+@pytest.mark.parametrize("step", ["downloading", "verifying", "unpacking"])
+def test_a_full_disk_is_told_and_left_as_soon_as_there_is_room(
+    tmp_path: Path, factory: Package, new: Package, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Full before the transfer, before there is unpacked, or in the middle of it: the old version goes on, and nothing half done stays."""
     try:
-        with small_disk(tmp_path, "tmpfs", mib=120) as disk, terminal(tmp_path) as kiosk, ExitStack() as services:
-            kiosk.root = disk.mount / "root"
-            kiosk.layout = type(kiosk.layout)(kiosk.root)
-            kiosk.write_settings()
-            kiosk.lay_out(factory)
-            kiosk.server.start()
-            service = begin(kiosk, services)
-            disk.fill()
+        with on_a_small_disk(tmp_path, factory) as (disk, kiosk, service):
+            if step == "downloading":
+                disk.fill()
+            if step == "unpacking":
+                fill_after_the_look_at_the_room(monkeypatch, disk)
             kiosk.want(kiosk.release(new))
+            if step == "verifying":
+                tick_until(service, state_is(service, "verifying"), "the image is there")
+                disk.fill()
             tick_until(service, reason_is(service, "noSpace"), "the full disk noticed")
-            wait_until(lambda: ("downloading", "noSpace") in kiosk.states(), "it is told")
+            told = "downloading" if step == "downloading" else "verifying"
+            wait_until(lambda: (told, "noSpace") in kiosk.states(), "it is told")
             kiosk.wait_until_running("1.0.0")
-            assert launcher.count(kiosk.root) is not None
+            assert launcher.count(kiosk.root) == kiosk.layout.state().factory
+            assert [path.name for path in kiosk.layout.versions.iterdir()] == [kiosk.layout.state().factory], "nothing half done"
             disk.empty()
             ends_well(kiosk, service)
     except NoPowerSwitch as err:
         pytest.skip(str(err))
+
+
+def test_a_disk_that_is_full_when_the_version_is_switched(tmp_path: Path, factory: Package, new: Package) -> None:
+    """The reserve is enough to put the new version in charge and to make it the good one: an update that has come so far ends."""
+    try:
+        with on_a_small_disk(tmp_path, factory) as (disk, kiosk, service):
+            kiosk.want(kiosk.release(new))
+            tick_until(service, state_is(service, "installing"), "all is unpacked")
+            disk.fill()
+            tick_until(service, state_is(service, "probation", *ENDS), "it is switched on a full disk")
+            kiosk.wait_until_running("1.1.0")
+            name = launcher.count(kiosk.root)
+            assert name is not None and kiosk.layout.complete(name)
+            assert disk.free_bytes < 1024 * 1024, "it was full all the time"
+            disk.empty()
+            ends_well(kiosk, service)
+    except NoPowerSwitch as err:
+        pytest.skip(str(err))
+
+
+@contextmanager
+def on_a_small_disk(tmp_path: Path, factory: Package) -> Iterator[tuple[SmallDisk, Terminal, Service]]:
+    """A terminal whose versions and downloads lie on a disk that can be filled; the rest of it is elsewhere."""
+    with small_disk(tmp_path, "tmpfs", mib=120) as disk, terminal(tmp_path) as kiosk, ExitStack() as services:
+        kiosk.root = disk.mount / "root"
+        kiosk.layout = type(kiosk.layout)(kiosk.root)
+        kiosk.write_settings()
+        kiosk.lay_out(factory)
+        kiosk.server.start()
+        yield disk, kiosk, begin(kiosk, services)
+
+
+def fill_after_the_look_at_the_room(monkeypatch: pytest.MonkeyPatch, disk: SmallDisk) -> None:
+    """Somebody else takes the room, once, after it was counted: some files still fit."""
+    look = install.preflight
+
+    def filled(*args: Any, **more: Any) -> None:
+        look(*args, **more)
+        monkeypatch.setattr(install, "preflight", look)
+        disk.fill(leave_bytes=300_000)
+
+    monkeypatch.setattr(install, "preflight", filled)
+
+
+def state_is(service: Service, *states: str) -> Callable[[], object]:
+    return lambda: service.work is not None and service.work.state in states
 
 
 def test_a_read_only_disk_is_told(tmp_path: Path, factory: Package, new: Package) -> None:
