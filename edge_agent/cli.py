@@ -366,7 +366,7 @@ def _become_agent_user(config: Config) -> None:
         return
     for directory in (Path(config.identity_dir), Path(config.state_dir)):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(directory, user.pw_uid, user.pw_gid)
+        os.chown(directory, user.pw_uid, user.pw_gid, follow_symlinks=False)  # that user could have put a link there
     os.initgroups(AGENT_USER, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Lays the first version out on a terminal with systemd, as root:  sh install.sh <release.tar> <version> [sha256]
-# Afterwards: edge-agent enrol …, edge-agent updater pin, systemctl enable --now edge-agent edge-agent-updater edge-agent-switch.path
+# Afterwards: edge-agent enrol …, edge-agent updater pin --fleet-root …, systemctl enable --now edge-agent edge-agent-updater edge-agent-switch.path
 set -eu
+umask 022
 [ "$(id -u)" = 0 ] || { echo "This needs root." >&2; exit 1; }
 [ $# -ge 2 ] || { sed -n 2,3p "$0" >&2; exit 2; }
 image=$1 version=$2 sha256=${3:-}
@@ -40,8 +41,18 @@ for file in agent.toml updater.toml; do
 done
 "$unpacked/bin/edge-agent" install-layout --image "$image" --version "$version"
 chown -R --no-dereference kiosk-updater:kiosk-updater /opt/kiosk-fleet
-ln -sfn /opt/kiosk-fleet/current/bin/edge-agent /usr/local/bin/edge-agent
+# What root runs is root's: a copy of this release that no update changes, and a command that runs nothing else as root.
+rm -rf /usr/local/lib/kiosk-fleet/release.new
+cp -R "$unpacked" /usr/local/lib/kiosk-fleet/release.new
+chmod 0755 /usr/local/lib/kiosk-fleet/release.new
+rm -rf /usr/local/lib/kiosk-fleet/release
+mv /usr/local/lib/kiosk-fleet/release.new /usr/local/lib/kiosk-fleet/release
+rm -f /usr/local/bin/edge-agent
+install -m 0755 "$here/edge-agent.sh" /usr/local/bin/edge-agent
+# What lies below belongs to the agent's user, so that user makes it: root would follow a link there.
+install -d -m 0700 -o kiosk-fleet -g kiosk-fleet /var/lib/kiosk-fleet
+runuser -u kiosk-fleet -- mkdir -p -m 0700 /var/lib/kiosk-fleet/identity /var/lib/kiosk-fleet/state
 udevadm control --reload && udevadm trigger || true
 systemctl daemon-reload
-echo "Laid out. Next: edge-agent enrol --code <code> --terminal <id> --ca-fingerprint <fingerprint>; edge-agent updater pin;"
+echo "Laid out. Next: edge-agent enrol --code <code> --terminal <id> --ca-fingerprint <fingerprint>; edge-agent updater pin --fleet-root <fingerprint>;"
 echo "systemctl enable --now edge-agent edge-agent-updater edge-agent-switch.path"

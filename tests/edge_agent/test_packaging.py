@@ -264,6 +264,65 @@ def test_the_script_can_be_read_and_lays_out_every_file_that_is_shipped() -> Non
             assert Unit(name).one("Install", "WantedBy"), f"{name} cannot be enabled"
 
 
+@pytest.mark.parametrize(
+    ("uid", "words", "runs"),
+    [
+        (0, "updater pin --replace", "release"),
+        (0, "install-layout --image x", "release"),
+        (0, "token kiosk", "release"),
+        (0, "updater status", "kiosk-updater updater"),
+        (0, "updater", "kiosk-updater updater"),
+        (0, "enrol --code x", "kiosk-fleet current"),
+        (0, "doctor", "kiosk-fleet current"),
+        (0, "--help updater pin", "kiosk-fleet current"),
+        (0, "", "kiosk-fleet current"),
+        (1000, "doctor", "current"),
+        (1000, "updater pin", "current"),
+    ],
+)
+def test_root_runs_as_root_only_what_root_alone_may_write(tmp_path: Path, uid: int, words: str, runs: str) -> None:
+    """The script itself, with its three places and the programs it calls under a folder."""
+    programs = {"opt/current": "current", "opt/updater": "updater", "lib/release": "release"}
+    for place, name in programs.items():
+        write_program(tmp_path / place / "bin" / "edge-agent", f'echo "{name} $*"')
+    write_program(tmp_path / "bin" / "id", f"echo {uid}")
+    write_program(tmp_path / "bin" / "setsid", 'shift; exec "$@"')
+    write_program(tmp_path / "bin" / "runuser", 'user=$2; shift 3; echo "$user $("$@")"')
+    text = (PACKAGING / "edge-agent.sh").read_text("utf-8")
+    for place, here in (("/opt/kiosk-fleet", "opt"), ("/usr/local/lib/kiosk-fleet", "lib"), ("PATH=", "bin:")):
+        assert place in text
+        text = text.replace(place, f"PATH={tmp_path}/bin:" if here == "bin:" else f"{tmp_path}/{here}")
+    done = subprocess.run(
+        ["sh", "-c", text, "edge-agent", *words.split()], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [*runs.split(), *words.split()]
+
+
+def write_program(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{line}\n", "utf-8")
+    path.chmod(0o755)
+
+
+def test_nothing_that_the_updater_may_write_is_installed_as_a_command() -> None:
+    text = (PACKAGING / "install.sh").read_text("utf-8")
+    assert not re.findall(r"^\s*ln .*/opt/kiosk-fleet", text, re.MULTILINE)
+    assert re.search(r'^install -m 0755 "\$here/edge-agent.sh" /usr/local/bin/edge-agent$', text, re.MULTILINE)
+
+
+def test_root_gives_the_agents_user_no_directory_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("pwd.getpwnam", lambda _name: type("User", (), {"pw_uid": 4711, "pw_gid": 4711}))
+    monkeypatch.setattr(os, "chown", lambda path, _uid, _gid, *, follow_symlinks=True: given.append((path, follow_symlinks)))
+    for name in ("initgroups", "setgid", "setuid"):
+        monkeypatch.setattr(os, name, lambda *_: None)
+    config = msgspec.structs.replace(agent_config_defaults(), identity_dir=str(tmp_path / "i"), state_dir=str(tmp_path / "s"))
+    cli._become_agent_user(config)
+    assert given == [(tmp_path / "i", False), (tmp_path / "s", False)]
+
+
 def test_the_script_s_own_commands_are_those_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its call of install-layout, with values in place of the variables."""
     text = (PACKAGING / "install.sh").read_text("utf-8")
