@@ -1,12 +1,14 @@
 """Owns what a terminal may never forget: the newest desired state it accepted, and the highest release of each component it ever installed.
 
 Kept in two places where the caller has two (a second partition, a file that an image restore does not touch); the higher number counts. A file
-that is missing or spoiled counts as nothing, so one good copy is enough.
+that is missing or spoiled counts as nothing, so one good copy is enough. The first place must take what is new; one of the others that cannot be
+written protects less, but stops nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,6 +20,8 @@ from edge_agent.updater.errors import NotTrusted
 from edge_agent.updater.verified import open_plain
 from protocols.contract.limits import COUNTER_STEP_MAX
 from protocols.contract.records import ComponentName, Count
+
+log = logging.getLogger(__name__)
 
 FILE: Final = "counters.json"
 MAX_BYTES = 64 * 1024
@@ -31,14 +35,18 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counters:
-    """`paths`: where the copies lie; the directories exist."""
+    """`paths`: where the copies lie, the one that must be written first. Copies that are behind are made again at once."""
 
     def __init__(self, *paths: Path) -> None:
         self._paths = paths
-        kept = _File()
-        for path in paths:
-            kept = _higher(kept, _read(path))
+        self._broken: set[Path] = set()
+        kept, found = _File(), [_read(path) for path in paths]
+        for one in found:
+            kept = _higher(kept, one)
         self._kept = kept
+        for path, one in zip(paths, found, strict=True):
+            if one != kept:
+                self._copy(path, kept)
 
     @property
     def desired(self) -> int:
@@ -65,9 +73,25 @@ class Counters:
             self._write(msgspec.structs.replace(self._kept, releases={**self._kept.releases, component: release}))
 
     def _write(self, new: _File) -> None:
-        for path in self._paths:
-            files.write_atomically(path, msgspec.json.encode(new))
+        """OSError if the first place refuses: then nothing counts as accepted."""
+        if self._paths:
+            files.write_atomically(self._paths[0], msgspec.json.encode(new))
         self._kept = new
+        for path in self._paths[1:]:
+            self._copy(path, new)
+
+    def _copy(self, path: Path, new: _File) -> None:
+        """As far as it can be had; a place that refuses is told once."""
+        try:
+            files.write_atomically(path, msgspec.json.encode(new))
+        except OSError as err:
+            if path not in self._broken:
+                log.warning(
+                    "a copy of the release counters cannot be written", extra={"path": str(path), "reason": str(err.strerror)}
+                )
+            self._broken.add(path)
+        else:
+            self._broken.discard(path)
 
 
 def _higher(one: _File, other: _File) -> _File:

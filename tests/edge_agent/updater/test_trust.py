@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuf.api.metadata import TargetFile
 
+from edge_agent import files
 from edge_agent.updater import delta, fetch, trust
 from edge_agent.updater.counters import Counters
 from edge_agent.updater.download import Downloader
@@ -187,6 +189,67 @@ def test_one_good_copy_of_the_counters_is_enough(tmp_path: Path, spoiled: bytes 
     assert (again.desired, again.releases) == (7, {"agent": 5})
 
 
+class Disk:
+    """`files.write_atomically`, with places that refuse."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read_only: set[Path] = set()
+        write = files.write_atomically
+
+        def refuse(path: Path, data: bytes, mode: int = 0o600) -> None:
+            if path.parent in self.read_only:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            write(path, data, mode)
+
+        monkeypatch.setattr(files, "write_atomically", refuse)
+
+
+def test_a_further_copy_that_cannot_be_written_stops_nothing_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A unit without the path among those that it may write, or a /boot that the kernel remounted read-only."""
+    disk, own, boot = Disk(monkeypatch), tmp_path / "state", tmp_path / "boot"
+    own.mkdir()
+    boot.mkdir()
+    paths = own / "counters.json", tmp_path / "gone" / "counters.json", boot / "counters.json"
+    counters = Counters(*paths)
+    disk.read_only = {boot}
+    counters.accept_desired(7, b"seven")
+    counters.accept_desired(8, b"eight")
+    counters.installed("agent", 5)
+    assert (counters.desired, counters.releases) == (8, {"agent": 5})
+    said = [vars(record)["path"] for record in caplog.records if record.name.endswith("counters")]
+    assert said == [str(path) for path in paths[1:]], "each place once"
+    again = Counters(*paths)
+    assert (again.desired, again.releases) == (8, {"agent": 5})
+    disk.read_only = set()
+    Counters(*paths)
+    paths[0].unlink()
+    assert Counters(*paths).desired == 8, "at the next start the copy was made"
+
+
+def test_without_the_first_copy_nothing_counts_as_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, own = Disk(monkeypatch), tmp_path / "state"
+    own.mkdir()
+    counters = Counters(own / "counters.json", tmp_path / "counters.json")
+    disk.read_only = {own}
+    with pytest.raises(OSError, match="Read-only"):
+        counters.accept_desired(7, b"seven")
+    assert counters.desired == 0
+    disk.read_only = set()
+    counters.accept_desired(7, b"seven")
+    assert counters.desired == 7
+
+
+def test_the_unit_may_write_the_copy_that_the_settings_propose() -> None:
+    packaging = Path(fetch.__file__).parents[1] / "packaging"
+    proposed = next(line for line in (packaging / "updater.toml").read_text().splitlines() if "second_counters = " in line)
+    folder = str(Path(proposed.split('"')[1]).parent)
+    unit = (packaging / "edge-agent-updater.service").read_text().splitlines()
+    writable = [word for line in unit if line.startswith("ReadWritePaths=") for word in line.partition("=")[2].split()]
+    assert f"-{folder}" in writable, "and where it does not exist, the unit starts nevertheless"
+
+
 # ------------------------------------------------------------------------------------------------------- against our own repositories
 
 
@@ -278,8 +341,6 @@ def test_a_server_that_is_away_is_told_as_that(site: Site, free_port: Any) -> No
 
 def test_every_file_of_metadata_is_synced_to_the_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """python-tuf renames without syncing; a power cut must not take the version numbers away that stop a rollback."""
-    from edge_agent import files
-
     site.repo.release("agent", "agent/kiosk-1.1.0.tar", b"x" * 1000, version="1.1.0", release=2, arch="x86_64")
     bundle = site.repo.assign("kiosk-0001", {"agent": "agent/kiosk-1.1.0.tar"})
     synced: list[Path] = []
