@@ -186,6 +186,8 @@ def package(version: str) -> bytes:
 
 
 PACKAGES = {version: package(version) for version in FILES}
+KEPT_TREES = {hashlib.sha256(raw).hexdigest() for raw in PACKAGES.values()}
+"""Of content: the version in use and the one before."""
 
 
 def artifact(component: str, version: str, raw: bytes) -> Artifact:
