@@ -39,7 +39,7 @@ FILE_MAX_BYTES: Final = 300 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A package as it stands. `editors`: everybody who changed it."""
+    """A package as it stands. `editors`: everybody who changed it, or brought a file that is in it, also to an earlier version."""
 
     name: str
     release: int
@@ -68,7 +68,7 @@ def check_name(text: str) -> str:
 
 
 def check_act(act: str, draft: Draft, *, by: str, may: Collection[str]) -> State:
-    """The state after it. Refused or Conflict with the reason why not."""
+    """The state after it. Refused or Conflict with the reason why not; whether two accounts are two people needs the database (`store.act`)."""
     if act not in ACTS:
         raise Refused("act", "unknown")
     froms, to, permission = ACTS[act]
@@ -117,9 +117,9 @@ def manifest_of(draft: Draft, *, reviewed_by: str) -> Manifest:
 _WORDS = {"until_ms": "contentWindow", "files": "contentFiles", "pages": "contentPages"}
 
 
-def withdrawal_of(name: str, release: int, *, created_by: str, reviewed_by: str) -> Manifest:
-    """The empty version that takes the place of what is shown."""
-    return Manifest(name=name, version=f"{release}.0", withdrawn=True, created_by=created_by, reviewed_by=reviewed_by, priority=0)
+def withdrawal_of(name: str, release: int, *, created_by: str) -> Manifest:
+    """The empty version that takes the place of what is shown. It names only who withdrew it: nobody has reviewed anything."""
+    return Manifest(name=name, version=f"{release}.0", withdrawn=True, created_by=created_by, priority=0)
 
 
 # Files ----------------------------------------------------------------------------------------------------------------------------------

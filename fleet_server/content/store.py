@@ -13,6 +13,7 @@ from fleet_server import audit
 from fleet_server.content import rules
 from fleet_server.content.rules import Draft
 from fleet_server.errors import Conflict, NotFound, Refused
+from fleet_server.orders.requests import check_approver
 from protocols.packages import content
 from protocols.packages.catalogue import Catalogue, Item
 from protocols.packages.content import File, Page
@@ -49,9 +50,11 @@ def events(conn: sqlite3.Connection, package_id: int) -> list[dict[str, Any]]:
 def draft(conn: sqlite3.Connection, package_id: int) -> Draft:
     row = package(conn, package_id)
     marks = ",".join("?" * len(_EDITS))
+    # A version begins with the files of the one before: whoever brought one of them worked on this version too.
     editors = conn.execute(
-        f"SELECT DISTINCT actor FROM content_event WHERE package = ? AND kind IN ({marks})",  # noqa: S608 -- marks only
-        (package_id, *_EDITS),
+        f"SELECT actor FROM content_event WHERE package = ? AND kind IN ({marks})"  # noqa: S608 -- marks only
+        " UNION SELECT added_by FROM content_file WHERE package = ?",
+        (package_id, *_EDITS, package_id),
     )
     return Draft(
         name=row["name"],
@@ -129,6 +132,7 @@ def add_file(conn: sqlite3.Connection, package_id: int, name: str, size: int, sh
         if len(one.pages) < content.MAX_PAGES:
             _set_pages(conn, package_id, (*one.pages, page))
     _event(conn, package_id, "uploaded", by, now_ms, name)
+    _audit(conn, one, "upload", by, now_ms, {"file": name, "bytes": size, "sha256": sha256.hex()})
 
 
 def remove_file(conn: sqlite3.Connection, package_id: int, name: str, *, by: str, now_ms: int) -> None:
@@ -138,6 +142,7 @@ def remove_file(conn: sqlite3.Connection, package_id: int, name: str, *, by: str
         raise NotFound("file of a content package")
     _set_pages(conn, package_id, tuple(page for page in one.pages if page.file != name))
     _event(conn, package_id, "removed", by, now_ms, name)
+    _audit(conn, one, "remove", by, now_ms, {"file": name})
 
 
 def set_pages(conn: sqlite3.Connection, package_id: int, rows: Sequence[Mapping[str, str]], *, by: str, now_ms: int) -> None:
@@ -147,16 +152,20 @@ def set_pages(conn: sqlite3.Connection, package_id: int, rows: Sequence[Mapping[
     if pages != one.pages:
         _set_pages(conn, package_id, pages)
         _event(conn, package_id, "edited", by, now_ms, "")
+        _audit(conn, one, "edit", by, now_ms, {"pages": [page.id for page in pages]})
 
 
 def settings(conn: sqlite3.Connection, package_id: int, values: Mapping[str, Any], *, by: str, now_ms: int) -> None:
     """Title, window, weekdays, priority, offline, areas and types; all that `values` names. Columns are ours, never a form's."""
-    rules.check_draft(draft(conn, package_id))
+    one = draft(conn, package_id)
+    rules.check_draft(one)
     columns = ("title", "from_ms", "until_ms", "weekdays", "priority", "offline", "areas", "types")
     fields = {name: values[name] for name in columns if name in values}
     text = ", ".join(f"{name} = :{name}" for name in fields)
+    before = package(conn, package_id)
     conn.execute(f"UPDATE content_package SET {text} WHERE id = :id", {**fields, "id": package_id})  # noqa: S608 -- names of ours
     _event(conn, package_id, "edited", by, now_ms, "")
+    _audit(conn, one, "edit", by, now_ms, {name: value for name, value in fields.items() if value != before[name]})
 
 
 def act(
@@ -173,6 +182,9 @@ def act(
     """One step of a package's life. Refused or Conflict; then nothing is changed."""
     one = draft(conn, package_id)
     to = rules.check_act(wanted, one, by=by, may=may)
+    if wanted == "approve":
+        for maker in sorted(one.editors | {one.created_by}):
+            check_approver(conn, maker, by, now_ms)
     fields: dict[str, Any] = {"state": to, "state_ms": now_ms}
     if wanted == "approve":
         fields |= {"reviewed_by": by, "reviewed_ms": now_ms}
@@ -315,6 +327,10 @@ def _event(conn: sqlite3.Connection, package_id: int, kind: str, by: str, now_ms
         "INSERT INTO content_event (package, at_ms, actor, kind, note) VALUES (?, ?, ?, ?, ?)",
         (package_id, now_ms, by, kind, note),
     )
+
+
+def _audit(conn: sqlite3.Connection, one: Draft, act: str, by: str, now_ms: int, detail: Mapping[str, Any]) -> None:
+    audit.write(conn, by, None, f"content.{act}", f"content:{one.name}", {"version": one.version, **detail}, now_ms=now_ms)
 
 
 def _rows(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:

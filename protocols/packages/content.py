@@ -86,7 +86,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     offline: bool = True
     """May be shown while there is no connection; false for what may have to be called back at once."""
     created_by: Staff
-    reviewed_by: Staff
+    reviewed_by: Staff | None = None
+    """None only for a withdrawn package: what shows nothing is reviewed by nobody."""
 
     def shown_at(self, now_ms: int | None, *, connected: bool) -> bool:
         """Whether it may be shown now. Without trusted time only what has no window may."""
@@ -130,6 +131,8 @@ def problems(manifest: Manifest) -> Iterator[str]:
         yield "until_ms: not after from_ms"
     if manifest.created_by == manifest.reviewed_by:
         yield "reviewed_by: the same person who made it"
+    if manifest.reviewed_by is None and not manifest.withdrawn:
+        yield "reviewed_by: nobody reviewed it"
 
 
 def check(raw: bytes) -> Manifest:

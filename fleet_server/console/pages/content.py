@@ -254,12 +254,7 @@ async def _sign(desk: Desk, draft: rules.Draft, act: str, me: str) -> publish.Si
     if act == "publish":
         return await asyncio.to_thread(publish.package, draft, files, sign)
     number = await desk.db.look(lambda conn: store.next_release(conn, draft.name))
-    second = next((one for one in (draft.reviewed_by, draft.created_by) if one and one != me), None)
-    if second is None:
-        raise Refused("act", "contentOwnWork")
-    return await asyncio.to_thread(
-        functools.partial(publish.withdrawal, draft.name, number, files, sign, created_by=me, reviewed_by=second)
-    )
+    return await asyncio.to_thread(functools.partial(publish.withdrawal, draft.name, number, files, sign, created_by=me))
 
 
 def _intake(layout: UpdatesLayout, now_ms: int) -> publish.Intake:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from edge_agent.content.shelf import Shelf
 from edge_agent.updater.handover import Artifact
+from fleet_server.accounts.events import remember
 from fleet_server.engine import FleetEngine
 from protocols.contract import artifacts
 from protocols.contract.artifacts import ImageCustom
@@ -101,10 +104,14 @@ async def test_from_draft_to_a_terminal_and_away_again(
     assert (await operator.post(f"{package}/act/disable")).status_code == 200
     raw, custom = release_of(repo, "content/tax-guide/2.0.tar")
     assert (await taken(tmp_path, "tax-guide", raw, custom)).valid() == []
+    # Nobody reviewed the withdrawal, so nobody's name stands there.
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        manifest = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
+    assert (manifest["withdrawn"], manifest["created_by"], manifest["reviewed_by"]) == (True, "operator", None)
     trail = await engine.look(
         lambda conn: [row[0] for row in conn.execute("SELECT action FROM audit WHERE object = 'content:tax-guide' ORDER BY id")]
     )
-    assert trail == ["content.create", "content.submit", "content.approve", "content.publish", "content.disable"]
+    assert trail == [f"content.{act}" for act in ("create", "upload", "upload", "submit", "approve", "publish", "disable")]
     # The next version is above both, and begins as a copy.
     answer = await operator.post(f"{package}/next")
     again = answer.headers["HX-Redirect"]
@@ -128,6 +135,68 @@ async def test_whoever_made_it_does_not_review_it(operator: Person, reviewer: Pe
     assert (await reviewer.post(f"{package}/act/approve")).status_code == 200
     late = await upload(operator, package, "more.png", b"\x89PNG\r\n\x1a\n123")
     assert (late.status_code, late.text) == (400, "只有草稿可以修改。")
+
+
+@pytest.mark.parametrize("chain", [[("operator", "a-approver")], [("operator", "c"), ("c", "a-approver")]])
+async def test_whoever_had_the_reviewers_account_in_hand_has_no_reviewer_there(
+    operator: Person, reviewer: Person, engine: FleetEngine, chain: list[tuple[str, str]]
+) -> None:
+    def link(conn: Any) -> None:
+        conn.execute("INSERT INTO staff (name, display, password_hash, role, created_ms) VALUES ('c', '', '', 'viewer', 0)")
+        for by, staff in chain:
+            remember(conn, staff, "reset", by=by, now_ms=NOW_MS - 86_400_000)
+
+    await engine.write(link)
+    package = await made(operator)
+    await upload(operator, package, "film.mp4", FILM)
+    await operator.post(f"{package}/act/submit")
+    answer = await reviewer.post(f"{package}/act/approve")
+    assert (answer.status_code, "7 天内" in answer.text) == (400, True)
+    assert "已审核" not in await operator.seen(package)
+
+
+async def test_whoever_brought_a_file_of_an_earlier_version_does_not_review_the_next(
+    operator: Person, reviewer: Person, repo: TufRepo, engine: FleetEngine
+) -> None:
+    package = await ready(operator, reviewer)
+    await operator.post(f"{package}/act/publish")
+    fresh = (await operator.post(f"{package}/next")).headers["HX-Redirect"]
+    number = int(fresh.rpartition("/")[2])
+    await engine.write(
+        lambda conn: conn.execute(
+            "UPDATE content_file SET added_by = 'a-approver' WHERE package = ? AND name = 'guide-film.mp4'", (number,)
+        )
+    )
+    assert (await operator.post(f"{fresh}/act/submit")).status_code == 200
+    answer = await reviewer.post(f"{fresh}/act/approve")
+    assert (answer.status_code, "制作的人不能自己审核" in answer.text) == (400, True)
+
+
+async def test_every_change_is_in_the_audit_log(operator: Person, engine: FleetEngine) -> None:
+    package = await made(operator)
+    await upload(operator, package, "one.png", b"\x89PNG\r\n\x1a\none")
+    page = {"id": "page.1", "zh": "一", "en": "One", "file": "one.png", "items": "", "seconds": "20"}
+    await operator.post(f"{package}/pages", **page)
+    await operator.post(f"{package}/pages", **page, remove="one.png")
+    await operator.post(f"{package}/settings", title="春节安排", priority="9", day="0")
+    await operator.post("/content/items/set", code="tax.invoice", zh="开发票", en="x", type="handle")
+    await operator.post("/content/items/switch", code="tax.invoice", group="", on="no")
+    rows = await engine.look(
+        lambda conn: [
+            (row[0], row[1], json.loads(row[2] or "{}"))
+            for row in conn.execute(
+                "SELECT actor, action, detail FROM audit WHERE object IN ('content:tax-guide', 'item:tax.invoice') ORDER BY id"
+            )
+        ]
+    )
+    assert {row[0] for row in rows} == {"operator"}
+    assert [row[1].partition(".")[2] for row in rows] == ["create", "upload", "edit", "remove", "edit", "set", "off"]
+    told = [row[2] for row in rows]
+    digest = hashlib.sha256(b"\x89PNG\r\n\x1a\none").hexdigest()
+    assert told[1] == {"version": "1.0", "file": "one.png", "bytes": 11, "sha256": digest}
+    assert told[2] == {"version": "1.0", "pages": ["page.1"]}
+    assert told[3] == {"version": "1.0", "file": "one.png"}
+    assert (told[4]["title"], told[4]["priority"], told[4]["weekdays"]) == ("春节安排", 9, 1)
 
 
 async def test_without_keys_nothing_is_released_and_it_is_said(operator: Person, reviewer: Person) -> None:

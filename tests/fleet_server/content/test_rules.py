@@ -10,7 +10,9 @@ import pytest
 from fleet_server.content import rules
 from fleet_server.content.rules import Draft
 from fleet_server.errors import Conflict, Refused
+from protocols.packages import content
 from protocols.packages.content import Page, file_of
+from protocols.packages.profiles import PackageError
 
 BOTH = ("manage", "approve")
 
@@ -49,6 +51,15 @@ def test_each_step_takes_its_state_and_its_permission() -> None:
             rules.check_act(act, draft(state=min(froms)), by="wang", may=[one for one in BOTH if one != permission])
     with pytest.raises(Refused):
         rules.check_act("explode", draft(), by="wang", may=BOTH)
+
+
+def test_only_a_withdrawal_has_no_reviewer() -> None:
+    gone = rules.withdrawal_of("tax-guide", 4, created_by="li")
+    assert content.check(msgspec.json.encode(gone)) == gone
+    assert (gone.created_by, gone.reviewed_by) == ("li", None)
+    shown = rules.manifest_of(draft(), reviewed_by="wang")
+    with pytest.raises(PackageError, match="nobody reviewed it"):
+        content.check(msgspec.json.encode(msgspec.structs.replace(shown, reviewed_by=None)))
 
 
 @pytest.mark.parametrize("state", ["review", "approved", "published", "disabled", "deleted"])
