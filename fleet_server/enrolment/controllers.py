@@ -30,6 +30,8 @@ REFUSALS_PER_MINUTE = 30
 """Per source address; more than any honest installer makes, and a fleet behind one address enrols without refusals."""
 ADDRESSES_WATCHED = 10_000
 LOGS_AT_ONCE = 4
+UPLOAD_S = 120.0
+"""For the whole of one log (chosen): 4 MiB at 280 kbit/s. One that stalls gives its place up then, and comes again."""
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ class Desk:
         self._updates = Updates(settings.layout.updates)
         self._logs = settings.layout.logs
         self._logs_at_once = asyncio.Semaphore(LOGS_AT_ONCE)
+        self._uploading: set[str] = set()
 
     async def enrol(self, raw: bytes) -> msgspec.Struct:
         request: EnrolRequest = messages.read(raw, EnrolRequest)
@@ -83,13 +86,31 @@ class Desk:
         return await self._with_roots(answer)
 
     async def take_log(self, request: Request[Any, Any, State], peer: str) -> None:
-        """NotTaken, or it is stored. Only so many at once: each is some megabytes in memory."""
-        async with self._logs_at_once:
-            raw = await _body(request, logs.ENVELOPE_MAX_BYTES)
-            kid = logs.kid_of(raw)
-            key = None if kid is None else await self._channel.run(lambda connection: logs.key_of(connection, kid))
-            taken = await asyncio.to_thread(logs.examine, raw, key, peer, self.authority.fleet)
-            await self._channel.transact(lambda connection: logs.keep(connection, self._logs, taken, self.now_ms()))
+        """NotTaken, or it is stored. Only so many at once, each is some megabytes in memory; none of them for whoever was not asked."""
+        try:
+            await self._channel.run(lambda connection: logs.check_expected(connection, peer))
+        except logs.NotTaken:
+            await _pass_over(request)
+            raise
+        if peer in self._uploading:
+            raise logs.NotTaken("tooMany", f"{peer}: another log of it is just coming")
+        self._uploading.add(peer)
+        try:
+            async with self._logs_at_once:
+                await self._take(request, peer)
+        finally:
+            self._uploading.discard(peer)
+
+    async def _take(self, request: Request[Any, Any, State], peer: str) -> None:
+        try:
+            async with asyncio.timeout(UPLOAD_S):
+                raw = await _body(request, logs.ENVELOPE_MAX_BYTES)
+        except TimeoutError:
+            raise logs.NotTaken("slow", f"{peer}: not whole after {UPLOAD_S:.0f} s") from None
+        kid = logs.kid_of(raw)
+        key = None if kid is None else await self._channel.run(lambda connection: logs.key_of(connection, kid))
+        taken = await asyncio.to_thread(logs.examine, raw, key, peer, self.authority.fleet)
+        await self._channel.transact(lambda connection: logs.keep(connection, self._logs, taken, self.now_ms()))
 
     async def _with_roots(self, answer: Renewed) -> Renewed:
         return msgspec.structs.replace(answer, update_roots=await asyncio.to_thread(self._updates.roots))
@@ -134,7 +155,7 @@ class EnrolmentController(Controller):
                 raise logs.NotTaken("notAuthentic", "no client certificate")
             await desk.take_log(request, peer)
         except logs.NotTaken as err:
-            if err.reason != "done":
+            if err.reason not in ("done", "tooMany", "slow"):
                 desk.brake.note(address)
             log.warning("refused %s from %s: %s", request.url.path, address, err)
             return _json({"error": err.reason, "message": str(err)}, err.http_status)
@@ -155,6 +176,15 @@ async def _body(request: Request[Any, Any, State], limit: int) -> bytes:
         if len(found) > limit:
             raise logs.NotTaken("tooLarge", f"more than {limit} bytes")
     return bytes(found)
+
+
+async def _pass_over(request: Request[Any, Any, State]) -> None:
+    """Read without keeping, as long as the connection may live: who is still sending does not see an answer."""
+    left = logs.ENVELOPE_MAX_BYTES
+    async for part in request.stream():
+        left -= len(part)
+        if left < 0:
+            return
 
 
 def make_app(desk: Desk) -> Litestar:

@@ -30,7 +30,15 @@ GZIP: Final = 31
 """zlib's window bits for gzip alone."""
 PART_BYTES: Final = 256 * 1024
 DAY_MS: Final = 86_400_000
-STATUS: Final = {"notAuthentic": 403, "revoked": 403, "unknownOrder": 404, "done": 409, "tooLarge": 413}
+STATUS: Final = {
+    "notAuthentic": 403,
+    "revoked": 403,
+    "unknownOrder": 404,
+    "done": 409,
+    "tooLarge": 413,
+    "tooMany": 429,
+    "slow": 503,
+}
 
 
 class NotTaken(FleetServerError):
@@ -113,6 +121,22 @@ def unpack(text: bytes) -> Iterator[bytes]:
         raise NotTaken("notAuthentic", "the text cannot be unpacked") from err
     if not unpacker.eof or unpacker.unused_data:
         raise NotTaken("notAuthentic", "the text is not one whole gzip member")
+
+
+def check_expected(conn: sqlite3.Connection, peer: str) -> None:
+    """Whether anything may come from this terminal now, before a byte of it is read; NotTaken if not."""
+    row = conn.execute("SELECT revoked_ms IS NOT NULL FROM terminal WHERE id = ?", (peer,)).fetchone()
+    if row is None or row[0]:
+        raise NotTaken("revoked", f"{peer} is not in the fleet")
+    asked, missing = conn.execute(
+        "SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (SELECT 1 FROM pulled_log p WHERE p.order_id = i.order_id))"
+        " FROM order_item i WHERE i.terminal = ? AND i.kind = 'pullLogs' AND i.counter IS NOT NULL",
+        (peer,),
+    ).fetchone()
+    if not asked:
+        raise NotTaken("unknownOrder", f"{peer}: no log was asked for")
+    if not missing:
+        raise NotTaken("done", f"{peer}: every log that was asked for has come")
 
 
 def check_asked(conn: sqlite3.Connection, taken: Taken) -> bytes:
