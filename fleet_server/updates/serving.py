@@ -7,6 +7,7 @@ links are not followed, nothing is listed, and keys lie outside of what can be n
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import re
 import stat
@@ -28,7 +29,13 @@ CHUNK_BYTES = 64 * 1024
 """With TLS a reader that takes nothing costs about six times as much (measured: 400 readers 160 MiB; with 256 KiB 560 MiB, at the same rate)."""
 READ_THREADS = 4
 MAX_TRANSFERS = 1500
-"""At a time; whoever comes then is asked to come back, and enrolment keeps its share of the listener's connections."""
+"""At a time, for all; whoever comes then is asked to come back, and enrolment keeps its share of the listener's connections."""
+KEPT_FOR_PEERS = 300
+"""Of them, for terminals that show their certificate."""
+PER_ADDRESS = 600
+"""Without a certificate, from one address (of IPv6: one /64): a fleet behind one address fits, and nobody takes all from a single one."""
+PER_PEER = 8
+"""With a certificate; an honest terminal has one or two, and one that is not must not take what is kept for the others."""
 RETRY_AFTER_S = 30
 _PART = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
 _RANGE = re.compile(r"bytes=(?:(?P<first>[0-9]{1,15})-(?P<last>[0-9]{1,15})?|-(?P<suffix>[0-9]{1,15}))")
@@ -47,6 +54,8 @@ class Files:
         self._public = layout.public
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="updates")
         self._transfers = 0
+        self._strangers = 0
+        self._held: dict[str, int] = {}
         self.sent: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,16 +66,36 @@ class Files:
         if parts is None:
             await _answer(send, 404)
             return
-        if self._transfers >= MAX_TRANSFERS:
+        peer = scope.get("kf_peer")
+        holder = f"peer {peer}" if isinstance(peer, str) else f"address {_network(scope)}"
+        if not self._has_room(holder, is_peer=isinstance(peer, str)):
             await _answer(send, 503, [(b"retry-after", b"%d" % RETRY_AFTER_S)])
             return
+        self._count(holder, 1, is_peer=isinstance(peer, str))
+        try:
+            await self._transfer(scope, receive, send, parts)
+        finally:
+            self._count(holder, -1, is_peer=isinstance(peer, str))
+
+    def _has_room(self, holder: str, *, is_peer: bool) -> bool:
+        if self._transfers >= MAX_TRANSFERS or self._held.get(holder, 0) >= (PER_PEER if is_peer else PER_ADDRESS):
+            return False
+        return is_peer or self._strangers < MAX_TRANSFERS - KEPT_FOR_PEERS
+
+    def _count(self, holder: str, by: int, *, is_peer: bool) -> None:
+        self._transfers += by
+        self._strangers += 0 if is_peer else by
+        self._held[holder] = self._held.get(holder, 0) + by
+        if not self._held[holder]:
+            del self._held[holder]
+
+    async def _transfer(self, scope: Scope, receive: Receive, send: Send, parts: list[str]) -> None:
         loop = asyncio.get_running_loop()
         opened = await loop.run_in_executor(self._threads, open_plain, self._public, parts)
         if opened is None:
             await _answer(send, 404)
             return
         descriptor, found = opened
-        self._transfers += 1
         try:
             gone = asyncio.ensure_future(_disconnected(receive))
             try:
@@ -74,7 +103,6 @@ class Files:
             finally:
                 gone.cancel()
         finally:
-            self._transfers -= 1
             os.close(descriptor)
 
     async def _send_file(
@@ -210,6 +238,18 @@ def _headers(found: os.stat_result, tag: str, parts: list[str]) -> list[tuple[by
         (b"cache-control", b"no-cache" if changes else b"public, max-age=31536000, immutable"),
         (b"x-content-type-options", b"nosniff"),
     ]
+
+
+def _network(scope: Scope) -> str:
+    """Who is at the other end, as far as an address says: whoever has one IPv6 address has a whole /64 of them."""
+    host = str((scope.get("client") or ("?",))[0])
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+    return host
 
 
 def _nothing() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.client
 import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -240,7 +242,8 @@ def test_too_many_at_once_are_asked_to_come_back(tmp_path: Path, monkeypatch: py
     layout.make()
     with (layout.targets("image") / "big").open("wb") as file:
         file.truncate(100 << 20)
-    monkeypatch.setattr("fleet_server.updates.serving.MAX_TRANSFERS", 2)
+    monkeypatch.setattr("fleet_server.updates.serving.MAX_TRANSFERS", 3)
+    monkeypatch.setattr("fleet_server.updates.serving.KEPT_FOR_PEERS", 1)
     files = Files(layout)
     with serving(files) as address:
         port = urlsplit(address).port or 0
@@ -253,6 +256,62 @@ def test_too_many_at_once_are_asked_to_come_back(tmp_path: Path, monkeypatch: py
         for connection in held:
             connection.close()
         wait_until(lambda: ask(port, "/updates/image/targets/big", "HEAD")[0] == 200, "room again")
+    files.close()
+
+
+async def held(files: Files, peer: str | None, host: str) -> tuple[int, asyncio.Task[None]]:
+    """One transfer that takes its head and then nothing; (status, what to cancel)."""
+    status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            status.set_result(message["status"])
+        elif message.get("body"):
+            await asyncio.Event().wait()
+
+    async def receive() -> MutableMapping[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    path = "/updates/image/targets/big"
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": [], "client": (host, 1), "kf_peer": peer}
+    task = asyncio.ensure_future(files(scope, receive, send))
+    return await asyncio.wait_for(status, 10), task
+
+
+async def test_strangers_leave_room_for_terminals_and_one_address_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = UpdatesLayout(tmp_path / "updates")
+    layout.make()
+    (layout.targets("image") / "big").write_bytes(bytes(CHUNK_BYTES))
+    for name, value in (("MAX_TRANSFERS", 12), ("KEPT_FOR_PEERS", 4), ("PER_ADDRESS", 3), ("PER_PEER", 2)):
+        monkeypatch.setattr(f"fleet_server.updates.serving.{name}", value)
+    files = Files(layout)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def ask_for(count: int, peer: str | None, host: str) -> list[int]:
+        found = [await held(files, peer, host) for _ in range(count)]
+        tasks.extend(task for _, task in found)
+        return [status for status, _ in found]
+
+    try:
+        # One address, and one network of IPv6 addresses, take their share and not more; all together leave what is kept for terminals.
+        assert await ask_for(4, None, "192.0.2.1") == [200] * 3 + [503]
+        assert await ask_for(2, None, "2001:db8::1") == [200, 200]
+        assert await ask_for(2, None, "2001:db8::2") == [200, 503]
+        assert await ask_for(3, None, "192.0.2.2") == [200, 200, 503]
+        assert await ask_for(3, "kiosk-1", "192.0.2.1") == [200, 200, 503]
+        assert await ask_for(3, "kiosk-2", "192.0.2.1") == [200, 200, 503]
+        assert await ask_for(1, "kiosk-3", "192.0.2.9") == [503], "all are taken"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert (files._transfers, files._strangers, files._held) == (0, 0, {})
+    assert await ask_for(1, None, "192.0.2.1") == [200]
+    tasks[-1].cancel()
+    await asyncio.gather(tasks[-1], return_exceptions=True)
     files.close()
 
 
@@ -321,7 +380,6 @@ def test_a_terminal_updates_over_the_listener_where_it_enrolled(
 
 def test_a_transfer_outlives_the_limit_of_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the listener a connection lives for a minute; one that carries a file lives as long as parts are taken."""
-    import asyncio
     import threading
 
     layout = UpdatesLayout(tmp_path / "updates")
