@@ -23,7 +23,7 @@ from edge_agent.updater import install, workflow
 from edge_agent.updater import trust as trusting
 from edge_agent.updater.actions import Actions, Arrived
 from edge_agent.updater.counters import Counters
-from edge_agent.updater.errors import NotTrusted
+from edge_agent.updater.errors import NotTrusted, UpdaterError
 from edge_agent.updater.floor import TimeFloor
 from edge_agent.updater.handover import Health, UpdaterSide
 from edge_agent.updater.health import Limits
@@ -44,6 +44,8 @@ OWN_TRIAL_MS = 30_000
 """So long a new version of the updater must have worked before it is confirmed."""
 CANNOT_STOP_MS = 120_000
 """An action that goes on so long after its step was given up ends the process; whoever runs the updater starts it again."""
+_NEEDED = frozenset({"read_desired", "collect", "go_on"})
+"""Steps without which an updater is none: one whose disk refuses them does not confirm itself."""
 _COUNTING = ("stuck_ms", "retry_ms", "rest_ms", "probation_ms", "silent_ms", "unheard_ms", "moved", "boot_ms", "watch")
 """Fields of the work that change with every tick."""
 
@@ -98,6 +100,8 @@ class Service:
         self._given_up_ms: int | None = None
         self._stop_actions = False
         self._tell_again = True
+        self._failing: set[str] = set()
+        """Steps that the disk refused last time."""
         self.restart_wanted = False
         """A newer updater was put in charge; this process should end."""
         self._store.keep_reserve()
@@ -114,27 +118,37 @@ class Service:
             self._job.thread.join(timeout_s)
 
     def tick(self) -> None:
-        """Once around. OSError of a full or broken disk is told and borne: the next tick tries again."""
+        """Once around. What the disk refuses is told once and borne, each step by itself: a place that is broken must not stop the others."""
+        for step in (
+            self._read_desired,
+            self._collect,
+            self._go_on,
+            self._let_go_of_quiet,
+            self._watch_job,
+            self._tell,
+            self._confirm_self,
+        ):
+            self._borne(step)
+
+    def _borne(self, step: Callable[[], None]) -> None:
+        name = step.__name__.strip("_")
         try:
-            self._tick()
-        except OSError as err:
-            log.warning("the updater's disk cannot be used", extra={"reason": str(err.strerror)})
-            if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            step()
+        except (OSError, UpdaterError) as err:
+            if name not in self._failing:
+                log.warning("the updater's disk cannot be used", extra={"step": name, "reason": _why(err)})
+            self._failing.add(name)
+            if (err.errno in (errno.ENOSPC, errno.EDQUOT)) if isinstance(err, OSError) else err.reason == "noSpace":
                 self._layout.give_up_reserve()
                 self._store.give_up_reserve()
+        else:
+            self._failing.discard(name)
 
-    def _tick(self) -> None:
-        self._read_desired()
-        self._collect()
-        facts = self._facts()
-        work, action = workflow.advance(self._memory.work, facts)
+    def _go_on(self) -> None:
+        work, action = workflow.advance(self._memory.work, self._facts())
         self._put(work)
         if action is not Action.NOTHING and work is not None and self._job is None:
             self._begin(action, work)
-        self._let_go_of_quiet()
-        self._watch_job(facts)
-        self._tell()
-        self._confirm_self(facts)
 
     # ------------------------------------------------------------------------------------------------------------------ desired
 
@@ -307,7 +321,8 @@ class Service:
             self._kept_ms = now
         self._memory = memory
         if changed:
-            self._tell()  # at once: the next state may follow in the same round, and each is told
+            # At once: the next state may follow in the same round, and each is told. Where it cannot be told it has happened nevertheless.
+            self._borne(self._tell)
 
     def _wanted(self) -> bool:
         """Asked by a transfer at each piece, in the worker's thread."""
@@ -316,14 +331,14 @@ class Service:
             return False
         return desired is None or (desired.bundle is not None and desired.bundle.id == work.bundle.id)
 
-    def _watch_job(self, facts: Facts) -> None:
+    def _watch_job(self) -> None:
         """A step that was given up while its action goes on: first the action is asked to stop, then the process ends."""
         job, work = self._job, self._memory.work
         if job is None or work is None or (work.state == job.work.state and work.bundle.id == job.work.bundle.id):
             return
         if self._given_up_ms is None:
-            self._given_up_ms = facts.boot_ms
-        elif facts.boot_ms - self._given_up_ms > CANNOT_STOP_MS:
+            self._given_up_ms = self._clock.boot_ms()
+        elif self._clock.boot_ms() - self._given_up_ms > CANNOT_STOP_MS:
             raise GiveUp(f"{job.action.value} cannot be stopped")
 
     def _let_go_of_quiet(self) -> None:
@@ -374,12 +389,16 @@ class Service:
             install.begin_trial(self._layout, work.tree, work.bundle.id.hex(), seat="updater", tries=self._settings.limits.tries)
             self.restart_wanted = True
 
-    def _confirm_self(self, facts: Facts) -> None:
-        if facts.boot_ms - self._began_ms < OWN_TRIAL_MS:
+    def _confirm_self(self) -> None:
+        if self._clock.boot_ms() - self._began_ms < OWN_TRIAL_MS or self._failing & _NEEDED:
             return
         own = self._layout.state().seat("updater")
         if own.trial is not None and own.trial.tries > 0 and not self.restart_wanted:
             install.commit(self._layout, own.trial.name, seat="updater")
+
+
+def _why(err: OSError | UpdaterError) -> str:
+    return str(err.strerror) if isinstance(err, OSError) else err.reason
 
 
 def _hidden(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -46,7 +47,8 @@ class Store:
         layout.keep_reserve(self._folder / launcher.RESERVE, layout.RESERVE_BYTES)
 
     def give_up_reserve(self) -> None:
-        (self._folder / launcher.RESERVE).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self._folder / launcher.RESERVE).unlink()
 
     def load(self) -> Memory:
         raw = read_bounded(self._folder / "workflow.json", MAX_BYTES)

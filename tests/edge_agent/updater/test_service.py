@@ -12,15 +12,19 @@ import msgspec
 import pytest
 
 from edge_agent import cli, identity, launcher
-from edge_agent.updater import handover, install
+from edge_agent.updater import handover, install, workflow
 from edge_agent.updater import service as services
+from edge_agent.updater.counters import Counters
 from edge_agent.updater.delta import Base, Got
-from edge_agent.updater.handover import AgentSide
+from edge_agent.updater.errors import Unavailable
+from edge_agent.updater.floor import TimeFloor
+from edge_agent.updater.handover import AgentSide, UpdaterSide
 from edge_agent.updater.layout import Layout, name_of
 from edge_agent.updater.service import GiveUp, Service
 from edge_agent.updater.source import Tell
 from edge_agent.updater.store import Store
 from edge_agent.updater.trust import Component
+from edge_agent.updater.workflow import Action
 from protocols.contract import orders
 from protocols.contract.orders import Bundle, Desired
 from tests.edge_agent.updater import steps
@@ -195,6 +199,126 @@ def test_a_spoiled_memory_begins_anew(place: Path, content: bytes) -> None:
 def test_the_wish_for_quiet_is_gone_after_the_switch(place: Path) -> None:
     steps.whole_update(place)
     assert not (place / "updates" / "want.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------ one failing place stops only its own step
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def refuse_in_our_words(*_: Any, **__: Any) -> None:
+    raise Unavailable("readOnly", "the disk cannot be written")
+
+
+@pytest.mark.parametrize("step", [(Counters, "accept_desired"), (TimeFloor, "hear_server"), (Store, "accept")])
+def test_a_desired_state_that_cannot_be_kept_does_not_stop_what_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: tuple[type, str]
+) -> None:
+    clock = StepClock()
+    one, agent = steps.service(place, clock), Agent(place, clock)
+    rounds(one, agent, clock, 2)
+    assert one.work is not None
+    wanted = one.work.bundle
+    with monkeypatch.context() as patched:
+        patched.setattr(*step, refuse)
+        desire(place, 2, None)
+        rounds(one, agent, clock, 60)
+        assert told(place)[-1] == ("committed", "none"), "what was ordered before still holds"
+        assert len([line for line in caplog.messages if "disk" in line]) == 1, "and that is said once"
+    desire(place, 3, msgspec.structs.replace(wanted, id=bytes(15) + b"\x09"))
+    rounds(one, agent, clock, 60)
+    assert one.work.bundle.id != BUNDLE_ID, "as soon as it can be kept it counts"
+
+
+def test_where_nothing_can_be_told_the_work_goes_on_and_each_outcome_is_taken_in_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StepClock()
+    one, agent = steps.service(place, clock), Agent(place, clock)
+    taken_in: list[Action] = []
+    done = workflow.done
+
+    def spy(work: workflow.Work, action: Action, *rest: Any) -> workflow.Work:
+        taken_in.append(action)
+        return done(work, action, *rest)
+
+    monkeypatch.setattr(workflow, "done", spy)
+    with monkeypatch.context() as patched:
+        patched.setattr(UpdaterSide, "tell", refuse)
+        rounds(one, agent, clock, 60)
+        assert one.work is not None and one.work.state == "committed"
+    assert taken_in == [*(Action.LOOK, Action.FETCH, Action.VERIFY, Action.ASK, Action.SWITCH, Action.COMMIT, Action.CLEAN)]
+    rounds(one, agent, clock, 2)
+    assert told(place) == [("committed", "none")]
+    assert versions(place) == ["1.1.0"]
+
+
+def test_a_wish_that_cannot_be_taken_back_does_not_keep_the_new_updater_from_confirming_itself(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps.whole_update(place)
+    launcher.count(place / "root", "updater")
+    (place / "updates" / "want.json").write_bytes(b"{}")
+    monkeypatch.setattr(UpdaterSide, "write_want", refuse)
+    clock = StepClock()
+    rounds(steps.service(place, clock), Agent(place, clock), clock, 40)
+    assert Layout(place / "root").state().seat("updater").good == NEW_NAME
+
+
+def test_an_updater_that_cannot_read_what_is_wanted_does_not_confirm_itself(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps.whole_update(place)
+    launcher.count(place / "root", "updater")
+    clock = StepClock()
+    one, agent = steps.service(place, clock), Agent(place, clock)
+    with monkeypatch.context() as patched:
+        patched.setattr(Counters, "accept_desired", refuse)
+        rounds(one, agent, clock, 60)
+        assert Layout(place / "root").state().seat("updater").good == OLD_NAME
+    rounds(one, agent, clock, 1)
+    assert Layout(place / "root").state().seat("updater").good == NEW_NAME
+
+
+@pytest.mark.parametrize("step", ["begin_trial", "commit"])
+def test_a_root_that_cannot_be_written_does_not_end_the_updater(place: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """When it puts its newer self on trial, and when it confirms itself."""
+    real: Callable[..., Any] = getattr(install, step)
+
+    def refuse_the_updaters_seat(*args: Any, seat: str = "agent", **more: Any) -> Any:
+        return refuse_in_our_words() if seat == "updater" else real(*args, seat=seat, **more)
+
+    clock = StepClock()
+    with monkeypatch.context() as patched:
+        patched.setattr(install, step, refuse_the_updaters_seat)
+        steps.whole_update(place)
+        launcher.count(place / "root", "updater")
+        one, agent = steps.service(place, clock), Agent(place, clock)
+        rounds(one, agent, clock, 40)
+    rounds(one, agent, clock, 40)
+    expected = OLD_NAME if step == "begin_trial" else NEW_NAME
+    assert Layout(place / "root").state().seat("updater").good == expected
+    assert told(place)[-1] == ("committed", "none")
+
+
+def test_a_reserve_that_cannot_be_given_up_is_borne(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = StepClock()
+    one, agent = steps.service(place, clock), Agent(place, clock)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    unlink = Path.unlink
+
+    def keeps_the_reserve(path: Path, missing_ok: bool = False) -> None:
+        return refuse() if path.name == launcher.RESERVE else unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "save", full)
+        patched.setattr(Path, "unlink", keeps_the_reserve)
+        rounds(one, agent, clock, 3)
+    rounds(one, agent, clock, 60)
+    assert told(place)[-1] == ("committed", "none")
 
 
 class Stubborn(FolderSource):
