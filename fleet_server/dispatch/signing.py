@@ -298,8 +298,9 @@ def approval_problem(conn: sqlite3.Connection, request: requests.Request) -> str
         requests.check_person(conn, request.requested_by, "request")
     except Refused as err:
         return err.reason
-    (items,) = conn.execute("SELECT count(*) FROM order_item WHERE request = ?", (request.id,)).fetchone()
-    two = rules.needs_two(request.kind, body, items, int(effective(conn, "order.batch_two").value))
+    items = [row[0] for row in conn.execute("SELECT terminal FROM order_item WHERE request = ?", (request.id,))]
+    reached = requests.reach(conn, request.requested_by, request.kind, items, request.at_ms)
+    two = rules.needs_two(request.kind, body, reached, int(effective(conn, "order.batch_two").value))
     if not two and not request.needs_two:
         return None
     if request.decided_by is None or request.decided_ms is None or request.approved_digest is None:

@@ -251,6 +251,17 @@ def check_approver(conn: sqlite3.Connection, requested_by: str, approver: str, n
     check_person(conn, approver, "approve")
 
 
+def reach(conn: sqlite3.Connection, by: str, kind: str, terminals: Iterable[str], at_ms: int) -> int:
+    """To how many terminals this person alone has sent this kind within the hour before `at_ms`, together with these; each counts once."""
+    (count,) = conn.execute(
+        "SELECT count(*) FROM (SELECT value AS terminal FROM json_each(?) UNION"
+        " SELECT i.terminal FROM order_request r JOIN order_item i ON i.request = r.id WHERE r.requested_by = ? AND r.kind = ?"
+        " AND r.state = 'approved' AND r.needs_two = '' AND r.at_ms > ? AND r.at_ms <= ?)",
+        (json.dumps(list(terminals)), by, kind, at_ms - rules.BATCH_MS, at_ms),
+    ).fetchone()
+    return int(count)
+
+
 def digest_now(conn: sqlite3.Connection, row: Request) -> bytes:
     """What an approval is given to: the request as it stands in the database now, with each terminal."""
     items = conn.execute(
@@ -342,7 +353,8 @@ def _ask(
     if problem is not None:
         raise Refused("expires", problem)
     words = _note(note)
-    two = rules.needs_two(kind, body, len(terminals), int(effective(conn, "order.batch_two").value))
+    reached = reach(conn, by, kind, terminals, now_ms)
+    two = rules.needs_two(kind, body, reached, int(effective(conn, "order.batch_two").value))
     request = os.urandom(16)
     ids: list[bytes | None] = [None if kind in rules.DESIRED_KINDS else os.urandom(16) for _ in terminals]
     own = [(bodies or {}).get(terminal) for terminal in terminals]

@@ -32,6 +32,8 @@ LOGS_MOST_MS: Final = 31 * DAY_MS
 TERMINALS_MAX: Final = 5_000
 NOTE_MAX: Final = 200
 BATCH_TWO: Final = 20
+BATCH_MS: Final = 3_600_000
+"""Chosen: many small requests one after the other are one large one; an hour later it is another piece of work."""
 TOUCHES: Final[frozenset[str]] = frozenset({"add", "reset", "role", "enable"})
 """Kinds of account events with which somebody gets hold of another person's account, or makes one."""
 
@@ -47,7 +49,7 @@ class Touch:
 
 
 def needs_two(kind: str, body: OrderBody | None, terminals: int, batch_two: int = BATCH_TWO) -> Literal["", "risky", "batch"]:
-    """Why a second person must approve, if one must.
+    """Why a second person must approve, if one must; `terminals` as `requests.reach` counts them.
 
     A cancel and an unlock of many are as harmless as of one; a lock of many is not: it closes the city.
     """

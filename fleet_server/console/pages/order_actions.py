@@ -117,6 +117,8 @@ async def _ask(
     chosen = [fleet.by_id[one] for one in ids if one in fleet.by_id]
     able = order_forms.enrolled(chosen)
     limit = int(await desk.db.look(lambda conn: effective(conn, "order.batch_two").value))
+    me, kind, now_ms = request.user.name, {"test": "selfTest", "logs": "pullLogs"}.get(action, action), desk.now_ms()
+    reached = await desk.db.look(lambda conn: requests.reach(conn, me, kind, [one.id for one in able], now_ms))
     values = await _fields(desk, action, able, form, voice)
     problems = {refused.field: voice.t(f"refused.{refused.reason}")} if refused else {}
     known = {"note", "choice", "what", "from", "zh", "en", "version"}
@@ -129,7 +131,7 @@ async def _ask(
         ids=[one.id for one in able],
         many=len(chosen) > 1,
         said=_said(fleet, chosen, able, voice),
-        two=_two(action, len(able), limit),
+        two=_two(action, reached, limit),
         limit=limit,
         note=form.get("note", ""),
         valid=form.get("valid", order_forms.USUAL_VALID.get(action, "1d")),

@@ -160,7 +160,7 @@ async def test_many_at_once_need_a_second_person_and_the_dialog_says_so(operator
     ids = [row[0] for row in database.execute("SELECT id FROM terminal WHERE enrolled_ms IS NOT NULL ORDER BY id LIMIT 21")]
     headers = {"X-CSRF-Token": operator.csrf, "HX-Request": "true"}
     dialog = await operator.client.post("/terminals/orders/form", data={"id": ids, "action": "lock"}, headers=headers)
-    assert "一次涉及 20 台以上：需要另一人批准后才会下发。" in dialog.text
+    assert "一小时内涉及 20 台以上：需要另一人批准后才会下发。" in dialog.text
     await operator.client.post("/terminals/orders/lock", data={"id": ids, "zh": "停电检修"}, headers=headers)
     assert newest(database).needs_two == "batch"
 

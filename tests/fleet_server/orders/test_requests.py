@@ -12,7 +12,7 @@ from fleet_server.channel import transact
 from fleet_server.errors import Conflict, NotFound, Refused
 from fleet_server.orders import requests, rules
 from fleet_server.thresholds.rules import put
-from protocols.contract.orders import Cancel, PullLogs, SelfTest
+from protocols.contract.orders import Cancel, OrderBody, PullLogs, SelfTest
 from tests.support.ordering import DAY, HARMLESS, NOW, REBOOT, OrderBench
 
 CONFIGURATION: dict[str, Any] = {"devices": [{"slot": "receipt-printer", "family": "printer"}], "intervals": {"heartbeat_s": 30}}
@@ -155,6 +155,39 @@ def test_a_batch_above_the_threshold_needs_two_however_harmless(city: OrderBench
     assert city.request(city.ask("kf-1", "kf-2")).state == "approved"
     many = city.request(city.ask("kf-1", "kf-2", "kf-3"))
     assert (many.state, many.needs_two) == ("waiting", "batch")
+
+
+def test_many_small_requests_within_an_hour_are_a_large_one(city: OrderBench) -> None:
+    def asked(*terminals: str, by: str = "wang", body: OrderBody = HARMLESS) -> str:
+        return city.request(city.ask(*terminals, by=by, body=body)).needs_two
+
+    transact(city.conn, lambda conn: put(conn, "order.batch_two", 2, by="wang", now_ms=NOW))
+    first = city.ask("kf-1")
+    assert [asked("kf-2"), asked("kf-1", "kf-2")] == ["", ""]
+    third = city.ask("kf-3")
+    assert city.request(third).needs_two == "batch"
+    assert asked("kf-3", by="li") == ""
+    assert asked("kf-3", body=PullLogs(from_ms=NOW - DAY, to_ms=NOW)) == ""
+    city.approve(third)
+    # What a second person agreed to is nobody's alone, and does not count.
+    assert asked("kf-2") == ""
+    city.sign()
+    assert city.state(first)[0] == city.state(third, "kf-3")[0] == "sent"
+    city.now_ms = NOW + rules.BATCH_MS
+    assert asked("kf-3", "kf-1") == ""
+
+
+def test_a_small_request_written_past_the_rule_is_not_signed(city: OrderBench) -> None:
+    transact(city.conn, lambda conn: put(conn, "order.batch_two", 2, by="wang", now_ms=NOW))
+    first = city.ask("kf-1", "kf-2")
+    city.now_ms += 1_000
+    third = city.ask("kf-3")
+    city.conn.execute("UPDATE order_request SET state = 'approved', needs_two = '' WHERE id = ?", (third,))
+    city.conn.execute("UPDATE order_item SET state = 'ready' WHERE request = ?", (third,))
+    city.sign()
+    assert city.state(first)[0] == "sent"
+    assert city.state(third, "kf-3")[0] != "sent"
+    assert city.facts.one("SELECT count(*) FROM order_item WHERE request = ? AND envelope IS NOT NULL", third) == (0,)
 
 
 @pytest.mark.parametrize(
