@@ -70,6 +70,12 @@ def fingerprint(root: RootKey) -> str:
     return hashlib.sha256(root.public_key).hexdigest()
 
 
+def test_before_enrolment_there_is_nothing_to_pin(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.pin() == 1
+    assert "enrol" in capsys.readouterr().err
+    assert not desk.pinned.exists()
+
+
 def test_it_says_whom_it_pins(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.pin("--fleet-root", fingerprint(desk.root)) == 0
     said = capsys.readouterr().out

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge_agent import cli, identity, launcher
+from edge_agent import cli, launcher
 from edge_agent.updater import handover, install, workflow
 from edge_agent.updater import service as services
 from edge_agent.updater.counters import Counters
@@ -375,27 +375,6 @@ def test_a_first_version_whose_self_test_fails_is_said(tmp_path: Path, capsys: p
     image = tiny("1.0.0", selftest="exit 1").write(tmp_path)
     assert cli.main(["install-layout", "--image", str(image), "--version", "1.0.0", "--root", str(tmp_path / "root")]) == 1
     assert "self-test" in capsys.readouterr().err
-
-
-def test_pin_copies_what_the_updater_trusts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, settings = tmp_path / "identity", tmp_path / "updater.toml"
-    source.mkdir()
-    settings.write_text(f'pinned_dir = "{tmp_path / "pinned"}"\n')
-    words = ["updater", "pin", "--config", str(settings), "--identity", str(source)]
-    assert cli.main(words) == 1
-    assert "enrol" in capsys.readouterr().err
-    mqtt = identity.MqttAddress(host="127.0.0.1", port=1)
-    identity.save(
-        source, identity.Identity(terminal=TERMINAL, fleet=FLEET, server_url="https://a.b", root_key=bytes(32), mqtt=mqtt)
-    )
-    (source / identity.CA_FILE).write_text("PEM")
-    assert cli.main(words) == 1, "without the roots of the repositories"
-    for file in identity.UPDATE_ROOT_FILES.values():
-        (source / file).write_text("{}")
-    assert cli.main(words) == 0
-    assert sorted(path.name for path in (tmp_path / "pinned").iterdir()) == sorted(
-        [identity.CA_FILE, identity.IDENTITY_FILE, *identity.UPDATE_ROOT_FILES.values()]
-    )
 
 
 def test_a_misspelt_key_of_the_updaters_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
