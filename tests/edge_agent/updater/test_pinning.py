@@ -71,6 +71,7 @@ def fingerprint(root: RootKey) -> str:
 
 
 def test_before_enrolment_there_is_nothing_to_pin(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk.agent / identity.IDENTITY_FILE).unlink()
     assert desk.pin() == 1
     assert "enrol" in capsys.readouterr().err
     assert not desk.pinned.exists()
