@@ -135,7 +135,7 @@ def test_a_unit_is_flashed_by_dfu_and_read_back(tmp_path: Path) -> None:
         async with FlashBench(tmp_path, unit, profile=dfu_profile(), dfu_run=run) as bench:
             bench.drop(IMAGE, "3.0.0")
             await bench.service.step()
-            assert bench.told()[-1] == ("committed", "none")
+            assert bench.told()[-1] == ("done", "none")
             assert (tmp_path / "image").read_bytes() == IMAGE
         assert [(call.usb_path, call.runtime, call.bootloader) for call in calls] == [("1-1.1", None, BOOTLOADER)] * 2
         assert msgspec.structs.asdict(calls[0].options) == {"alt": 0, "address": None, "reset": True}
