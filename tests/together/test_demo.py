@@ -66,7 +66,8 @@ def _end(demo: RunningDemo) -> None:
     family = demo.family()
     assert len(family) >= 4 + 2 + OWN_PROCESSES, "server with its parts, fleet, devices, agents"
     demo.child.popen.send_signal(signal.SIGINT)
-    assert demo.child.popen.wait(40) == 0, demo.child.output()
+    # Agents, devices and the server are given fifteen seconds each before they are killed.
+    assert demo.child.popen.wait(60) == 0, demo.child.output()
     assert [process for process in family if process.is_running()] == []
 
 
