@@ -242,7 +242,7 @@ def _claim(device: Any, setting: UsbSetting, name: str) -> _Claim:
     interface = _choose_interface(_configuration(device), setting, name)
     number = interface.bInterfaceNumber
     detached = False
-    if _has_kernel_driver(device, number):
+    if device.is_kernel_driver_active(number):
         if not setting.detach_kernel_driver:
             raise port_error(errno.EBUSY, name)
         device.detach_kernel_driver(number)
@@ -297,13 +297,6 @@ def _choose_interface(configuration: Any, setting: UsbSetting, name: str) -> Any
 def _pipe_score(interface: Any) -> tuple[int, int]:
     bulk = [e.bEndpointAddress for e in interface if usb.util.endpoint_type(e.bmAttributes) == usb.util.ENDPOINT_TYPE_BULK]
     return len({address & 0x80 for address in bulk}), -interface.bAlternateSetting
-
-
-def _has_kernel_driver(device: Any, interface: int) -> bool:
-    try:
-        return bool(device.is_kernel_driver_active(interface))
-    except NotImplementedError:  # what pyusb raises where the platform's libusb has no notion of kernel drivers
-        return False
 
 
 def _write(device: Any, endpoint: int, data: bytes, timeout_ms: int, name: str) -> None:
