@@ -259,9 +259,11 @@ class Monitor:
         state = self._slots.get(slot)
         if state is None or not self.can_test(slot, test):
             return "unsupported"
-        looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(TEST_WITHIN_S):
+                fresh = state.current is None
+                if fresh:  # the order waited for this start, and the device has not been looked at yet
+                    await self._next_look(state)
                 if test != "query":
                     desk, printed = self._desks.get(slot), asyncio.get_running_loop().create_future()
                     if desk is None:
@@ -270,28 +272,38 @@ class Monitor:
                     desk.hurry()
                     if not await printed:
                         return "device"
-                state.looked.append(looked)
-                if slot in self._desks:
-                    driver = self._desks[slot].driver
-                    if isinstance(driver, Scheduled):
-                        driver.due_now(slot)
-                    self._desks[slot].hurry()
-                elif slot in self._hastes:
-                    self._hastes[slot].set()
-                else:
-                    return "device"  # nothing is there, or nobody knows what
-                await looked
+                if test != "query" or not fresh:
+                    if not self._hasten(slot):
+                        return "device"  # nothing is there, or nobody knows what
+                    await self._next_look(state)
         except TimeoutError:
             return "timeout"
         except PortError:
             return "device"
-        finally:
-            if looked in state.looked:
-                state.looked.remove(looked)
         seen = state.current
         if seen is None or (seen.device in _WELL and seen.action is not SuggestedAction.NONE):
             return "device"  # it answers that somebody has to do something
         return _TESTED.get(seen.device, "device")
+
+    async def _next_look(self, state: _SlotState) -> None:
+        looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        state.looked.append(looked)
+        try:
+            await looked
+        finally:
+            if looked in state.looked:
+                state.looked.remove(looked)
+
+    def _hasten(self, slot: str) -> bool:
+        """Have the device looked at soon; False if no task watches the slot."""
+        desk, haste = self._desks.get(slot), self._hastes.get(slot)
+        if desk is not None:
+            if isinstance(desk.driver, Scheduled):
+                desk.driver.due_now(slot)
+            desk.hurry()
+        elif haste is not None:
+            haste.set()
+        return desk is not None or haste is not None
 
     def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None:
         """The kiosk application used a device: a printed slip, a read card."""

@@ -233,7 +233,8 @@ class TestRotation:
         old = home.keys.record_key().kid
         self.certify(home)
         path = home.identity_dir / identity.NEXT_RECORD_KEY_CERTIFICATE_FILE
-        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        raw = path.read_bytes()
+        path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
         async with running(home.agent(one_printer(), profiles)):
             pass
         assert {kid for kid, _ in home.signed_records()} == {old}

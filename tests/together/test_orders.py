@@ -65,9 +65,10 @@ def state(server: RunningServer, request: bytes) -> tuple[str, str]:
 
 
 def becomes(server: RunningServer, request: bytes, wanted: str) -> None:
-    wait_until(
-        lambda: state(server, request)[0] == wanted, f"the order is {wanted}; it is {state(server, request)}", timeout_s=30
-    )
+    try:
+        wait_until(lambda: state(server, request)[0] == wanted, f"the order is {wanted}", timeout_s=30)
+    except AssertionError as err:
+        raise AssertionError(f"{err}; it is {state(server, request)}, told {told(server, request)}") from None
 
 
 def told(server: RunningServer, request: bytes) -> list[str]:
