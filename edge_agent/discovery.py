@@ -22,7 +22,9 @@ from edge_agent.transports.base import BytePort, PortError, PortOpener, Sighting
 from protocols.canon.words import Ownership
 from protocols.contract import records
 from protocols.profile.match import AmbiguousMatch, Candidate, candidates, match_profile, probe_fits, probes
-from protocols.profile.schema import Family, Kind, Profile, bus_of, hex_bytes
+from protocols.profile.places import bus_of
+from protocols.profile.schema import Family, Kind, Profile
+from protocols.profile.tables import hex_bytes
 
 log = logging.getLogger(__name__)
 

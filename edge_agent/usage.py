@@ -19,7 +19,7 @@ from protocols.canon.faults import FAULTS
 from protocols.canon.words import PaperState, TonerState
 from protocols.contract.records import Consumable as ConsumableBody
 from protocols.contract.records import Counters, Reading, SlotCount
-from protocols.profile.schema import Consumable as ConsumableRule
+from protocols.profile.consumables import Consumable as ConsumableRule
 from protocols.profile.schema import Profile
 
 MAX_SLOTS = 40

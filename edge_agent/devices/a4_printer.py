@@ -27,7 +27,8 @@ from protocols.canon.words import DeviceState
 from protocols.codecs import pjl, usb_printer
 from protocols.contract.records import Evidence
 from protocols.errors import ProtocolError
-from protocols.profile.schema import Family, PjlOptions
+from protocols.profile.options.pjl import PjlOptions
+from protocols.profile.schema import Family
 
 T = TypeVar("T")
 

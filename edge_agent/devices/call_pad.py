@@ -20,7 +20,7 @@ from protocols.canon.words import DeviceState, SuggestedAction
 from protocols.codecs import callpad
 from protocols.contract.records import Evidence, Queue, Rating
 from protocols.errors import LineError, ProtocolError
-from protocols.profile.schema import CallPadOptions
+from protocols.profile.options.callpad import CallPadOptions
 
 WRITE_TIMEOUT_S = 0.5
 ANSWER_TIMEOUT_S = 0.1

@@ -18,7 +18,7 @@ from protocols.canon.words import DeviceState, SuggestedAction
 from protocols.codecs import sdt
 from protocols.contract.records import Evidence
 from protocols.errors import LineError, ProtocolError
-from protocols.profile.schema import SdtOptions
+from protocols.profile.options.sdt import SdtOptions
 
 WRITE_TIMEOUT_S = 1.0
 READ_BYTES = 512

@@ -24,7 +24,7 @@ from protocols.codecs.keys import (
     StuckKey,
 )
 from protocols.contract.records import Rating
-from protocols.profile.schema import KeysOptions
+from protocols.profile.options.keys import KeysOptions
 
 PRESENCE_EVERY_S = 30.0
 WATCHING_EVERY_S = 1.0

@@ -18,7 +18,8 @@ from protocols.canon.words import CoverState, DeviceState, SuggestedAction
 from protocols.codecs import modbus
 from protocols.contract.records import Evidence
 from protocols.errors import DeviceRefused, LineError, ProtocolError, UnexpectedReply
-from protocols.profile.schema import Kind, ModbusOptions
+from protocols.profile.options.modbus import ModbusOptions
+from protocols.profile.schema import Kind
 
 WRITE_TIMEOUT_S = 0.5
 READ_BYTES = 512

@@ -28,8 +28,9 @@ from protocols.canon.words import DeviceState, Severity
 from protocols.codecs import escpos
 from protocols.contract.records import Evidence
 from protocols.errors import ProtocolError
-from protocols.profile.schema import EscPosOptions, hex_bytes
+from protocols.profile.options.escpos import EscPosOptions
 from protocols.profile.status import conditions_of
+from protocols.profile.tables import hex_bytes
 
 WRITE_TIMEOUT_S = 1.0
 IDENTITY_TIMEOUT_S = 1.0

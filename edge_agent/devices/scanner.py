@@ -19,7 +19,7 @@ from protocols.codecs import scanner
 from protocols.codecs.keys import KeyMonitor, StuckKey
 from protocols.contract.records import Evidence
 from protocols.errors import ProtocolError
-from protocols.profile.schema import ScannerOptions
+from protocols.profile.options.scanner import ScannerOptions
 
 WRITE_TIMEOUT_S = 1.0
 ANSWER_TIMEOUT_S = 1.0

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from edge_agent.firmware.errors import FlashFailed
 from edge_agent.firmware.transfer import Progress, sealed_copy
-from protocols.profile.schema import DfuOptions, UsbId
+from protocols.profile.firmware import DfuOptions
+from protocols.profile.places import UsbId
 
 TOOL = "dfu-util"
 OUTPUT_MAX_BYTES = 64 * 1024

@@ -18,7 +18,9 @@ from edge_agent.firmware import dfu
 from edge_agent.firmware.errors import FlashFailed
 from edge_agent.firmware.transfer import Progress, send_file
 from edge_agent.transports.base import BytePort, Discoverer, PortBusy, PortError, PortOpener, Sighting
-from protocols.profile.schema import SERIAL_METHODS, DfuOptions, Exchange, Firmware, FlashMethod, Profile, hex_bytes
+from protocols.profile.firmware import SERIAL_METHODS, DfuOptions, Exchange, Firmware, FlashMethod
+from protocols.profile.schema import Profile
+from protocols.profile.tables import hex_bytes
 
 LOOK_EVERY_S = 0.2
 OPEN_WITHIN_S = 6.0

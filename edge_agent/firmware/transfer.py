@@ -24,7 +24,7 @@ from typing import Any
 
 from edge_agent.firmware.errors import FlashFailed
 from edge_agent.transports.base import BytePort, PortError
-from protocols.profile.schema import FlashMethod
+from protocols.profile.firmware import FlashMethod
 
 ACK_WITHIN_S = 10.0
 """The receiver may erase a flash page before it answers; ten seconds are the protocol's own receiver time-out."""

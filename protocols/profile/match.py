@@ -15,7 +15,8 @@ from itertools import combinations
 from typing import Protocol
 
 from protocols.errors import ProtocolError
-from protocols.profile.schema import CdcMatch, InputMatch, Kind, Match, Probe, Profile, SerialMatch, UsbMatch, VideoMatch
+from protocols.profile.places import CdcMatch, InputMatch, Match, Probe, SerialMatch, UsbMatch, VideoMatch
+from protocols.profile.schema import Kind, Profile
 
 _VID, _PID, _PRODUCT, _SERIAL = 40, 60, 20, 20
 _BY_SLOT, _ADAPTER, _PROBE = 5, 10, 20

@@ -6,7 +6,6 @@ a scan or a print: queries are limited to the status forms of their family.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -17,12 +16,20 @@ from msgspec import Meta
 
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import Ownership
-from protocols.codecs.callpad import FrameRules, PadAction
-from protocols.codecs.escpos import MechanicalBit
-from protocols.codecs.modbus import ReadRequest
 from protocols.contract.records import ProfileId
-from protocols.errors import EncodeError, ProtocolError
+from protocols.errors import ProtocolError
 from protocols.privacy import MakerText
+from protocols.profile.consumables import Consumable
+from protocols.profile.firmware import SERIAL_METHODS, Firmware
+from protocols.profile.options.callpad import CallPadOptions
+from protocols.profile.options.escpos import EscPosOptions, Quirks, Status
+from protocols.profile.options.keys import KeysOptions
+from protocols.profile.options.modbus import ModbusOptions
+from protocols.profile.options.pjl import PjlOptions
+from protocols.profile.options.scanner import ScannerOptions
+from protocols.profile.options.sdt import SdtOptions
+from protocols.profile.places import Match, Poll, Transport, bus_of
+from protocols.profile.tables import Table, hex_bytes
 
 PROFILE_MAX_BYTES = 64 * 1024
 
@@ -76,518 +83,8 @@ FAULT_FAMILY: Mapping[Kind, str] = {
     Kind.DOCUMENT_CAMERA: "DOC",
 }
 
-HexText = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}( [0-9a-f]{2}){0,31}$")]
-"""`10 04 04`: lower case, one blank between bytes."""
-HexOrNone = Annotated[str, Meta(pattern=r"^([0-9a-f]{2}( [0-9a-f]{2}){0,7})?$")]
-Word16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
-Byte = Annotated[int, Meta(ge=0, le=0xFF)]
-Regex = Annotated[str, Meta(pattern=r"^\^", max_length=160)]
-"""Anchored at the start, so that it cannot match somewhere in the middle of another maker's text."""
-Millis = Annotated[int, Meta(ge=1, le=120_000)]
-Version = Annotated[str, Meta(pattern=r"^(?!.*[0-9]{9})[A-Za-z0-9][A-Za-z0-9 ._+()/:~-]{0,63}\Z")]
 
-
-def hex_bytes(text: HexText) -> bytes:
-    return bytes.fromhex(text)
-
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file: immutable, and unknown keys are refused."""
-
-
-# --- who it is ---
-
-
-class UsbId(_Table, frozen=True, kw_only=True):
-    vid: Word16
-    pid: Word16
-
-
-class UsbMatch(_Table, frozen=True, kw_only=True, tag_field="bus", tag="usb"):
-    """A USB device. Without `pid` the product text must tell the model."""
-
-    vid: Word16
-    pid: Word16 | None = None
-    serial: Regex | None = None
-    product: Regex | None = None
-
-    def __post_init__(self) -> None:
-        if self.pid is None and self.product is None:
-            raise ValueError("needs pid or product")
-        _compile(self.serial, "serial")
-        _compile(self.product, "product")
-
-
-class Probe(_Table, frozen=True, kw_only=True):
-    """A harmless question that only this family answers. Sent only to a port that the terminal's inventory lists."""
-
-    send: HexText
-    reply: Annotated[str, Meta(pattern=r"^\^", max_length=160)]
-    """Regular expression over the reply's hex digits, lower case without blanks."""
-    within_ms: Millis
-    bauds: Annotated[tuple[Annotated[int, Meta(ge=300, le=921600)], ...], Meta(max_length=8)] = ()
-    """Speeds to try in order; empty: the transport's."""
-
-    def __post_init__(self) -> None:
-        _compile(self.reply, "reply")
-
-
-class SerialMatch(_Table, frozen=True, kw_only=True, tag_field="bus", tag="serial"):
-    """A serial port. An adapter identifies nobody, so the device is asked (`probe`) or the inventory decides (the others)."""
-
-    adapters: Annotated[tuple[UsbId, ...], Meta(max_length=16)] = ()
-    """Empty: any serial port."""
-    probe: Probe | None = None
-    by_slot: bool = False
-    """Only where the inventory names this kind at this port."""
-    by_name: bool = False
-    """Only where the inventory names this very profile."""
-
-    def __post_init__(self) -> None:
-        if (self.probe is not None) + self.by_slot + self.by_name != 1:
-            raise ValueError("needs one of probe, by_slot and by_name")
-
-
-class CdcMatch(_Table, frozen=True, kw_only=True, tag_field="bus", tag="cdc"):
-    """A serial port whose USB ids are the device's own (CDC-ACM), so they identify it."""
-
-    vid: Word16
-    pid: Word16
-
-
-class InputMatch(_Table, frozen=True, kw_only=True, tag_field="bus", tag="input"):
-    """An evdev node, by ids or by name."""
-
-    vid: Word16 | None = None
-    pid: Word16 | None = None
-    product: Regex | None = None
-
-    def __post_init__(self) -> None:
-        if self.product is None and (self.vid is None or self.pid is None):
-            raise ValueError("needs vid and pid, or product")
-        _compile(self.product, "product")
-
-
-class VideoMatch(_Table, frozen=True, kw_only=True, tag_field="bus", tag="video"):
-    vid: Word16
-    pid: Word16
-
-
-Match = UsbMatch | SerialMatch | CdcMatch | InputMatch | VideoMatch
-
-
-# --- how to reach it ---
-
-
-class UsbTransport(_Table, frozen=True, kw_only=True):
-    """Which interface to claim. What is not named is taken from the descriptors."""
-
-    interface: Byte | None = None
-    alternate: Byte | None = None
-    out_endpoint: Byte | None = None
-    in_endpoint: Byte | None = None
-    detach_kernel_driver: bool = True
-    read_timeout_ms: Millis = 500
-
-
-class SerialTransport(_Table, frozen=True, kw_only=True):
-    baud: Annotated[int, Meta(ge=300, le=921600)]
-    data_bits: Literal[7, 8] = 8
-    parity: Literal["none", "even", "odd"] = "none"
-    stop_bits: Literal[1, 2] = 1
-    flow_control: Literal["none", "rtscts", "dsrdtr", "xonxoff"] = "none"
-    local_echo: bool = False
-    """The adapter hears itself."""
-    read_timeout_ms: Millis = 500
-
-
-class InputTransport(_Table, frozen=True, kw_only=True):
-    grab: bool = False
-    """Take the keys away from the desktop. Only where the kiosk application reads them through the agent."""
-
-
-class Transport(_Table, frozen=True, kw_only=True):
-    """One table per bus that a match names."""
-
-    usb: UsbTransport | None = None
-    serial: SerialTransport | None = None
-    input: InputTransport | None = None
-
-
-class Poll(_Table, frozen=True, kw_only=True):
-    every_s: Annotated[float, Meta(ge=0.05, le=3600)]
-    offline_after_misses: Annotated[int, Meta(ge=1, le=100)] = 3
-    wake_timeout_ms: Millis | None = None
-    """A sleeping device may take this long for its first answer."""
-
-
-# --- what its bytes mean ---
-
-
-class Bit(_Table, frozen=True, kw_only=True):
-    """`condition` holds where the byte at `at`, masked, equals `value`."""
-
-    at: Annotated[int, Meta(ge=0, le=63)] = 0
-    mask: Annotated[int, Meta(ge=1, le=0xFF)]
-    value: Byte
-    condition: Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{1,31}$")]
-
-    def __post_init__(self) -> None:
-        if self.value & ~self.mask:
-            raise ValueError(f"value {self.value:#04x} has bits outside mask {self.mask:#04x}, so it can never be met")
-
-
-class Fixed(_Table, frozen=True, kw_only=True):
-    """Bits that are constant in every sound reply; they turn noise into `unknown` instead of a fault."""
-
-    at: Annotated[int, Meta(ge=0, le=63)] = 0
-    mask: Annotated[int, Meta(ge=1, le=0xFF)]
-    value: Byte
-
-    def __post_init__(self) -> None:
-        if self.value & ~self.mask:
-            raise ValueError(f"value {self.value:#04x} has bits outside mask {self.mask:#04x}, so no reply is valid")
-
-
-class Status(_Table, frozen=True, kw_only=True):
-    """A status question beside those of the family, and the bits of its reply."""
-
-    query: HexText
-    reply_bytes: Annotated[int, Meta(ge=1, le=64)]
-    valid: Annotated[tuple[Fixed, ...], Meta(max_length=64)] = ()
-    bits: Annotated[tuple[Bit, ...], Meta(min_length=1, max_length=64)]
-
-
-class EscPosOptions(_Table, frozen=True, kw_only=True):
-    queries: Annotated[tuple[Literal[1, 2, 3, 4], ...], Meta(min_length=1, max_length=4)] = (1, 2, 3, 4)
-    """Which DLE EOT questions the model answers."""
-    auto_status: bool = True
-    near_end_sensor: bool = True
-    mechanical_bit: MechanicalBit = MechanicalBit.JAM
-    fence: Literal["process-id", "gs-r", "none"] = "gs-r"
-    """How to learn that a job is on paper."""
-    identity: bool = True
-    """Answers GS I 65-68."""
-
-
-class PjlOptions(_Table, frozen=True, kw_only=True):
-    unsolicited: bool = True
-    page_count: bool = True
-
-
-class SdtOptions(_Table, frozen=True, kw_only=True):
-    bauds: Annotated[tuple[Literal[115200, 57600, 38400, 19200, 9600], ...], Meta(min_length=1, max_length=5)] = (
-        115200, 57600, 38400, 19200, 9600,
-    )  # fmt: skip
-
-
-class OtherMode(_Table, frozen=True, kw_only=True):
-    """The same unit after a setup code switched its interface."""
-
-    vid: Word16
-    pid: Word16
-    mode: Literal["keyboard", "serial", "hid-pos"]
-
-
-class ScannerOptions(_Table, frozen=True, kw_only=True):
-    terminators: Annotated[
-        tuple[Literal["enter", "kpEnter", "tab", "cr", "lf", "etx"], ...], Meta(min_length=1, max_length=6)
-    ] = ("enter",)
-    """What ends a code as the unit is set up here; others count as a lost suffix."""
-    dialect: Literal["unified", "zone", "none"] = "none"
-    """How a unit in serial mode is asked: Newland unified commands, the older engines' zone reads, or not at all."""
-    other_mode: Annotated[tuple[OtherMode, ...], Meta(max_length=16)] = ()
-
-
-class NamedKey(_Table, frozen=True, kw_only=True):
-    code: Annotated[int, Meta(ge=1, le=767)]
-    name: Annotated[str, Meta(pattern=r"^[a-z]{2,24}(-[a-z]{1,24}){0,3}(-[0-9])?$")]
-    rating: Annotated[int, Meta(ge=1, le=5)] | None = None
-
-
-class KeysOptions(_Table, frozen=True, kw_only=True):
-    """Only named keys are ever told apart; a citizen's keypad names none."""
-
-    key: Annotated[tuple[NamedKey, ...], Meta(max_length=32)] = ()
-    stuck_after_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
-
-    def __post_init__(self) -> None:
-        codes = [key.code for key in self.key]
-        if len(codes) != len(set(codes)):
-            raise ValueError("a key code is named twice")
-
-    def names(self) -> dict[int, str]:
-        return {key.code: key.name for key in self.key}
-
-    def ratings(self) -> dict[str, int]:
-        return {key.name: key.rating for key in self.key if key.rating is not None}
-
-
-class CallPadOptions(_Table, frozen=True, kw_only=True):
-    """Framing, functions and keys of one vendor; defaults in `codecs.callpad`."""
-
-    start: HexText = "ff 68"
-    length: Literal["double", "single", "fixed"] = "double"
-    fixed_bytes: Annotated[int, Meta(ge=0, le=64)] = 0
-    separator: HexOrNone = "68"
-    checksum: Literal["sum8", "xor8", "none"] = "sum8"
-    sum_from_length: bool = False
-    end: HexOrNone = "16"
-    poll_function: Byte = 0x01
-    key_function: Byte = 0x01
-    display_function: Byte = 0x02
-    rating_function: Byte = 0x11
-    keys: dict[str, str] | None = None
-    """Key code as two hex digits to an action of `codecs.callpad.PadAction` or a digit."""
-    ratings: dict[str, int] | None = None
-    """Rating byte as two hex digits to a level 0-5."""
-    addresses: Annotated[tuple[Annotated[int, Meta(ge=0, le=255)], ...], Meta(min_length=1, max_length=64)] = (1,)
-    """Pads to poll where the inventory names no address."""
-    polled: bool = False
-    """Keys wait for the poll; otherwise the pad sends them by itself."""
-    echo_ack: bool = True
-    """Each frame is acknowledged by sending it back."""
-
-    def __post_init__(self) -> None:
-        for code, action in (self.keys or {}).items():
-            _hex_key(code, "keys")
-            if action not in _PAD_WORDS:
-                raise ValueError(f"keys: {action!r} is neither a digit nor an action")
-        for code, level in (self.ratings or {}).items():
-            _hex_key(code, "ratings")
-            if not 0 <= level <= 5:
-                raise ValueError(f"ratings: {level} is not a level 0-5")
-        try:
-            self.rules()
-        except EncodeError as err:
-            raise ValueError(str(err)) from None
-
-    def rules(self) -> FrameRules:
-        standard = FrameRules()
-        return FrameRules(
-            start=hex_bytes(self.start),
-            length=self.length,
-            fixed_bytes=self.fixed_bytes,
-            separator=bytes.fromhex(self.separator),
-            checksum=self.checksum,
-            sum_from_length=self.sum_from_length,
-            end=bytes.fromhex(self.end),
-            poll_function=self.poll_function,
-            key_function=self.key_function,
-            display_function=self.display_function,
-            rating_function=self.rating_function,
-            keys=standard.keys if self.keys is None else {int(code, 16): word for code, word in self.keys.items()},
-            ratings=standard.ratings if self.ratings is None else {int(code, 16): level for code, level in self.ratings.items()},
-        )
-
-
-class ModbusRead(_Table, frozen=True, kw_only=True):
-    """One question; `start` is the address on the wire, counted from 0."""
-
-    function: Literal[1, 2, 3, 4]
-    start: Word16
-    count: Annotated[int, Meta(ge=1, le=2000)]
-
-    def __post_init__(self) -> None:
-        try:
-            self.request(1)
-        except EncodeError as err:
-            raise ValueError(str(err)) from None
-
-    def request(self, address: int) -> ReadRequest:
-        return ReadRequest(address, self.function, self.start, self.count)
-
-
-class ModbusValue(_Table, frozen=True, kw_only=True):
-    """A quantity in tenths of its unit; outside [alarm_below_tenths, alarm_above_tenths] it is a fault."""
-
-    quantity: Literal["temperature", "humidity"]
-    read: Annotated[int, Meta(ge=0, le=15)] = 0
-    register: Annotated[int, Meta(ge=0, le=124)]
-    """Index in the answer, from 0."""
-    signed: bool = True
-    alarm_below_tenths: int | None = None
-    alarm_above_tenths: int | None = None
-
-
-class ModbusInput(_Table, frozen=True, kw_only=True):
-    """A contact. `ok_when` tells the state of the healthy wire: closed, so that a cut wire raises the alarm."""
-
-    name: Literal["door", "tamper", "water", "smoke", "mains"]
-    read: Annotated[int, Meta(ge=0, le=15)] = 0
-    index: Annotated[int, Meta(ge=0, le=1999)]
-    ok_when: Literal["closed", "open"] = "closed"
-
-
-class ModbusOptions(_Table, frozen=True, kw_only=True):
-    address: Annotated[int, Meta(ge=1, le=247)] = 1
-    """Factory address, where the inventory names none."""
-    read: Annotated[tuple[ModbusRead, ...], Meta(min_length=1, max_length=16)]
-    value: Annotated[tuple[ModbusValue, ...], Meta(max_length=8)] = ()
-    input: Annotated[tuple[ModbusInput, ...], Meta(max_length=32)] = ()
-
-
-# --- what it uses up, and its firmware ---
-
-
-class Consumable(_Table, frozen=True, kw_only=True):
-    name: Literal["paper", "roll", "toner", "drum", "ribbon", "cards", "booklets", "labels"]
-    unit: Literal["sheet", "mm", "percent", "piece"]
-    capacity: Annotated[int, Meta(ge=1, le=10_000_000)]
-    counts: Literal["pages", "printed-length-mm", "jobs", "sensor"]
-    per_job: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    """Units that one job takes on average, where only jobs can be counted."""
-    warn_below_pct: Annotated[int, Meta(ge=1, le=99)] = 15
-
-    def __post_init__(self) -> None:
-        if (self.counts == "jobs") != (self.per_job is not None):
-            raise ValueError('per_job belongs to counts = "jobs" and only there')
-
-
-class KnownBad(_Table, frozen=True, kw_only=True):
-    version: Version
-    reason: MakerText
-
-
-FlashMethod = Literal["xmodem", "xmodem-1k", "ymodem", "usb-dfu"]
-"""Methods by which the agent itself writes firmware."""
-SERIAL_METHODS = frozenset({"xmodem", "xmodem-1k", "ymodem"})
-FLASH_METHODS = SERIAL_METHODS | {"usb-dfu"}
-NAMED_GROUPS = ("part", "version")
-
-
-class Exchange(_Table, frozen=True, kw_only=True):
-    """One question and the form of its answer. Without `send` the device speaks by itself (a boot loader's banner)."""
-
-    send: HexText | None = None
-    reply: Annotated[str, Meta(pattern=r"^\^", max_length=320)] | None = None
-    """Regular expression over the reply's hex digits, lower case without blanks. A group named `part` or `version` holds ASCII text."""
-    within_ms: Millis = 1000
-
-    def __post_init__(self) -> None:
-        if self.send is None and self.reply is None:
-            raise ValueError("needs send, reply or both")
-        _compile(self.reply, "reply")
-        strange = self.groups() - set(NAMED_GROUPS)
-        if strange:
-            raise ValueError(f"reply: group {min(strange)!r} is neither part nor version")
-
-    def groups(self) -> set[str]:
-        return set() if self.reply is None else set(re.compile(self.reply).groupindex)
-
-    def fits(self, reply: bytes) -> bool:
-        return self.reply is None or re.match(self.reply, reply.hex()) is not None
-
-    def text(self, reply: bytes, group: Literal["part", "version"]) -> str | None:
-        """What the group of that name holds, as ASCII without blanks and zero bytes around it; None if the reply does not fit or is no text."""
-        found = None if self.reply is None else re.match(self.reply, reply.hex())
-        digits = found.groupdict().get(group) if found else None
-        try:
-            return None if not digits else bytes.fromhex(digits).decode("ascii").strip(" \x00\r\n\t")
-        except (ValueError, UnicodeDecodeError):
-            return None
-
-
-class DfuOptions(_Table, frozen=True, kw_only=True):
-    """Where a USB DFU boot loader stores the image (USB DFU 1.1; `address` for the DfuSe form of ST, AN3156)."""
-
-    alt: Byte = 0
-    address: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)] | None = None
-    reset: bool = True
-    """The boot loader starts the new firmware after a USB reset; otherwise by itself."""
-
-
-class Firmware(_Table, frozen=True, kw_only=True):
-    """How the unit's firmware is read and changed. A version that is neither good nor bad is unknown.
-
-    Of the methods the agent itself does xmodem, xmodem-1k, ymodem and usb-dfu; for the others a person comes.
-    """
-
-    method: Literal["none", "vendor-tool", "setup-code"] | FlashMethod = "none"
-    version_query: HexText | None = None
-    version_format: Literal["plain", "triplet", "pair", "number", "date"] = "plain"
-    known_good: Annotated[tuple[Version, ...], Meta(max_length=64)] = ()
-    known_bad: Annotated[tuple[KnownBad, ...], Meta(max_length=64)] = ()
-    min_current_version: Version | None = None
-    bootloader: UsbId | None = None
-    """USB ids of the unit while its boot loader runs, where they change: the unit is then plugged in anew at the same USB port."""
-    part_number: Version | None = None
-    """What the unit must call itself, so that nothing is written into another one."""
-    enter: Exchange | None = None
-    """Makes the running firmware start its boot loader. Left out for usb-dfu: dfu-util detaches by the standard's own request."""
-    identify: Exchange | None = None
-    """How a serial boot loader shows that it is there: a banner or an answer, with a group `part` where it names the part number."""
-    start: Exchange | None = None
-    """What makes the boot loader wait for the file, where it does not wait from the beginning."""
-    part: Exchange | None = None
-    """Asks the running firmware for its part number (group `part`)."""
-    version: Exchange | None = None
-    """Asks the running firmware for its version (group `version`): before, and to read back afterwards."""
-    line: SerialTransport | None = None
-    """Line settings of the boot loader, where they differ from the transport's."""
-    pad: Byte = 0x1A
-    """Fills the last XMODEM block; YMODEM tells the true length."""
-    dfu: DfuOptions | None = None
-    install_duration_s: Annotated[int, Meta(ge=1, le=7200)] | None = None
-    """The longest that transfer and storing may take."""
-    replug_timeout_s: Annotated[int, Meta(ge=1, le=600)] | None = None
-    """The longest until the unit is back: as its boot loader, and with its new firmware."""
-
-    def __post_init__(self) -> None:
-        both = set(self.known_good) & {bad.version for bad in self.known_bad}
-        if both:
-            raise ValueError(f"version {min(both)} is both good and bad")
-        if self.method in FLASH_METHODS:
-            self._check_flash()
-        else:
-            stray = [name for name in _OF_FLASHING if getattr(self, name) is not None]
-            if stray:
-                raise ValueError(f"{stray[0]} has no effect with method {self.method}")
-
-    def verdict(self, version: str) -> Literal["good", "bad", "unknown"]:
-        if any(bad.version == version for bad in self.known_bad):
-            return "bad"
-        return "good" if version in self.known_good else "unknown"
-
-    @property
-    def flashable(self) -> bool:
-        """The agent can write it."""
-        return self.method in FLASH_METHODS
-
-    def _check_flash(self) -> None:
-        needed: tuple[str, ...] = ("bootloader",) if self.method == "usb-dfu" else ("enter", "identify")
-        needed += ("part_number", "version", "install_duration_s", "replug_timeout_s")
-        missing = [name for name in needed if getattr(self, name) is None]
-        if missing:
-            raise ValueError(
-                f"{self.method} needs {' and '.join((', '.join(missing[:-1]), missing[-1]) if missing[1:] else missing)}"
-            )
-        foreign = ("start", "identify", "line") if self.method == "usb-dfu" else ("dfu",)
-        stray = [name for name in foreign if getattr(self, name) is not None]
-        if stray:
-            raise ValueError(f"{stray[0]} does not belong to method {self.method}")
-        for name, group in (("version", "version"), ("part", "part")):
-            exchange: Exchange | None = getattr(self, name)
-            if exchange is not None and group not in exchange.groups():
-                raise ValueError(f"{name}: the reply needs a group named {group}")
-        if self.enter is not None and self.enter.send is None:
-            raise ValueError("enter: needs send")
-        names_part = self.part is not None or (self.identify is not None and "part" in self.identify.groups())
-        if not names_part:
-            raise ValueError("the part number is asked nowhere: part, or a group part in identify")
-
-
-_OF_FLASHING = ("part_number", "enter", "identify", "start", "part", "version", "line", "dfu")
-
-
-class Quirks(_Table, frozen=True, kw_only=True):
-    """Declared deviations; each is read by a driver."""
-
-    port_status_is_constant: bool = False
-    """GET_PORT_STATUS answers the same byte whatever happens: it proves presence only."""
-
-
-class Profile(_Table, frozen=True, kw_only=True):
+class Profile(Table, frozen=True, kw_only=True):
     """One model, or one group of models that nobody can tell apart on the wire."""
 
     schema: Literal[1]
@@ -639,7 +136,11 @@ _FAMILY_RULES: Mapping[Family, tuple[frozenset[Kind], frozenset[str], str | None
     Family.PRESENCE: (frozenset(Kind), frozenset({"usb", "video", "input"}), None),
 }
 """Kinds, buses and the options table (with default values where it is left out) of each family."""
+
+
 _OPTION_TABLES = ("escpos", "pjl", "sdt", "scanner", "keys", "callpad", "modbus")
+
+
 _DEFAULTS: Mapping[str, type[msgspec.Struct]] = {
     "escpos": EscPosOptions,
     "pjl": PjlOptions,
@@ -648,13 +149,12 @@ _DEFAULTS: Mapping[str, type[msgspec.Struct]] = {
     "keys": KeysOptions,
     "callpad": CallPadOptions,
 }
+
+
 _BUS_TRANSPORT = {"usb": "usb", "serial": "serial", "cdc": "serial", "input": "input"}
-_PAD_WORDS = frozenset({str(action) for action in PadAction} | {str(digit) for digit in range(10)})
+
+
 _POLLED = frozenset({Family.ESCPOS, Family.PJL, Family.USB_PRINTER, Family.SDT, Family.CALLPAD, Family.MODBUS})
-
-
-def bus_of(rule: Match) -> str:
-    return str(rule.__struct_config__.tag)
 
 
 def parse_profile(raw: bytes, name: str) -> Profile:
@@ -798,16 +298,3 @@ def _located(text: str) -> str:
     path = path.rstrip("`").lstrip(".")
     rule = rule[:1].lower() + rule[1:]
     return f"{path}: {rule}" if path else rule
-
-
-def _compile(pattern: str | None, where: str) -> None:
-    if pattern is not None:
-        try:
-            re.compile(pattern)
-        except re.error as err:
-            raise ValueError(f"{where}: not a regular expression ({err.msg})") from None
-
-
-def _hex_key(code: str, where: str) -> None:
-    if not re.fullmatch(r"[0-9a-f]{2}", code):
-        raise ValueError(f"{where}: {code!r} is not two lower-case hex digits")

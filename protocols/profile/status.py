@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from protocols.codecs.common import Explanation
 from protocols.errors import FrameError
-from protocols.profile.schema import Status, hex_bytes
+from protocols.profile.options.escpos import Status
+from protocols.profile.tables import hex_bytes
 
 
 def conditions_of(status: Status, reply: bytes) -> tuple[str, ...]:

@@ -14,19 +14,9 @@ from protocols.canon.faults import FAULTS
 from protocols.codecs import escpos, pjl, scanner, sdt
 from protocols.profile.export import schema_text
 from protocols.profile.match import candidates, match_profile, ties
-from protocols.profile.schema import (
-    CdcMatch,
-    Family,
-    InputMatch,
-    Kind,
-    Profile,
-    SerialMatch,
-    UsbMatch,
-    VideoMatch,
-    hex_bytes,
-    parse_all,
-    parse_profile,
-)
+from protocols.profile.places import CdcMatch, InputMatch, SerialMatch, UsbMatch, VideoMatch
+from protocols.profile.schema import Family, Kind, Profile, parse_all, parse_profile
+from protocols.profile.tables import hex_bytes
 
 FILES = read_all()
 PROFILES = parse_all(FILES)

@@ -32,7 +32,7 @@ from edge_agent.logs import FieldFormatter
 from edge_agent.supervisor import Agent
 from edge_agent.transports import base
 from edge_agent.uplink import UplinkSettings
-from protocols.profile.schema import Poll
+from protocols.profile.places import Poll
 from simulators.models.keys import EvaluatorPad, HidScanner, Keypad
 from simulators.ports.pipe import PortKit
 from simulators.ports.pty import ThreadPty

@@ -11,7 +11,9 @@ import pytest
 
 from edge_agent.firmware import dfu
 from edge_agent.firmware.errors import FlashFailed
-from protocols.profile.schema import DfuOptions, Profile, UsbId, parse_profile
+from protocols.profile.firmware import DfuOptions
+from protocols.profile.places import UsbId
+from protocols.profile.schema import Profile, parse_profile
 from simulators.models.flash_unit import FlashUnit, make_image
 from tests.edge_agent.firmware.bench import APP, BOOT, UNIT, FlashBench
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from firmware_profiles import read_all
 from protocols.profile.match import AmbiguousMatch, candidates, match_profile, probe_fits, probes, ties
-from protocols.profile.schema import Kind, Probe, Profile, parse_all, parse_profile
+from protocols.profile.places import Probe
+from protocols.profile.schema import Kind, Profile, parse_all, parse_profile
 
 SHIPPED = parse_all(read_all())
 

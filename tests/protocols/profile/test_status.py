@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import FrameError
-from protocols.profile.schema import Bit, Fixed, Status
+from protocols.profile.options.escpos import Bit, Fixed, Status
 from protocols.profile.status import conditions_of, explain_status, queries_of
 
 PRESENTER = Status(
