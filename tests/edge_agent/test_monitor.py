@@ -76,6 +76,30 @@ def test_what_the_console_names_is_in_the_device_record() -> None:
     in_virtual_time(story())
 
 
+@pytest.mark.parametrize(
+    ("test", "fault", "result", "state"),
+    [
+        ("query", None, "ok", "online"),
+        ("print", None, "ok", "online"),
+        ("query", "silence", "timeout", "offline"),
+        ("query", "unplug", "device", "noDevice"),
+    ],
+)
+def test_a_test_asked_for_at_the_start_waits_for_the_first_look(test: str, fault: str | None, result: str, state: str) -> None:
+    """An order that waited for a terminal is there before its devices were asked anything."""
+
+    async def story() -> None:
+        slot = printer()
+        if fault is not None:
+            slot.model.set(fault, 0.0)
+        async with Bench(slot) as bench:
+            assert bench.states() == {}
+            assert await bench.monitor.test("receipt-printer", test) == result
+            assert bench.states() == {"receipt-printer": state}
+
+    in_virtual_time(story())
+
+
 def test_a_re_enumeration_of_two_seconds_is_no_fault() -> None:
     async def story() -> None:
         async with Bench(reader()) as bench:
