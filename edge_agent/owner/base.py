@@ -18,7 +18,10 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 
 
 class CommandFailed(Exception):
-    """A command that did not succeed. `code` is the completion's `errorCode` (e.g. `mediaJam`) or, where `plain`, its status word (e.g. `timeout`)."""
+    """A command that did not succeed.
+
+    `code` is the completion's `errorCode` (e.g. `mediaJam`) or, where `plain`, its status word (e.g. `timeout`).
+    """
 
     def __init__(self, code: str, *, plain: bool = False) -> None:
         super().__init__(code)
