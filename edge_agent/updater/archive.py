@@ -18,14 +18,9 @@ from typing import Any, BinaryIO, cast
 
 from edge_agent.updater.errors import NotTrusted
 from protocols.contract.records import UpdateReason
+from protocols.packages import archive_names as names
 
 CHUNK_BYTES = 256 * 1024
-NAME_MAX_BYTES = 200
-PATH_MAX_BYTES = 400
-DEPTH_MAX = 24
-HEADER_MAX_BYTES = 64 * 1024
-"""Extended headers (long names); python's own builds need less than 1 KiB."""
-RESERVED = frozenset({".complete"})
 _EXTENDED = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
@@ -42,8 +37,8 @@ class BadArchive(NotTrusted):
 class Limits:
     """`files`: entries of all kinds. `unpacked_bytes`: sum of the files."""
 
-    files: int = 60_000
-    unpacked_bytes: int = 1 << 30
+    files: int = names.ENTRIES_MAX
+    unpacked_bytes: int = names.UNPACKED_MAX_BYTES
 
 
 @dataclass(slots=True)
@@ -109,7 +104,7 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         found = super().frombuf(buf, encoding, errors)
-        if found.type in _EXTENDED and found.size > HEADER_MAX_BYTES:
+        if found.type in _EXTENDED and found.size > names.EXTENDED_HEADER_MAX_BYTES:
             raise BadArchive(f"an extended header of {found.size} bytes")
         return found
 
@@ -197,39 +192,25 @@ def _make_folder(path: Path) -> None:
     path.chmod(0o755)  # whatever the umask is: the agent, another user, must be able to start from it
 
 
+_NAME_WORDS: dict[names.NameProblem, str] = {
+    "notUtf8": "a name that is not UTF-8",
+    "tooLong": "its path is too long",
+    "absolute": "an absolute path, or none",
+    "control": "a control character or backslash in its name",
+    "notPlain": "leaves its directory, or its path is not plain",
+    "tooDeep": "too deep, or a name too long",
+    "reserved": "a name that the updater uses",
+}
+
+
 def _checked_name(name: str) -> str:
-    shown = name[:80].encode("ascii", "backslashreplace").decode("ascii")
-    try:
-        raw = name.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadArchive(f"{shown}: a name that is not UTF-8") from None
-    if len(raw) > PATH_MAX_BYTES:
-        raise BadArchive(f"{shown}…: a path of {len(raw)} bytes")
-    if not name or name.startswith("/"):
-        raise BadArchive(f"{shown or 'an entry'}: an absolute path, or none")
-    if any(ord(char) < 32 or ord(char) == 127 or char == "\\" for char in name):
-        raise BadArchive(f"{shown}: a control character or backslash in its name")
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise BadArchive(f"{shown}: leaves its directory, or its path is not plain")
-    if len(parts) > DEPTH_MAX or any(len(part.encode("utf-8")) > NAME_MAX_BYTES for part in parts):
-        raise BadArchive(f"{shown}…: too deep, or a name too long")
-    if parts[0] in RESERVED:
-        raise BadArchive(f"{shown}: a name that the updater uses")
+    problem = names.name_problem(name)
+    if problem is not None:
+        raise BadArchive(f"{names.shown(name) or 'an entry'}: {_NAME_WORDS[problem]}")
     return name
 
 
 def _checked_link(name: str, link: str) -> str:
-    """Steps up come first and not past the top; what follows never goes up. So every link, also through others, stays inside."""
-    parts = link.split("/")
-    ups = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-    down = parts[ups:]
-    plain = link and not link.startswith("/") and len(link.encode("utf-8", "replace")) <= PATH_MAX_BYTES
-    if (
-        not plain
-        or ups > name.count("/")
-        or any(part in ("", ".", "..") for part in down)
-        or any(ord(char) < 32 for char in link)
-    ):
+    if not names.is_inside(name, link):
         raise BadArchive(f"{name}: a link that may lead out of the tree")
     return link

@@ -12,15 +12,8 @@ from pathlib import Path
 import msgspec
 
 from fleet_server.updates.errors import PackRefused
+from protocols.packages import archive_names as names
 
-MAX_ENTRIES = 60_000
-MAX_BYTES = 1 << 30
-NAME_MAX_BYTES = 200
-PATH_MAX_BYTES = 400
-DEPTH_MAX = 24
-HEADER_MAX_BYTES = 64 * 1024
-RESERVED = frozenset({".complete"})
-"""Names that the updater itself writes into a version's directory."""
 _EXTENDED = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
@@ -39,7 +32,7 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         found = super().frombuf(buf, encoding, errors)
-        if found.type in _EXTENDED and found.size > HEADER_MAX_BYTES:
+        if found.type in _EXTENDED and found.size > names.EXTENDED_HEADER_MAX_BYTES:
             raise PackRefused("noArchive")
         return found
 
@@ -52,8 +45,8 @@ def check(path: Path) -> Unpacked:
         with tarfile.open(path, "r:", tarinfo=_Header) as archive:
             for entry in archive:
                 total += _check_entry(entry, seen)
-                if len(seen) > MAX_ENTRIES or total > MAX_BYTES:
-                    raise PackRefused("archiveTooLarge", files=MAX_ENTRIES, mib=MAX_BYTES >> 20)
+                if len(seen) > names.ENTRIES_MAX or total > names.UNPACKED_MAX_BYTES:
+                    raise PackRefused("archiveTooLarge", files=names.ENTRIES_MAX, mib=names.UNPACKED_MAX_BYTES >> 20)
                 archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry otherwise
             end = archive.offset
     except (tarfile.TarError, OSError, ValueError, EOFError, UnicodeError, OverflowError) as err:
@@ -84,7 +77,8 @@ def _check_entry(entry: tarfile.TarInfo, seen: dict[str, str]) -> int:
         seen[name] = "folder"
         return 0
     if entry.issym():
-        _check_link(name, entry.linkname)
+        if not names.is_inside(name, entry.linkname):
+            raise _bad("entryLink", name)
         seen[name] = "link"
         return 0
     if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or entry.issparse() or entry.size < 0:
@@ -94,38 +88,11 @@ def _check_entry(entry: tarfile.TarInfo, seen: dict[str, str]) -> int:
 
 
 def _checked_name(name: str) -> str:
-    try:
-        raw = name.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _bad("entryName", name) from None
-    parts = name.split("/")
-    if (
-        len(raw) > PATH_MAX_BYTES
-        or len(parts) > DEPTH_MAX
-        or any(part in ("", ".", "..") or len(part.encode("utf-8")) > NAME_MAX_BYTES for part in parts)
-        or any(ord(character) < 32 or ord(character) == 127 or character == "\\" for character in name)
-    ):
-        raise _bad("entryName", name)
-    if parts[0] in RESERVED:
-        raise _bad("entryReserved", name)
+    problem = names.name_problem(name)
+    if problem is not None:
+        raise _bad("entryReserved" if problem == "reserved" else "entryName", name)
     return name
 
 
-def _check_link(name: str, link: str) -> None:
-    """Steps up come first and not past the top; what follows never goes up. So every link, also through others, stays inside."""
-    parts = link.split("/")
-    ups = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-    down = parts[ups:]
-    if (
-        not link
-        or len(link.encode("utf-8", "replace")) > PATH_MAX_BYTES
-        or ups > name.count("/")
-        or any(part in ("", ".", "..") for part in down)
-        or any(ord(character) < 32 for character in link)
-    ):
-        raise _bad("entryLink", name)
-
-
 def _bad(reason: str, name: str) -> PackRefused:
-    shown = name[:80].encode("ascii", "backslashreplace").decode("ascii")
-    return PackRefused(reason, entry=shown if shown.isprintable() else repr(shown))
+    return PackRefused(reason, entry=names.shown(name))

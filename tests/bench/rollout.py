@@ -11,7 +11,7 @@ import msgspec
 
 from tests.bench.machine import memory_of
 from tests.bench.table import Row
-from tests.demo.cut_off import updater_process
+from tests.demo.cut_off import process_with
 from tests.support.city import POLICY, City, running_city
 from tests.support.waiting import wait_until
 
@@ -34,8 +34,8 @@ class Watch(threading.Thread):
     def look(self) -> None:
         for terminal in self._city.updated():
             for found, pid in (
-                (self.updaters, updater_process(self._city.places, terminal)),
-                (self.agents, agent_process(self._city, terminal)),
+                (self.updaters, process_with(self._city.places.updater_config(terminal))),
+                (self.agents, process_with(self._city.places.config(terminal))),
             ):
                 if pid is not None:
                     try:
@@ -46,18 +46,6 @@ class Watch(threading.Thread):
     def end(self) -> None:
         self._over.set()
         self.join()
-
-
-def agent_process(city: City, terminal: str) -> int | None:
-    config = str(city.places.config(terminal)).encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if config in words and not any(word.endswith(b"launcher.py") for word in words):
-            return int(folder.name)
-    return None
 
 
 def rows(*, terminals: int) -> list[Row]:

@@ -29,9 +29,9 @@ def work_of(places: Places, terminal: str) -> Work | None:
     return Store(places.updater_state(terminal)).load().work
 
 
-def updater_process(places: Places, terminal: str) -> int | None:
-    """The process that runs the terminal's updater; not its launcher."""
-    config = str(places.updater_config(terminal)).encode()
+def process_with(config_file: Path) -> int | None:
+    """The process that runs with this file: a terminal's agent or updater, not its launcher."""
+    config = str(config_file).encode()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
@@ -54,7 +54,7 @@ def main() -> int:
     names = [asked.terminal] if asked.terminal else [member.id for member in known.city().processes]
     step("waiting for a download: start a rollout with a limit of 64 KiB/s, so that there is time to cut it off")
     terminal = _until(lambda: _downloading(places, names), "No terminal downloads anything.")
-    process = updater_process(places, terminal)
+    process = process_with(places.updater_config(terminal))
     if process is None:
         stop(f"The updater of {terminal} is not running.")
     os.kill(process, signal.SIGKILL)

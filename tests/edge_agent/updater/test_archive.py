@@ -88,7 +88,7 @@ TRICKS: dict[str, tuple[list[tuple[tarfile.TarInfo, bytes]], str]] = {
     "control character": ([entry("a\nb", b"x")], "control character"),
     "backslash": ([entry("a\\b", b"x")], "backslash"),
     "long name": ([entry("n" * 201, b"x")], "too long"),
-    "long path": ([entry("/".join(["p" * 50] * 9), b"x")], "a path of"),
+    "long path": ([entry("/".join(["p" * 50] * 9), b"x")], "its path is too long"),
     "deep": ([entry("/".join("d" * 30), b"x")], "too deep"),
     "our mark": ([entry(".complete", b"{}")], "updater uses"),
     "not UTF-8": ([entry("a\udcff", b"x")], "not UTF-8"),

@@ -21,6 +21,7 @@ from fleet_server.updates import archives, intake, packs, plan, releases, store
 from fleet_server.updates.errors import PackRefused, UpdatesError
 from protocols.contract import artifacts
 from protocols.contract.artifacts import ImageCustom, PackedCustom
+from protocols.packages import archive_names
 from tests.fleet_server.updates.client import Client
 from tests.support.tuf_repo import TufRepo, now_ms, signers
 
@@ -574,7 +575,7 @@ def test_an_archive_that_is_not_whole(tmp_path: Path, how: str) -> None:
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_ENTRIES", 50)
+    monkeypatch.setattr(archive_names, "ENTRIES_MAX", 50)
     path = tmp_path / "x.tar"
     path.write_bytes(tar(*((f"f{number}", {}) for number in range(60))))
     with pytest.raises(PackRefused, match="more than 50 files"):
