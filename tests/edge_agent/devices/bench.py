@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import selectors
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import edge_agent.transports.base as ports
@@ -19,44 +18,13 @@ from protocols.profile.schema import Profile, parse_all
 from simulators.ports.pipe import PortKit
 from simulators.ports.slots import Slot
 from simulators.terminal import VirtualTerminal
+from simulators.virtual_time import in_virtual_time
 
-T = TypeVar("T")
 B = TypeVar("B", bound=Body)
 
 PROFILES: dict[str, Profile] = parse_all(firmware_profiles.read_all())
 KIT = PortKit.of(ports)
 WALL_OFFSET_MS = 1_790_000_000_000
-
-
-class _Selector(selectors.DefaultSelector):
-    """Never sleeps: where it would, the loop's time jumps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            return super().select(10)  # waiting for a real descriptor
-        if not ready and timeout:
-            self.now_s += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._virtual = _Selector()
-        super().__init__(self._virtual)
-
-    def time(self) -> float:
-        return self._virtual.now_s
-
-
-def in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end; hours of its time pass in milliseconds."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)
 
 
 class LoopClock:
