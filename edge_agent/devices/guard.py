@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from edge_agent.transports.base import BytePort, KeyPort, Port, SpeedPort, UsbPort
+from edge_agent.transports.base import (
+    BytePort,
+    CardReaders,
+    InterfacePort,
+    KeyPort,
+    Port,
+    ReaderPort,
+    SpeedPort,
+    UsbPort,
+)
 from protocols.codecs.common import BACKLOG_MAX_BYTES
 from protocols.codecs.keys import InputEvent
 
@@ -16,6 +25,9 @@ BURST_BYTES = 64 * 1024
 READ_MAX_BYTES = BACKLOG_MAX_BYTES // 4
 """A decoder that is fed no more than this between two looks never drops a whole frame."""
 EVENT_BYTES = 24
+READER_BYTES = 256
+"""What one look at one reader counts for: sixty-four changes a second are more than hands can make."""
+DESCRIPTOR_MAX_BYTES = 255
 MAX_PAUSE_S = 2.0
 
 
@@ -89,6 +101,50 @@ class GuardedUsbPort(GuardedBytePort):
         return (await self.port.control_in(request_type, request, value, index, length, timeout_s=timeout_s))[:length]
 
 
+class GuardedInterfacePort(GuardedUsbPort):
+    port: InterfacePort
+
+    @property
+    def bulk_out(self) -> tuple[int, ...]:
+        return self.port.bulk_out
+
+    @property
+    def bulk_in(self) -> tuple[int, ...]:
+        return self.port.bulk_in
+
+    @property
+    def interrupt_in(self) -> tuple[int, ...]:
+        return self.port.interrupt_in
+
+    def class_descriptor(self, kind: int) -> bytes:
+        return self.port.class_descriptor(kind)[:DESCRIPTOR_MAX_BYTES]
+
+    async def control_out(
+        self, request_type: int, request: int, value: int, index: int, data: bytes, *, timeout_s: float
+    ) -> None:
+        await self.port.control_out(request_type, request, value, index, data, timeout_s=timeout_s)
+
+    async def clear_halt(self, endpoint: int) -> None:
+        await self.port.clear_halt(endpoint)
+
+    async def reset(self) -> None:
+        await self.port.reset()
+
+
+class GuardedReaderPort(GuardedPort):
+    port: ReaderPort
+
+    async def look(self, *, timeout_s: float) -> CardReaders:
+        seen = await self.port.look(timeout_s=max(timeout_s, 0.001))
+        await self._spend(READER_BYTES * max(1, len(seen.states)))
+        return seen
+
+    async def changed(self, *, timeout_s: float) -> bool:
+        told = await self.port.changed(timeout_s=max(timeout_s, 0.001))
+        await self._spend(READER_BYTES if told else 0)
+        return told
+
+
 class GuardedKeyPort(GuardedPort):
     port: KeyPort
 
@@ -101,8 +157,12 @@ class GuardedKeyPort(GuardedPort):
         return await self.port.pressed_keys()
 
 
-def guarded(port: Port) -> GuardedBytePort | GuardedKeyPort:
+def guarded(port: Port) -> GuardedBytePort | GuardedKeyPort | GuardedReaderPort:
     """The same shape as `port`, with a budget."""
+    if isinstance(port, InterfacePort):
+        return GuardedInterfacePort(port)
+    if isinstance(port, ReaderPort):
+        return GuardedReaderPort(port)
     if isinstance(port, UsbPort):
         return GuardedUsbPort(port)
     if isinstance(port, KeyPort):

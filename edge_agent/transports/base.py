@@ -16,7 +16,7 @@ from protocols.codecs.keys import InputEvent as InputEvent  # part of the ports'
 if TYPE_CHECKING:
     from protocols.profile.schema import Profile
 
-Bus = Literal["usb", "serial", "input", "video", "pipe"]
+Bus = Literal["usb", "serial", "input", "video", "pcsc", "pipe"]
 
 
 class PortError(Exception):
@@ -92,6 +92,55 @@ class UsbPort(BytePort, Protocol):
 
 
 @runtime_checkable
+class InterfacePort(UsbPort, Protocol):
+    """A USB interface with all that its class may need: pipes by kind, requests to the device, a class descriptor, and ways out of a hang."""
+
+    @property
+    def bulk_out(self) -> tuple[int, ...]: ...
+    @property
+    def bulk_in(self) -> tuple[int, ...]: ...
+    @property
+    def interrupt_in(self) -> tuple[int, ...]: ...
+    def class_descriptor(self, kind: int) -> bytes:
+        """The descriptor of that type beside the interface's own, as the device sent it; b"" if there is none."""
+        ...
+
+    async def control_out(
+        self, request_type: int, request: int, value: int, index: int, data: bytes, *, timeout_s: float
+    ) -> None: ...
+    async def clear_halt(self, endpoint: int) -> None:
+        """Take a pipe out of its halt and set its toggle anew on both sides; harmless where it is not halted."""
+        ...
+
+    async def reset(self) -> None:
+        """Reset the device as a re-plug does. The claim survives where the device comes back as it was; else PortGone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CardReaders:
+    """What a PC/SC service says: `code` of its last answer (0 is success), and for each reader's name its 32-bit event state."""
+
+    code: int
+    states: tuple[tuple[str, int], ...] = ()
+
+
+@runtime_checkable
+class ReaderPort(Protocol):
+    """A PC/SC service, watched. Nothing here connects to a card."""
+
+    async def look(self, *, timeout_s: float) -> CardReaders:
+        """The state of all readers now. A service that is not there is an answer (`code`), no error."""
+        ...
+
+    async def changed(self, *, timeout_s: float) -> bool:
+        """Whether a reader or a card came or went since the last look, within `timeout_s`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
 class KeyPort(Protocol):
     """Key events of an input device."""
 
@@ -103,7 +152,7 @@ class KeyPort(Protocol):
     async def close(self) -> None: ...
 
 
-Port = BytePort | UsbPort | KeyPort
+Port = BytePort | UsbPort | KeyPort | ReaderPort
 
 
 class PortOpener(Protocol):

@@ -45,6 +45,7 @@ class SystemOpener:
         setting = UsbSetting(
             interface=usb.interface,
             alternate=usb.alternate,
+            interface_class=usb.interface_class,
             out_endpoint=usb.out_endpoint,
             in_endpoint=usb.in_endpoint,
             detach_kernel_driver=usb.detach_kernel_driver,

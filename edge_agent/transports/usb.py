@@ -28,6 +28,8 @@ CLOSE_TIMEOUT_S = 6.0
 READ_SLICE_S = 0.5
 """A long wait is made of short ones, so that closing never waits longer."""
 BACKLOG_MAX_BYTES = 64 * 1024
+DESCRIPTORS_MAX_BYTES = 1024
+"""Of one interface; the longest honest ones (audio) have a few hundred."""
 HUB_CLASS = 0x09
 
 
@@ -37,6 +39,8 @@ class UsbSetting:
 
     interface: int | None = None
     alternate: int | None = None
+    interface_class: int | None = None
+    """Only an interface of this class: a composite device has others."""
     out_endpoint: int | None = None
     in_endpoint: int | None = None
     detach_kernel_driver: bool = False
@@ -63,8 +67,23 @@ class UsbDevicePort:
         return self._claim.endpoints_in
 
     @property
+    def bulk_out(self) -> tuple[int, ...]:
+        return tuple(address for address in self.endpoints_out if address in self._claim.bulk)
+
+    @property
+    def bulk_in(self) -> tuple[int, ...]:
+        return tuple(address for address in self.endpoints_in if address in self._claim.bulk)
+
+    @property
+    def interrupt_in(self) -> tuple[int, ...]:
+        return tuple(address for address in self.endpoints_in if address in self._claim.interrupt)
+
+    @property
     def interface(self) -> int:
         return self._claim.interface
+
+    def class_descriptor(self, kind: int) -> bytes:
+        return _find_descriptor(self._claim.extra, kind)
 
     async def write(self, data: bytes, *, timeout_s: float) -> None:
         await self.write_to(self._first(self.endpoints_out), data, timeout_s=timeout_s)
@@ -98,6 +117,23 @@ class UsbDevicePort:
         return await self._run(
             lambda: _control(self._device, (request_type, request, value, index, length), _millis(timeout_s), self._name)
         )
+
+    async def control_out(
+        self, request_type: int, request: int, value: int, index: int, data: bytes, *, timeout_s: float
+    ) -> None:
+        await self._run(
+            lambda: _control_out(self._device, (request_type, request, value, index), data, _millis(timeout_s), self._name)
+        )
+
+    async def clear_halt(self, endpoint: int) -> None:
+        """Also forgets what was read ahead from the pipe."""
+        await self._run(partial(_clear_halt, self._device, endpoint, self._name))
+        self._backlog.pop(endpoint, None)
+
+    async def reset(self) -> None:
+        """Re-plug by software. What was read ahead is forgotten."""
+        await self._run(partial(_reset, self._device, self._claim.interface, self._name))
+        self._backlog.clear()
 
     async def close(self) -> None:
         if self._closed:
@@ -214,6 +250,10 @@ class _Claim:
     endpoints_in: tuple[int, ...]
     packet_sizes: dict[int, int]
     detached: bool
+    bulk: frozenset[int]
+    interrupt: frozenset[int]
+    extra: bytes
+    """Class-specific descriptors of the interface, one behind the other."""
 
 
 def _open(sighting: Sighting, setting: UsbSetting, backend: Any) -> tuple[Any, _Claim]:
@@ -259,7 +299,27 @@ def _claim(device: Any, setting: UsbSetting, name: str) -> _Claim:
         endpoints_in=_preferred((a for a in addresses if a & 0x80), setting.in_endpoint),
         packet_sizes={endpoint.bEndpointAddress: max(1, endpoint.wMaxPacketSize & 0x7FF) for endpoint in pipes},
         detached=detached,
+        bulk=_of_type(pipes, usb.util.ENDPOINT_TYPE_BULK),
+        interrupt=_of_type(pipes, usb.util.ENDPOINT_TYPE_INTR),
+        extra=bytes(interface.extra_descriptors or b"")[:DESCRIPTORS_MAX_BYTES],
     )
+
+
+def _of_type(pipes: Sequence[Any], kind: int) -> frozenset[int]:
+    return frozenset(pipe.bEndpointAddress for pipe in pipes if usb.util.endpoint_type(pipe.bmAttributes) == kind)
+
+
+def _find_descriptor(extra: bytes, kind: int) -> bytes:
+    """The first whole descriptor of type `kind`. Lengths that lead nowhere end the search."""
+    at = 0
+    while at + 2 <= len(extra):
+        length = extra[at]
+        if length < 2 or at + length > len(extra):
+            break
+        if extra[at + 1] == kind:
+            return extra[at : at + length]
+        at += length
+    return b""
 
 
 def _preferred(addresses: Iterator[int], first: int | None) -> tuple[int, ...]:
@@ -287,7 +347,9 @@ def _choose_interface(configuration: Any, setting: UsbSetting, name: str) -> Any
     candidates = [
         interface
         for interface in configuration
-        if setting.interface in (None, interface.bInterfaceNumber) and setting.alternate in (None, interface.bAlternateSetting)
+        if setting.interface in (None, interface.bInterfaceNumber)
+        and setting.alternate in (None, interface.bAlternateSetting)
+        and setting.interface_class in (None, interface.bInterfaceClass)
     ]
     if not candidates:
         raise PortRefused(f"{name}: the device has no such interface")
@@ -323,6 +385,24 @@ def _control(device: Any, request: tuple[int, int, int, int, int], timeout_ms: i
     request_type, number, value, index, length = request
     with usb_errors(name):
         return bytes(device.ctrl_transfer(request_type, number, value, index, length, timeout=timeout_ms))
+
+
+def _control_out(device: Any, request: tuple[int, int, int, int], data: bytes, timeout_ms: int, name: str) -> None:
+    request_type, number, value, index = request
+    with usb_errors(name):
+        device.ctrl_transfer(request_type, number, value, index, data, timeout=timeout_ms)
+
+
+def _clear_halt(device: Any, endpoint: int, name: str) -> None:
+    with usb_errors(name):
+        device.clear_halt(endpoint)
+
+
+def _reset(device: Any, interface: int, name: str) -> None:
+    """libusb takes the claim up again where the descriptors did not change; claiming once more is harmless then."""
+    with usb_errors(name):
+        device.reset()
+        usb.util.claim_interface(device, interface)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Protocol
 
 from protocols.errors import ProtocolError
-from protocols.profile.places import CdcMatch, InputMatch, Match, Probe, SerialMatch, UsbMatch, VideoMatch
+from protocols.profile.places import CdcMatch, InputMatch, Match, PcscMatch, Probe, SerialMatch, UsbMatch, VideoMatch
 from protocols.profile.schema import Kind, Profile
 
 _VID, _PID, _PRODUCT, _SERIAL = 40, 60, 20, 20
@@ -126,6 +126,8 @@ def _score(seen: Seen, rule: Match) -> int | None:
         return _VID + _PID if seen.bus == "serial" and (seen.vid, seen.pid) == (rule.vid, rule.pid) else None
     if isinstance(rule, VideoMatch):
         return _VID + _PID if seen.bus == "video" and (seen.vid, seen.pid) == (rule.vid, rule.pid) else None
+    if isinstance(rule, PcscMatch):
+        return _BY_SLOT if seen.bus == "pcsc" else None
     if seen.bus not in ("serial", "pipe"):
         return None
     if rule.adapters and not any((seen.vid, seen.pid) == (adapter.vid, adapter.pid) for adapter in rule.adapters):

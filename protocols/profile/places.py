@@ -84,7 +84,11 @@ class VideoMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="video")
     pid: Word16
 
 
-Match = UsbMatch | SerialMatch | CdcMatch | InputMatch | VideoMatch
+class PcscMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="pcsc"):
+    """The PC/SC service of the machine, at the socket that the inventory names. Which of its readers is meant stands in the `pcsc` table."""
+
+
+Match = UsbMatch | SerialMatch | CdcMatch | InputMatch | VideoMatch | PcscMatch
 
 
 class UsbTransport(Table, frozen=True, kw_only=True):
@@ -92,6 +96,7 @@ class UsbTransport(Table, frozen=True, kw_only=True):
 
     interface: Byte | None = None
     alternate: Byte | None = None
+    interface_class: Byte | None = None
     out_endpoint: Byte | None = None
     in_endpoint: Byte | None = None
     detach_kernel_driver: bool = True

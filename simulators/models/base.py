@@ -79,6 +79,21 @@ class UsbIdentity:
     kernel_driver: str | None = None
     """Driver the kernel binds at plug-in; it must be detached before the interface can be claimed."""
 
+    class_descriptors: tuple[bytes, ...] = ()
+    """Descriptors of the interface's class, each with length and type in front."""
+
+    @property
+    def bulk_out(self) -> tuple[int, ...]:
+        return tuple(e.address for e in self.endpoints if e.transfer == 2 and not e.address & 0x80)
+
+    @property
+    def bulk_in(self) -> tuple[int, ...]:
+        return tuple(e.address for e in self.endpoints if e.transfer == 2 and e.address & 0x80)
+
+    @property
+    def interrupt_in(self) -> tuple[int, ...]:
+        return tuple(e.address for e in self.endpoints if e.transfer == 3 and e.address & 0x80)
+
     @property
     def endpoints_out(self) -> tuple[int, ...]:
         return tuple(e.address for e in self.endpoints if not e.address & 0x80)
@@ -176,6 +191,14 @@ class Model:
         """Call `listener` when output or plug state changes by itself; returns the way to stop that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def usb_reset(self, now: float) -> None:
+        """The host resets the device: what it had to say is gone, as are its volatile settings."""
+        with self.lock:
+            self.advance(now)
+            self.halted = False
+            self.drop_output()
+            self.on_power_cycle(now)
 
     # ------------------------------------------------------------------ remote control
 

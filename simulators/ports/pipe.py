@@ -187,6 +187,27 @@ class PipeUsbPort(_Port):
         assert identity is not None, "only devices with a USB identity get a USB port"
         self.endpoints_out = identity.endpoints_out
         self.endpoints_in = identity.endpoints_in
+        self.bulk_out, self.bulk_in, self.interrupt_in = identity.bulk_out, identity.bulk_in, identity.interrupt_in
+        self._identity = identity
+
+    def class_descriptor(self, kind: int) -> bytes:
+        return next((one for one in self._identity.class_descriptors if one[1:2] == bytes((kind,))), b"")
+
+    async def control_out(
+        self, request_type: int, request: int, value: int, index: int, data: bytes, *, timeout_s: float
+    ) -> None:
+        if self._model.control(request_type, request, value, index, 0, data, self._require()) is None:
+            if self._model.is_mute:
+                await asyncio.sleep(timeout_s)
+            raise self._kit.stalled(f"{self._slot.place} does not take the request")
+
+    async def clear_halt(self, endpoint: int) -> None:
+        self._require()
+        self._model.halted = False
+
+    async def reset(self) -> None:
+        self._model.usb_reset(self._require())
+        self._waker.wake()
 
     async def write(self, data: bytes, *, timeout_s: float) -> None:
         await self.write_to(self.endpoints_out[0], data, timeout_s=timeout_s)

@@ -145,7 +145,7 @@ class SimulatedUsbBackend(usb.backend.IBackend):  # type: ignore[misc]  # pyusb 
             bInterfaceSubClass=identity.interface_subclass,
             bInterfaceProtocol=identity.interface_protocol,
             iInterface=0,
-            extra_descriptors=[],
+            extra_descriptors=list(b"".join(identity.class_descriptors)),
         )
 
     def get_endpoint_descriptor(self, dev: _Device, ep: int, intf: int, alt: int, config: int) -> Any:
@@ -220,8 +220,7 @@ class SimulatedUsbBackend(usb.backend.IBackend):  # type: ignore[misc]  # pyusb 
 
     def reset_device(self, dev_handle: _Handle) -> None:
         dev = self._device(dev_handle)
-        dev.model.halted = False
-        dev.model.on_power_cycle(self._clock())
+        dev.model.usb_reset(self._clock())
 
     # ------------------------------------------------------------------ transfers
 
