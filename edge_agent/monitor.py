@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -35,6 +37,7 @@ from edge_agent.transports.base import (
     PortGone,
     PortOpener,
     PortRefused,
+    PortStalled,
     Sighting,
 )
 from edge_agent.usage import ReadingBook, UsageBook
@@ -68,6 +71,12 @@ CHANGE_GAP_S = 0.05
 LEASE_CHECK_S = 2.0
 TEST_WITHIN_S = 120.0
 """A test that an order asks for: twice the longest time between two looks at a device that is there."""
+JOB_SLACK_S = 5.0
+"""Beyond what a job may take; then it is ended from outside."""
+JOB_ENDS_S = 2.0
+"""A job that was ended lets go of the port within this; if not, the port is closed under it."""
+LOOK_AFTER_JOB_S = 0.5
+"""What a job did to the device is seen so soon."""
 PROBER_LEAST_S = 30.0
 FLUSH_EVERY_S = 30.0
 EVENTS_PER_MINUTE = 60
@@ -105,23 +114,62 @@ class _Gate:
         return True
 
 
+T = TypeVar("T")
+Work = Callable[[Port, SlotBinding], Awaitable[T]]
+"""What is done on a port while its driver waits."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """Something to be done between two looks. `over`: it has ended, and the port is the driver's again."""
+
+    slot: str
+    work: Work[Any]
+    within_s: float
+    answer: asyncio.Future[tuple[Any, Exception | None]]
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[Any] | None = None
+
+    def settle(self, result: Any, error: Exception | None = None) -> None:
+        self.over.set()
+        if not self.answer.done():
+            self.answer.set_result((result, error))
+
+
+class JobAnswer(Exception):
+    """What a job tells its giver instead of a result; handed on as it is."""
+
+
+class JobFailed(Exception):
+    """A job ended by a mistake in it; what it had in hand is not told."""
+
+
 @dataclass(slots=True)
 class _Desk:
-    """Where tests are asked of the task that holds a port. `listening`: its present wait, which may be cut short, once for each `hurry`."""
+    """Where jobs are given to the task that holds a port. `listening`: its present wait, which may be cut short, once for each `hurry`."""
 
     driver: Driver
+    port: Port
+    slots: Mapping[str, SlotBinding]
     listening: asyncio.Timeout | None = None
     hurried: bool = False
-    tests: list[tuple[str, asyncio.Future[bool]]] = field(default_factory=list)
+    jobs: deque[_Job] = field(default_factory=deque)
+
+    def give(self, job: _Job) -> None:
+        self.jobs.append(job)
+        self._wake()
 
     def hurry(self) -> None:
         self.hurried = True
-        if self.listening is not None:
-            self.listening.reschedule(asyncio.get_running_loop().time())
+        self._wake()
 
     def take_hurry(self) -> bool:
         hurried, self.hurried = self.hurried, False
         return hurried
+
+    def _wake(self) -> None:
+        if self.listening is not None:
+            self.listening.reschedule(asyncio.get_running_loop().time())
 
 
 Tested = Literal["ok", "unsupported", "inUse", "device", "timeout"]
@@ -167,8 +215,10 @@ class Monitor:
         rng: random.Random,
         lease_free: Callable[[], bool] = lambda: True,
         port_holders: Callable[[str], int] | None = None,
+        on_state: Callable[[records.Device], None] = lambda _: None,
     ) -> None:
-        """`lease_free`: no citizen is being served, so an idle prober may open a port. `port_holders`: other programs that have a tty open."""
+        """`lease_free`: no citizen is being served, so an idle prober may open a port. `port_holders`: other programs that have a tty open.
+        `on_state`: told of each slot's state when it changes."""
         self._clock = clock
         self._discoverer = discoverer
         self._opener = opener
@@ -178,6 +228,7 @@ class Monitor:
         self._rng = rng
         self._lease_free = lease_free
         self._port_holders = port_holders
+        self._on_state = on_state
         self._slots = {entry.slot: _SlotState(entry) for entry in inventory}
         self._engine = FaultEngine(new_id=new_id)
         self._unreported: list[records.Fault] = []
@@ -265,12 +316,8 @@ class Monitor:
                 if fresh:  # the order waited for this start, and the device has not been looked at yet
                     await self._next_look(state)
                 if test != "query":
-                    desk, printed = self._desks.get(slot), asyncio.get_running_loop().create_future()
-                    if desk is None:
-                        return "device"
-                    desk.tests.append((test, printed))
-                    desk.hurry()
-                    if not await printed:
+                    desk = self._desks.get(slot)
+                    if desk is None or not await self._perform(slot, desk, _test_of(desk.driver, test), TEST_WITHIN_S):
                         return "device"
                 if test != "query" or not fresh:
                     if not self._hasten(slot):
@@ -278,12 +325,53 @@ class Monitor:
                     await self._next_look(state)
         except TimeoutError:
             return "timeout"
-        except PortError:
+        except (PortError, JobFailed):
             return "device"
         seen = state.current
         if seen is None or (seen.device in _WELL and seen.action is not SuggestedAction.NONE):
             return "device"  # it answers that somebody has to do something
         return _TESTED.get(seen.device, "device")
+
+    def bound_to(self, slot: str) -> SlotBinding | None:
+        """What discovery has bound to the slot, of an owner's device; None if nothing is there or somebody else holds it."""
+        binding = self._bound.get(slot)
+        if binding is None or binding.ownership is not Ownership.OWNER or slot in self._claimed:
+            return None
+        return next(bound for bound in binding.slots if bound.slot == slot)
+
+    async def perform(self, slot: str, work: Work[T], *, within_s: float) -> T:
+        """Do something on the slot's port between two looks of its driver. It is done once or not at all, never again.
+
+        Cancelled, it returns when the port is the driver's again. Raises what `work` raises (PortError and the caller's own errors), JobFailed
+        for its mistakes, TimeoutError, PortGone or PortBusy if no driver holds the port now.
+        """
+        desk = self._desks.get(slot)
+        if desk is None:
+            state = self._slots.get(slot)
+            busy = state is not None and state.current is not None and state.current.device is DeviceState.IN_USE
+            raise PortBusy(f"{slot}: another program holds it") if busy else PortGone(f"{slot}: no driver holds its port now")
+        return await self._perform(slot, desk, work, within_s)
+
+    async def _perform(self, slot: str, desk: _Desk, work: Work[T], within_s: float) -> T:
+        job = _Job(slot, work, within_s, asyncio.get_running_loop().create_future())
+        desk.give(job)
+        try:
+            result, error = await asyncio.shield(job.answer)
+        except asyncio.CancelledError:
+            await self._withdraw(desk, job)
+            raise
+        if error is not None:
+            raise error
+        done: T = result
+        return done
+
+    async def _withdraw(self, desk: _Desk, job: _Job) -> None:
+        if job in desk.jobs:
+            desk.jobs.remove(job)
+            job.settle(None)
+        if job.task is not None and not job.over.is_set():
+            job.task.cancel()
+            await job.over.wait()
 
     async def _next_look(self, state: _SlotState) -> None:
         looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -519,22 +607,20 @@ class Monitor:
 
     async def _hold(self, binding: Binding, retry: _Retry) -> None:
         """Open the port and drive the device until something goes wrong; never returns by itself."""
-        async with self._opened(binding, binding.slots[0].profile, stays=True) as driver:
+        async with self._opened(binding, binding.slots[0].profile, stays=True) as (driver, port):
             retry.is_open = True
-            desk = _Desk(driver)
+            desk = _Desk(driver, port, {bound.slot: bound for bound in binding.slots})
             self._desks |= {bound.slot: desk for bound in binding.slots}
             try:
                 while True:
                     await self._poll(binding, driver)
                     retry.failures = 0
                     await self._listen(binding, driver, desk)
-                    await self._do_tests(desk)
             finally:
                 for bound in binding.slots:
                     self._desks.pop(bound.slot, None)
-                for _, waiting in desk.tests:
-                    if not waiting.done():
-                        waiting.set_result(False)
+                while desk.jobs:
+                    desk.jobs.popleft().settle(None, PortGone("the port was given up before it was this job's turn"))
 
     async def _probe_when_idle(self, binding: Binding, retry: _Retry, haste: asyncio.Event) -> None:
         """One look while no citizen is served; the port is released at once, or as soon as somebody comes."""
@@ -542,7 +628,7 @@ class Monitor:
             await asyncio.sleep(self._jittered(LEASE_CHECK_S))
             return
         every_s = PROBER_LEAST_S
-        async with self._opened(binding, _without_detaching(binding.slots[0].profile), stays=False) as driver:
+        async with self._opened(binding, _without_detaching(binding.slots[0].profile), stays=False) as (driver, _):
             retry.is_open = True
             polling = asyncio.ensure_future(self._poll(binding, driver))
             try:
@@ -558,13 +644,14 @@ class Monitor:
         await self._pause(every_s, haste)
 
     @contextlib.asynccontextmanager
-    async def _opened(self, binding: Binding, profile: Profile, *, stays: bool) -> AsyncIterator[Driver]:
+    async def _opened(self, binding: Binding, profile: Profile, *, stays: bool) -> AsyncIterator[tuple[Driver, Port]]:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             port = await self._opener.open(binding.sighting, profile)
         try:
-            driver = make_driver(guarded(port), binding.slots, self._clock, stays=stays)
+            held = guarded(port)
+            driver = make_driver(held, binding.slots, self._clock, stays=stays)
             try:
-                yield driver
+                yield driver, held
             finally:
                 with contextlib.suppress(PortError, TimeoutError):
                     async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -578,25 +665,41 @@ class Monitor:
         for observation in observations:
             self._apply(binding, observation)
 
-    async def _do_tests(self, desk: _Desk) -> None:
-        """What orders asked for while we listened."""
-        while desk.tests:
-            test, answer = desk.tests[0]
-            assert isinstance(desk.driver, Testable)
-            worked = False
+    async def _do_job(self, desk: _Desk, job: _Job) -> None:
+        """Do it once. What it could not finish in time is ended; a job that does not even end then loses the port.
+
+        Raises PortGone if the device went away meanwhile, PortStalled if the job keeps the port.
+        """
+        job.task = task = asyncio.ensure_future(job.work(desk.port, desk.slots[job.slot]))
+        unfinished: Exception = PortGone("the port was given up during the job")
+        try:
             try:
-                worked = await desk.driver.test(test)
+                await asyncio.wait({task}, timeout=job.within_s + JOB_SLACK_S)
+                unfinished = TimeoutError()
             finally:
-                if not answer.done():
-                    answer.set_result(worked)
-                del desk.tests[0]
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait({task}, timeout=JOB_ENDS_S)
+        finally:
+            error = _error_of(task, job.slot, unfinished)
+            job.settle(None if error is not None else task.result(), error)
+        if not task.done():
+            task.add_done_callback(_forget)
+            raise PortStalled("a job keeps the port")
+        if isinstance(error, PortGone):
+            raise error
 
     async def _listen(self, binding: Binding, driver: Driver, desk: _Desk) -> None:
-        """Until the next poll is due; what the device says meanwhile, or a test, may make it due sooner."""
+        """Until the next poll is due; what the device says meanwhile, or somebody who asks, may make it due sooner. Jobs are done in between."""
         loop = asyncio.get_running_loop()
         polled_s = loop.time()
         factor = self._rng.uniform(1 - JITTER, 1 + JITTER)
-        while (left_s := polled_s + driver.poll_every_s * factor - loop.time()) > 0:
+        soon_s = math.inf
+        while (left_s := min(soon_s, polled_s + driver.poll_every_s * factor) - loop.time()) > 0:
+            if desk.jobs:
+                await self._do_job(desk, desk.jobs.popleft())
+                soon_s = min(soon_s, loop.time() + LOOK_AFTER_JOB_S)
+                continue
             if desk.take_hurry():
                 return
             limit = asyncio.timeout(left_s + LISTEN_SLACK_S)
@@ -604,6 +707,8 @@ class Monitor:
                 async with limit as desk.listening:
                     observations = await driver.listen(left_s)
             except TimeoutError:
+                if desk.jobs:
+                    continue
                 if desk.take_hurry():
                     return
                 raise
@@ -722,6 +827,7 @@ class Monitor:
         """Written when it changed; the bytes behind it belong to the change, not to the state."""
         if state.current is None or _bare(body) != _bare(state.current):
             state.current, state.since_ms = body, now.wall_ms
+            self._on_state(body)
         if (state.told is None or _bare(body) != _bare(state.told)) and self._capture(body):
             state.told = body
 
@@ -826,6 +932,31 @@ class Monitor:
         return seconds * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
 
+def _error_of(task: asyncio.Task[Any], slot: str, unfinished: Exception) -> Exception | None:
+    """What the giver of a job is told. A mistake in the job is told without its text, which may quote what the job had in hand."""
+    if not task.done() or task.cancelled():
+        return unfinished
+    error = task.exception()
+    if error is None or isinstance(error, PortError | TimeoutError | JobAnswer):
+        return error
+    log.error("a job failed", extra={"slot": slot, "error": type(error).__name__, "at": _place(error)})
+    return JobFailed("a job failed by a mistake in it")
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """The end of a job that nobody waits for; taken so that nothing of it is logged."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _test_of(driver: Driver, test: str) -> Work[bool]:
+    async def work(_port: Port, _bound: SlotBinding) -> bool:
+        assert isinstance(driver, Testable)
+        return await driver.test(test)
+
+    return work
+
+
 _KINDS = frozenset(kind.value for kind in Kind)
 _WELL = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
 _TESTED: dict[DeviceState, Tested] = {
@@ -922,7 +1053,10 @@ async def _close(port: Port) -> None:
 
 
 def _log_crash(binding: Binding, err: Exception) -> None:
+    log.error("a driver failed", extra={"slot": binding.slots[0].slot, "error": type(err).__name__, "at": _place(err)})
+
+
+def _place(err: BaseException) -> str:
     """Where it happened, not what with: a message or a value could be somebody's data."""
     frames = traceback.extract_tb(err.__traceback__)
-    place = f"{frames[-1].name}:{frames[-1].lineno}" if frames else "unknown"
-    log.error("a driver failed", extra={"slot": binding.slots[0].slot, "error": type(err).__name__, "at": place})
+    return f"{frames[-1].name}:{frames[-1].lineno}" if frames else "unknown"

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edge_agent.devices.base import SlotBinding
+from edge_agent.monitor import JobAnswer
 from edge_agent.transports.base import Port
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 """`tell(event name, payload)`: an unsolicited or intermediate event for the holder of the claim, e.g. `CardReader.MediaInserted`."""
 
 
-class CommandFailed(Exception):
+class CommandFailed(JobAnswer):
     """A command that did not succeed.
 
-    `code` is the completion's `errorCode` (e.g. `mediaJam`) or, where `plain`, its status word (e.g. `timeout`).
+    `code` is the completion's `errorCode` (e.g. `mediaJam`) or, where `plain`, its status word (e.g. `timeOut`).
     """
 
     def __init__(self, code: str, *, plain: bool = False) -> None:
