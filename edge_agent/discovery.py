@@ -22,7 +22,7 @@ from edge_agent.transports.base import BytePort, PortError, PortOpener, Sighting
 from protocols.canon.words import Ownership
 from protocols.contract import records
 from protocols.profile.match import AmbiguousMatch, Candidate, candidates, match_profile, probe_fits, probes
-from protocols.profile.places import bus_of
+from protocols.profile.places import VideoMatch, bus_of
 from protocols.profile.schema import Family, Kind, Profile
 from protocols.profile.tables import hex_bytes
 
@@ -111,6 +111,8 @@ class _Planner:
         self._absent: list[DeviceEntry] = []
         self._unclear: list[tuple[DeviceEntry, str]] = []
         self._places: set[str] = set()
+        self._heard: set[str] = set()
+        """Sound nodes that are taken: the two directions of one card are two devices at one place."""
 
     def place(self, entry: DeviceEntry) -> None:
         if entry.family not in _KINDS:
@@ -144,10 +146,11 @@ class _Planner:
     def _place_anywhere(self, entry: DeviceEntry, kind: Kind) -> None:
         """A slot without a place takes the first unbound device that identifies itself; a bare serial port never does."""
         for sighting in sorted(self._sightings, key=lambda sighting: (sighting.place, sighting.path)):
-            if sighting.place in self._places:
+            if (sighting.path in self._heard) if sighting.bus == "sound" else (sighting.place in self._places):
                 continue
             profile = self._self_identified(sighting, kind, entry.profile)
             if profile is not None:
+                self._heard.add(sighting.path)
                 self._places.add(sighting.place)
                 self._found.append(_Found(entry, sighting, profile, self._is_switched(entry, sighting, profile)))
                 return
@@ -172,6 +175,7 @@ class _Planner:
                 reason = str(err)
                 continue
             if profile is not None:
+                self._heard.add(sighting.path)
                 self._found.append(_Found(entry, sighting, profile, self._is_switched(entry, sighting, profile)))
                 return
             if self._probes and self._probes[-1].slot == entry.slot:
@@ -223,12 +227,12 @@ class _Planner:
         """Devices outside the inventory that no profile knows; one sighting for each, the most telling bus."""
         by_place: dict[str, Sighting] = {}
         for sighting in self._sightings:
-            if sighting.place not in self._places:
+            if sighting.place not in self._places and sighting.bus not in _NEVER_STRANGE:
                 known = by_place.get(sighting.place)
                 if known is None or known.bus == "usb":
                     by_place[sighting.place] = sighting
         for place, sighting in by_place.items():
-            siblings = [other for other in self._sightings if other.place == place]
+            siblings = [other for other in self._sightings if other.place == place and other.bus not in _NEVER_STRANGE]
             if not any(self._is_known(other) for other in siblings):
                 yield sighting
 
@@ -239,6 +243,9 @@ class _Planner:
 _KINDS = frozenset(kind.value for kind in Kind)
 _IDENTIFIES = 40
 """Specificity from which a rule names the device itself and not just an adapter (`protocols.profile.match`)."""
+_NEVER_STRANGE = frozenset({"sound", "display"})
+"""Buses whose nodes are no hardware of their own: a sound node's USB device is reported as such."""
+_SEEN_ONLY = frozenset({"video", "sound", "display"})
 _RESTRICTION = {Ownership.OBSERVER: 0, Ownership.IDLE_PROBER: 1, Ownership.OWNER: 2}
 
 
@@ -251,7 +258,7 @@ def _binding(group: Sequence[_Found]) -> Binding:
     ownership = min(asked, key=lambda own: _RESTRICTION[own])
     first = group[0]
     strange_mode = first.switched and not candidates(first.sighting, [first.profile], kind=first.profile.kind)
-    if first.profile.family is Family.PRESENCE or first.sighting.bus == "video" or strange_mode:
+    if first.profile.family is Family.PRESENCE or first.sighting.bus in _SEEN_ONLY or strange_mode:
         ownership = Ownership.OBSERVER
     return Binding(first.sighting, slots, ownership, any(found.switched for found in group))
 
@@ -259,6 +266,8 @@ def _binding(group: Sequence[_Found]) -> Binding:
 def _pinned_fits(profile: Profile, sighting: Sighting) -> bool:
     """The inventory names the profile: a port it can be spoken to on is enough where the bus tells nothing, else the ids must fit."""
     if sighting.bus in ("serial", "pipe") and any(bus_of(rule) == "serial" for rule in profile.match):
+        return True
+    if sighting.bus == "video" and any(isinstance(rule, VideoMatch) and rule.by_name for rule in profile.match):
         return True
     return bool(candidates(sighting, [profile], kind=profile.kind))
 
@@ -269,7 +278,9 @@ def _is_other_mode(profile: Profile, sighting: Sighting) -> bool:
 
 
 def sighting_body(sighting: Sighting, *, present: bool = True) -> records.Sighting | None:
-    """The record of unknown hardware; None for a place that a record cannot carry."""
+    """The record of unknown hardware; None for a place or a kind of node that a record cannot carry."""
+    if sighting.bus == "sound" or sighting.bus == "display" or sighting.bus == "pcsc":
+        return None
     bus = "serial" if sighting.bus == "pipe" else sighting.bus
     body = records.Sighting(bus=bus, port=sighting.place, vid=sighting.vid, pid=sighting.pid, present=present)
     try:
@@ -313,6 +324,7 @@ async def _answers(raw_port: BytePort, candidate: Candidate) -> bool:
     for baud in speeds:
         if baud is not None and isinstance(port, SpeedPort):
             await port.set_baud(baud)
+        enquiry = question.after_ack
         await port.write(hex_bytes(question.send), timeout_s=PROBE_WRITE_S)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + question.within_ms / 1000
@@ -321,4 +333,7 @@ async def _answers(raw_port: BytePort, candidate: Candidate) -> bool:
             reply += await port.read(max_bytes=PROBE_READ_BYTES, timeout_s=left_s)
             if probe_fits(question, reply):
                 return True
+            if enquiry is not None and reply.startswith(b"\x06"):
+                await port.write(hex_bytes(enquiry), timeout_s=PROBE_WRITE_S)
+                enquiry = None
     return False

@@ -22,7 +22,8 @@ import msgspec
 from edge_agent import discovery
 from edge_agent.clock import Clock, ClockReading, read
 from edge_agent.config import DeviceEntry
-from edge_agent.devices.base import Driver, Observation, Scheduled, SlotBinding, Testable, link_codes, unseen
+from edge_agent.devices import presence
+from edge_agent.devices.base import Driver, Observation, Place, Scheduled, SlotBinding, Testable, link_codes, unseen
 from edge_agent.devices.factory import make_driver
 from edge_agent.devices.guard import guarded
 from edge_agent.discovery import Binding, Plan
@@ -44,8 +45,9 @@ from edge_agent.usage import ReadingBook, UsageBook
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import DeviceState, Ownership, SuggestedAction
 from protocols.contract import records
+from protocols.contract.limits import POSITION_EVERY_S
 from protocols.contract.messages import OpenFault
-from protocols.profile.schema import Kind, Profile
+from protocols.profile.schema import Family, Kind, Profile
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +248,8 @@ class Monitor:
         self._look_again = asyncio.Event()
         self._bound: dict[str, Binding] = {}
         self._claimed: dict[str, str | None] = {}
+        self._place_told_ms = clock.boot_ms()
+        """The boot clock goes on when the agent starts again, so a restart tells no place too soon either."""
         self._restore()
 
     # ------------------------------------------------------------------ for the rest of the agent
@@ -724,7 +728,8 @@ class Monitor:
             held = (
                 self._port_holders is not None and binding.sighting.bus == "serial" and self._port_holders(binding.sighting.path)
             )
-            self._observe_all(binding, DeviceState.IN_USE if held else DeviceState.ONLINE)
+            for bound in binding.slots:
+                self._apply(binding, presence.seen(bound, binding.sighting, held=held))
             await self._pause(LOOK_AGAIN_S, haste)
 
     async def _watch_absent(self, entry: DeviceEntry, *, first: bool) -> None:
@@ -802,6 +807,8 @@ class Monitor:
             profile=state.current.profile if bound is None and state.current else bound.profile.id if bound else None,
         )
         self._report(faults)
+        if observation.place is not None and bound is not None:
+            self._tell_place(bound, observation.place, now)
         for event in observation.events:
             if state.gate.passes(now.boot_ms):
                 self._capture(event)
@@ -812,6 +819,18 @@ class Monitor:
                 if not waiting.done():
                     waiting.set_result(None)
 
+    def _tell_place(self, bound: SlotBinding, place: Place, now: ClockReading) -> None:
+        """At most every five minutes, of a position receiver, and never while somebody is served: where the van stops, not whom it serves."""
+        if bound.profile.kind is not Kind.GPS or not self._lease_free():
+            return
+        if now.boot_ms - self._place_told_ms < POSITION_EVERY_S * 1000:
+            return
+        body = records.Position(
+            slot=bound.slot, lat_e4=place.lat_e4, lon_e4=place.lon_e4, fix=place.fix, satellites=place.satellites
+        )
+        if self._capture(body):
+            self._place_told_ms = now.boot_ms
+
     def _count(self, slot: str, observation: Observation, now: ClockReading) -> list[records.Consumable]:
         told: list[records.Consumable] = []
         if observation.tally is not None:
@@ -819,7 +838,7 @@ class Monitor:
             if observation.tally.unit_total is not None:
                 told += self._usage.unit_total(slot, observation.tally.unit_total)
         if not observation.holds_state:
-            told += self._usage.sensed(slot, observation.paper, observation.toner, now)
+            told += self._usage.sensed(slot, observation.paper, observation.toner, now, cards=observation.cards)
         self._readings.add(slot, observation.measured)
         return told
 
@@ -993,6 +1012,8 @@ def _names_slot(key: tuple[object, ...], slot: str) -> bool:
 
 def _by_presence(binding: Binding) -> bool:
     """Keys that are read only now and then say nothing, so an idle prober of an input device just looks whether it is there."""
+    if binding.slots[0].profile.family is Family.PCSC:
+        return False  # the service is only asked: whoever uses a reader through it does not notice
     prober_of_keys = binding.ownership is Ownership.IDLE_PROBER and binding.sighting.bus == "input"
     return binding.ownership is Ownership.OBSERVER or prober_of_keys
 

@@ -6,7 +6,7 @@ A driver knows neither faults (debouncing is not its business) nor records; it s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from edge_agent.clock import ClockReading
@@ -14,7 +14,7 @@ from edge_agent.faults import Condition
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import CoverState, DeviceState, MediaState, PaperState, SuggestedAction, TonerState
 from protocols.codecs.common import PrinterReading
-from protocols.contract.records import Evidence, Queue, Rating
+from protocols.contract.records import Evidence, Quantity, Queue, Rating
 from protocols.privacy import maker_word
 from protocols.profile.schema import FAULT_FAMILY, Kind, Profile
 
@@ -46,10 +46,20 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One reading, tenths of a degree Celsius or of a percent."""
+    """One reading, tenths of a degree Celsius, of a percent or of a volt."""
 
-    quantity: Literal["temperature", "humidity"]
+    quantity: Quantity
     tenths: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a receiver is, coarse (WGS-84, units of 0.0001 degrees north and east): the driver has rounded it."""
+
+    lat_e4: int = field(repr=False)
+    lon_e4: int = field(repr=False)
+    fix: Literal["poor", "gps", "dgps", "rtk"]
+    satellites: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,8 @@ class Observation:
     device: DeviceState = DeviceState.UNKNOWN
     paper: PaperState = PaperState.NOT_SUPPORTED
     toner: TonerState = TonerState.NOT_SUPPORTED
+    cards: PaperState = PaperState.NOT_SUPPORTED
+    """How full a stacker of cards is: `full`, `low`, `out`. No word of the device record; it tells the level of the consumable."""
     media: MediaState = MediaState.NOT_SUPPORTED
     cover: CoverState = CoverState.NOT_SUPPORTED
     action: SuggestedAction = SuggestedAction.NONE
@@ -75,6 +87,7 @@ class Observation:
     tally: Tally | None = None
     measured: tuple[Measured, ...] = ()
     events: tuple[Queue | Rating, ...] = ()
+    place: Place | None = None
     firmware: str | None = None
     asset: str | None = None
 
@@ -136,12 +149,23 @@ class LinkCodes:
 
 
 def link_codes(kind: Kind) -> LinkCodes:
+    if kind in _PLAIN_LINKS:
+        return LinkCodes(silent=_PLAIN_LINKS[kind], unplugged=_PLAIN_LINKS[kind], cannot_open=_PLAIN_LINKS[kind])
     family = FAULT_FAMILY[kind]
     return LinkCodes(
         silent=_first(family, "OFFLINE", "NO_REPLY", "OPEN_FAIL", "UNPLUGGED"),
         unplugged=_first(family, "UNPLUGGED", "NO_REPLY"),
         cannot_open=_first(family, "OPEN_FAIL", "NO_REPLY", "UNPLUGGED"),
     )
+
+
+_PLAIN_LINKS = {
+    Kind.DISPLAY: "DSP.NO_SIGNAL",
+    Kind.MICROPHONE: "AUD.NO_MIC",
+    Kind.SPEAKER: "AUD.NO_SPEAKER",
+    Kind.MODEM: "NET.UNPLUGGED",
+}
+"""Only seen, never spoken to: there is one way to be missing."""
 
 
 def _first(family: str, *tails: str) -> str:
@@ -168,12 +192,15 @@ class Parts:
     paper: PaperState = PaperState.NOT_SUPPORTED
     toner: TonerState = TonerState.NOT_SUPPORTED
     cover: CoverState = CoverState.NOT_SUPPORTED
+    media: MediaState = MediaState.NOT_SUPPORTED
 
 
 _UNKNOWN_PARTS = {
     Kind.RECEIPT_PRINTER: Parts(paper=PaperState.UNKNOWN, cover=CoverState.UNKNOWN),
     Kind.A4_PRINTER: Parts(paper=PaperState.UNKNOWN, toner=TonerState.UNKNOWN, cover=CoverState.UNKNOWN),
     Kind.CONTACTS: Parts(cover=CoverState.UNKNOWN),
+    Kind.CARD_READER: Parts(media=MediaState.UNKNOWN),
+    Kind.CARD_DISPENSER: Parts(media=MediaState.UNKNOWN),
 }
 
 
@@ -181,7 +208,13 @@ def unseen(slot: str, kind: Kind, device: DeviceState) -> Observation:
     """A state in which the device cannot say anything about its parts; only the link's codes are judged."""
     parts = _UNKNOWN_PARTS.get(kind, Parts())
     return Observation(
-        slot=slot, device=device, paper=parts.paper, toner=parts.toner, cover=parts.cover, judged=link_codes(kind).all
+        slot=slot,
+        device=device,
+        paper=parts.paper,
+        toner=parts.toner,
+        media=parts.media,
+        cover=parts.cover,
+        judged=link_codes(kind).all,
     )
 
 

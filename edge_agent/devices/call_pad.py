@@ -1,26 +1,31 @@
-"""A bus of call pads with their evaluators: polls each pad, acknowledges what it sends, turns keys into queue events and ratings.
+"""A bus of call pads with their evaluators and window screens: polls each unit, acknowledges what it sends, turns keys into queue events and ratings.
 
-One driver serves all pads of a port. Keys are staff's; a digit alone means nothing here and is not kept. A pad repeats a frame whose echo it did not
-hear: the repeat is acknowledged again and counted once.
+One driver serves all units of a port, which share one framing. Keys are staff's; a digit alone means nothing here and is not kept. A pad repeats a
+frame whose echo it did not hear: the repeat is acknowledged again and counted once.
+
+What is wrong with the wiring shows in who answers: nobody and silence, a cut bus; nobody and garbage, swapped wires or another speed; everybody now
+and then garbled, a missing termination; one address garbled alone, two units that share it; one unit silent in bursts, its supply.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edge_agent.clock import Clock, ClockReading
-from edge_agent.devices.base import Observation, SlotBinding, Tally, judged_tails, silent
+from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, judged_tails, silent
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
-from edge_agent.transports.base import BytePort, PortStalled
+from edge_agent.transports.base import BytePort, PortRefused, PortStalled
 from protocols.canon.words import DeviceState, SuggestedAction
 from protocols.codecs import callpad
 from protocols.contract.records import Evidence, Queue, Rating
 from protocols.errors import LineError, ProtocolError
 from protocols.profile.options.callpad import CallPadOptions
+from protocols.profile.schema import Kind
 
 WRITE_TIMEOUT_S = 0.5
 ANSWER_TIMEOUT_S = 0.1
@@ -33,6 +38,18 @@ ECHO_WITHIN_MS = 200
 STUCK_PRESSES = 8
 STUCK_WINDOW_MS = 6_000
 POLLED_EVERY_S = 0.1
+GARBLED_POLLS = 12
+"""Unanswered polls in a row, with nothing but garbage between them, that no noise explains: it spoils one frame in three at worst."""
+SPELLS = 3
+SPELLS_WITHIN_MS = 60_000
+LONG_SPELL_MS = 15_000
+"""Three short silences within a minute are a supply that breaks down; a long one is a unit that is gone."""
+ECHO_TEST = b"\x55\x55\x55\x55"
+"""No frame begins with it, so no unit obeys or answers it: what comes back is the adapter hearing itself."""
+ECHO_TEST_S = 0.05
+RETRY_MS = RETRY_S * 1000 / 2
+"""A single lost answer is no silence."""
+ECHO_TEST_EVERY_MS = 60_000
 
 
 @dataclass(slots=True)
@@ -51,6 +68,17 @@ class _Pad:
     last_raw_ms: int = 0
     same_key_ms: deque[int] = field(default_factory=lambda: deque(maxlen=STUCK_PRESSES))
     stuck: bool = False
+    spells_ms: deque[int] = field(default_factory=lambda: deque(maxlen=SPELLS))
+    """Ends of its last silences."""
+    silent_since_ms: int | None = None
+
+    @property
+    def has_keys(self) -> bool:
+        return self.bound.profile.kind is not Kind.WINDOW_SCREEN
+
+    def bursts(self, now_ms: int) -> bool:
+        """Answers, then silence, again and again."""
+        return len(self.spells_ms) == SPELLS and now_ms - self.spells_ms[0] <= SPELLS_WITHIN_MS
 
 
 class CallPadBus:
@@ -62,7 +90,12 @@ class CallPadBus:
         self._clock = clock
         self._options = profile.callpad or CallPadOptions()
         self._rules = self._options.rules()
-        self._hears_itself = profile.transport.serial is not None and profile.transport.serial.local_echo
+        if any(replace(rules, **_NOT_FRAMING) != replace(self._rules, **_NOT_FRAMING) for rules in _rules_of(pads)):
+            raise PortRefused("the units of one bus have profiles with different framings")
+        self._declared_echo = profile.transport.serial is not None and profile.transport.serial.local_echo
+        self._hears_itself = self._declared_echo
+        self._echo_tested_ms: int | None = None
+        self._garbled_polls = 0
         self._reader = callpad.CallPadReader(self._rules)
         self._pads = {pad.address: pad for pad in _addressed(pads, self._options.addresses)}
         self._every_s = profile.poll.every_s if profile.poll else 5.0
@@ -75,13 +108,20 @@ class CallPadBus:
 
     @property
     def poll_budget_s(self) -> float:
-        return len(self._pads) * (2 * ANSWER_TIMEOUT_S + WRITE_TIMEOUT_S) + 1.0
+        return len(self._pads) * (2 * ANSWER_TIMEOUT_S + WRITE_TIMEOUT_S) + WRITE_TIMEOUT_S + ECHO_TEST_S + 1.0
 
     async def poll(self, now: ClockReading) -> list[Observation]:
+        await self._test_echo(now.boot_ms)
         for pad in self._pads.values():
             await self._ask(pad)
         observations = self._take_found()
         dead_bus = not any(pad.answered or pad.spoiled for pad in self._pads.values())
+        if any(pad.answered for pad in self._pads.values()) or dead_bus:
+            self._garbled_polls = 0
+        else:
+            self._garbled_polls += len(self._pads)
+        for pad in self._pads.values():
+            self._note_silence(pad, dead_bus=dead_bus, now_ms=now.boot_ms)
         for index, pad in enumerate(self._pads.values()):
             observations.append(self._judge(pad, dead_bus=dead_bus, first=index == 0))
         return observations
@@ -124,6 +164,33 @@ class CallPadBus:
         pad.errors.add(pad.spoiled)
         pad.misses = 0 if pad.answered else pad.misses + 1
 
+    async def _test_echo(self, now_ms: int) -> None:
+        """Find out whether the adapter hears itself, which a poll cannot tell: an idle unit answers with the very frame that was sent."""
+        if self._declared_echo or (self._echo_tested_ms is not None and now_ms - self._echo_tested_ms < ECHO_TEST_EVERY_MS):
+            return
+        self._echo_tested_ms = now_ms
+        try:
+            await self._port.write(ECHO_TEST, timeout_s=WRITE_TIMEOUT_S)
+        except PortStalled:
+            return
+        loop = asyncio.get_running_loop()
+        deadline_s, heard = loop.time() + ECHO_TEST_S, b""
+        while ECHO_TEST not in heard and len(heard) < READ_BYTES and (left_s := deadline_s - loop.time()) > 0:
+            heard += await self._port.read(max_bytes=READ_BYTES, timeout_s=left_s)
+        self._hears_itself = ECHO_TEST in heard
+        self._reader.feed(heard.replace(ECHO_TEST, b""))
+
+    def _note_silence(self, pad: _Pad, *, dead_bus: bool, now_ms: int) -> None:
+        """Silences of one unit among others that answer. One that goes on for long is no burst."""
+        if dead_bus or pad.spoiled:
+            pad.silent_since_ms = None
+        elif not pad.answered:
+            pad.silent_since_ms = now_ms if pad.silent_since_ms is None else pad.silent_since_ms
+        elif pad.silent_since_ms is not None:
+            if RETRY_MS < now_ms - pad.silent_since_ms < LONG_SPELL_MS:
+                pad.spells_ms.append(now_ms)
+            pad.silent_since_ms = None
+
     async def _send(self, frame: bytes) -> None:
         if self._hears_itself:
             self._reader.expect_echo(frame)
@@ -159,6 +226,8 @@ class CallPadBus:
         repeated = frame.raw == pad.last_raw and now_ms - pad.last_raw_ms < REPEAT_WITHIN_MS and not self._options.polled
         same_key = frame.raw == pad.last_raw
         pad.last_raw, pad.last_raw_ms = frame.raw, now_ms
+        if not pad.has_keys:
+            return
         self._watch_stuck(pad, same_key, now_ms)
         if repeated or pad.stuck:
             return
@@ -193,7 +262,14 @@ class CallPadBus:
             pad.same_key_ms.clear()
         if not pad.answered:
             return self._unanswered(pad, dead_bus=dead_bus, first=first)
-        return self._state(pad, ["BUS_CRC"] if first and self._bus_is_noisy else [])
+        tails = ["TIMEOUT_RATE"] if pad.bursts(self._clock.boot_ms()) else []
+        if first:
+            tails += (["BUS_CRC"] if self._bus_is_noisy else []) + (["BUS_ECHO"] if self._undeclared_echo else [])
+        return self._state(pad, tails)
+
+    @property
+    def _undeclared_echo(self) -> bool:
+        return self._hears_itself and not self._declared_echo
 
     @property
     def _bus_is_noisy(self) -> bool:
@@ -205,10 +281,18 @@ class CallPadBus:
         observation = silent(pad.bound, pad.misses, Evidence(codec=callpad.CODEC, query=query))
         needed = observation.conditions[0].count
         tails: list[str] = []
-        judged = {"BUS_DOWN", "ADDRESS_CONFLICT", "BUS_CRC"}
+        judged = {"BUS_DOWN", "BUS_GARBLED", "ADDRESS_CONFLICT", "BUS_CRC"}
         if dead_bus and len(self._pads) > 1:
             # One fault for the bus instead of one for each pad; it stands at the first. Whether a pad lives cannot be told.
-            tails, judged = (["BUS_DOWN"] if first else []), {"BUS_DOWN"}
+            tails, judged = (["BUS_DOWN"] if first else []), {"BUS_DOWN", "BUS_GARBLED"}
+        elif self._garbled_polls:
+            # Nobody answers and garbage comes: what it is gets clear when it stays so.
+            tails = ["BUS_GARBLED"] if first and self._garbled_polls >= GARBLED_POLLS else []
+            judged = {"BUS_DOWN", *tails}
+        elif not pad.spoiled and pad.bursts(self._clock.boot_ms()) and pad.misses * self.poll_every_s < LONG_SPELL_MS / 1000:
+            bursting = Condition(pad.bound.code("TIMEOUT_RATE"), observation.evidence)
+            known = frozenset(pad.bound.code(tail) for tail in (*judged, "TIMEOUT_RATE"))
+            return replace(observation, conditions=(bursting,), judged=known)
         elif not pad.spoiled:
             return replace(observation, judged=judged_tails(pad.bound, *judged))
         elif pad.lost.is_high:
@@ -217,7 +301,7 @@ class CallPadBus:
         return replace(
             observation,
             conditions=tuple(
-                Condition(pad.bound.code(tail), observation.evidence, count=needed if tail == "BUS_DOWN" else None)
+                Condition(pad.bound.code(tail), observation.evidence, count=needed if tail in ("BUS_DOWN", "BUS_GARBLED") else None)
                 for tail in tails
             ),
             judged=frozenset(pad.bound.code(tail) for tail in (*judged, *tails)),
@@ -233,12 +317,24 @@ class CallPadBus:
             action=SuggestedAction.CLEAR if pad.stuck else SuggestedAction.NONE,
             evidence=evidence,
             conditions=tuple(Condition(pad.bound.code(tail), evidence) for tail in [*stuck, *tails]),
-            judged=judged_tails(pad.bound, "BUS_DOWN", "BUS_CRC", "ADDRESS_CONFLICT", "STUCK_KEY"),
+            judged=judged_tails(
+                pad.bound, "BUS_DOWN", "BUS_CRC", "BUS_GARBLED", "BUS_ECHO", "ADDRESS_CONFLICT", "TIMEOUT_RATE", "STUCK_KEY"
+            ),
         )
 
     def _take_found(self) -> list[Observation]:
         found, self._found = self._found, []
         return found
+
+
+_NOT_FRAMING: Mapping[str, Any] = {
+    "poll_function": 0, "key_function": 0, "display_function": 0, "rating_function": 0, "keys": {}, "ratings": {},
+}  # fmt: skip
+"""What units of one bus may differ in."""
+
+
+def _rules_of(pads: Sequence[SlotBinding]) -> Iterator[callpad.FrameRules]:
+    return ((pad.profile.callpad or CallPadOptions()).rules() for pad in pads)
 
 
 def _addressed(pads: Sequence[SlotBinding], defaults: Sequence[int]) -> list[_Pad]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from edge_agent.clock import Clock
 from edge_agent.devices.base import Driver, SlotBinding
-from edge_agent.transports.base import BytePort, KeyPort, Port, PortRefused, UsbPort
+from edge_agent.transports.base import BytePort, KeyPort, Port, PortRefused, ReaderPort, UsbPort
 from protocols.profile.schema import Family
 
-SHARED = frozenset({Family.CALLPAD, Family.MODBUS})
+SHARED = frozenset({Family.CALLPAD, Family.MODBUS, Family.PCSC})
 """Families whose slots share a port."""
 
 
@@ -26,6 +26,15 @@ def make_driver(port: Port, slots: Sequence[SlotBinding], clock: Clock, *, stays
             from edge_agent.devices.keypad import Keypad
 
             return Keypad(port, first, clock)
+    elif isinstance(port, ReaderPort):
+        if family is Family.PCSC:
+            from edge_agent.devices.pcsc_readers import PcscReaders
+
+            return PcscReaders(port, slots, clock)
+    elif isinstance(port, UsbPort) and family is Family.CCID:
+        from edge_agent.devices.ccid_reader import CcidReader
+
+        return CcidReader(port, first, clock)
     elif isinstance(port, UsbPort) and family is Family.USB_PRINTER:
         from edge_agent.devices.a4_printer import A4Printer
 
@@ -56,12 +65,28 @@ def _byte_driver(port: BytePort, slots: Sequence[SlotBinding], clock: Clock, *, 
             from edge_agent.devices.scanner import SerialScanner
 
             return SerialScanner(port, first, clock)
+        case Family.CARD_F2 | Family.CARD_STX | Family.CARD_D1801:
+            from edge_agent.devices.card_unit import CardUnit
+
+            return CardUnit(port, first)
         case Family.CALLPAD:
             from edge_agent.devices.call_pad import CallPadBus
 
             return CallPadBus(port, slots, clock)
+        case Family.RATING_SERIAL:
+            from edge_agent.devices.rating_pad import RatingPad
+
+            return RatingPad(port, first, clock)
         case Family.MODBUS:
             from edge_agent.devices.modbus_bus import ModbusBus
 
             return ModbusBus(port, slots)
+        case Family.MEGATEC:
+            from edge_agent.devices.ups import Ups
+
+            return Ups(port, first)
+        case Family.NMEA:
+            from edge_agent.devices.gps import Gps
+
+            return Gps(port, first)
     return None

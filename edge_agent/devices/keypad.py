@@ -1,6 +1,7 @@
-"""Keypads and evaluators that are keyboards to the kernel: keys that stick or storm, and the ratings of named keys.
+"""Keypads, evaluators and buttons that are keyboards to the kernel: keys that stick or storm, and what named keys mean.
 
-A citizen's keypad names no key, so nothing of what is typed can be told apart here. An evaluator's keys are named by its profile, with their level.
+A citizen's keypad names no key, so nothing of what is typed can be told apart here. An evaluator's keys are named by its profile, with their level;
+a help or emergency button's named keys raise their fault. An emergency button that latches stays down: that is no stuck key.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from protocols.codecs.keys import (
 )
 from protocols.contract.records import Rating
 from protocols.profile.options.keys import KeysOptions
+from protocols.profile.schema import Kind
 
+_ALARMS = {Kind.EMERGENCY_BUTTON: "EMERGENCY", Kind.HELP_BUTTON: "HELP"}
 PRESENCE_EVERY_S = 30.0
 WATCHING_EVERY_S = 1.0
 """While a key is down its time must be looked at."""
@@ -44,6 +47,11 @@ class Keypad:
         self._stuck = False
         self._storming = False
         self._keys_down = False
+        self._called = False
+        """A button was pressed since the last observation."""
+        self._alarm = _ALARMS.get(bound.profile.kind)
+        self._alarm_codes = frozenset(options.names())
+        self._held = False
 
     @property
     def poll_every_s(self) -> float:
@@ -55,7 +63,7 @@ class Keypad:
 
     async def poll(self, now: ClockReading) -> list[Observation]:
         pressed = await self._port.pressed_keys()
-        self._keys_down = bool(pressed)
+        self._keys_down, self._held = bool(pressed), bool(pressed & self._alarm_codes)
         return [self._observation(self._keys.resync(pressed, now.boot_ms / 1000))]
 
     async def listen(self, timeout_s: float) -> list[Observation]:
@@ -69,7 +77,11 @@ class Keypad:
             findings = self._keys.feed(events, now_s)
             if any(isinstance(finding, ResyncNeeded) for finding in findings):
                 findings += self._keys.resync(await self._port.pressed_keys(), now_s)
-            was_down, self._keys_down = self._keys_down, bool(await self._port.pressed_keys())
+            pressed = await self._port.pressed_keys()
+            was_down, self._keys_down = self._keys_down, bool(pressed)
+            was_held, self._held = self._held, bool(pressed & self._alarm_codes)
+            if self._alarm and was_held != self._held:
+                return [self._observation(findings)]
             if findings:
                 return [self._observation(findings)]
             if self._keys_down and not was_down:
@@ -92,13 +104,21 @@ class Keypad:
                 self._storming = False
             elif isinstance(finding, Press) and finding.name in self._ratings and not (self._stuck or self._storming):
                 ratings.append(Rating(level=self._ratings[finding.name], slot=self._bound.slot))
-        tails = (["STUCK_KEY"] if self._stuck else []) + (["REPEAT_STORM"] if self._storming else [])
+            elif isinstance(finding, Press):
+                self._called = self._alarm is not None
+        latched = self._alarm == "EMERGENCY" and self._held
+        tails = (["STUCK_KEY"] if self._stuck and not latched else []) + (["REPEAT_STORM"] if self._storming else [])
+        broken = bool(tails)
+        if self._alarm is not None:
+            tails = ["STUCK_KEY"] if broken else []  # a button has one way to be broken
+            tails += [self._alarm] if self._called or (self._held and not broken) else []
+            self._called = False
         return Observation(
             slot=self._bound.slot,
-            device=DeviceState.HARDWARE_ERROR if tails else DeviceState.ONLINE,
-            action=SuggestedAction.CLEAR if tails else SuggestedAction.NONE,
+            device=DeviceState.HARDWARE_ERROR if broken else DeviceState.ONLINE,
+            action=SuggestedAction.CLEAR if broken else SuggestedAction.NONE,
             conditions=tuple(Condition(self._bound.code(tail)) for tail in tails),
-            judged=judged_tails(self._bound, "STUCK_KEY", "REPEAT_STORM"),
+            judged=judged_tails(self._bound, "STUCK_KEY", "REPEAT_STORM", "EMERGENCY", "HELP"),
             tally=Tally(ok=len(ratings)) if ratings else None,
             events=tuple(ratings),
         )

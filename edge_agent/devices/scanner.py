@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from edge_agent.clock import Clock, ClockReading
 from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, judged_tails, silent, version_of
+from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, KeyPort, PortStalled
 from protocols.canon.words import DeviceState, SuggestedAction
@@ -42,6 +43,7 @@ class ScanWatch:
         self._times_s: deque[float] = deque(maxlen=STUCK_SCANS)
         self._stuck = False
         self._stuck_key = False
+        self._unreadable = RateWindow(size=10, least=3, high=0.3)
 
     def scanned(self, scans: list[scanner.Scan], now_s: float) -> Observation | None:
         """What these scans say; None for none."""
@@ -50,9 +52,11 @@ class ScanWatch:
         alone = not self._times_s or now_s - self._times_s[-1] >= APART_S
         self._times_s.extend([now_s] * len(scans))
         self._stuck = len(self._times_s) == STUCK_SCANS and now_s - self._times_s[0] <= STUCK_WINDOW_S
+        for scan in scans:
+            self._unreadable.add(not scan.readable)
         lost = [scan for scan in scans if scan.terminator.value not in self._terminators]
-        conditions = self._stuck_condition()
-        if lost and alone and not self._stuck:
+        conditions = self._lasting()
+        if lost and alone and not self._stuck and all(scan.readable for scan in lost):
             conditions += (Condition(self._bound.code("NO_SUFFIX")),)
         # Reads in quick succession, as of a stuck trigger, do not tell whether the suffix is right.
         tells_suffix = (alone or not lost) and not self._stuck
@@ -61,7 +65,7 @@ class ScanWatch:
             device=DeviceState.ONLINE,
             action=SuggestedAction.CONFIGURATION if lost else SuggestedAction.NONE,
             conditions=conditions,
-            judged=judged_tails(self._bound, "STUCK", "NO_SUFFIX") if tells_suffix else judged_tails(self._bound, "STUCK"),
+            judged=judged_tails(self._bound, "STUCK", "LINK_NOISE", *(("NO_SUFFIX",) if tells_suffix else ())),
             tally=None if self._stuck else Tally(ok=len(scans) - len(lost), failed=len(lost)),
         )
 
@@ -76,13 +80,15 @@ class ScanWatch:
             slot=self._bound.slot,
             device=DeviceState.ONLINE,
             evidence=evidence,
-            conditions=self._stuck_condition(),
-            judged=judged_tails(self._bound, "STUCK"),
+            conditions=self._lasting(),
+            judged=judged_tails(self._bound, "STUCK", "LINK_NOISE"),
             firmware=firmware,
         )
 
-    def _stuck_condition(self) -> tuple[Condition, ...]:
-        return (Condition(self._bound.code("STUCK")),) if self._stuck or self._stuck_key else ()
+    def _lasting(self) -> tuple[Condition, ...]:
+        """What stays true between two codes."""
+        stuck = (Condition(self._bound.code("STUCK")),) if self._stuck or self._stuck_key else ()
+        return (*stuck, *((Condition(self._bound.code("LINK_NOISE")),) if self._unreadable.is_high else ()))
 
 
 class KeyboardScanner:
@@ -161,7 +167,7 @@ class SerialScanner:
         now_s = now.boot_ms / 1000
         if self._options.dialect == "none":
             return [self._watch.calm(now_s, stuck_key=False)]
-        query = scanner.encode_query() if self._options.dialect == "unified" else scanner.encode_zone_read(0)
+        query = _QUESTIONS[self._options.dialect]
         answer = await self._ask(query)
         counted = self._counted()
         if answer is None:
@@ -244,9 +250,16 @@ class SerialScanner:
         return [found] if found else []
 
 
+_QUESTIONS = {
+    "unified": scanner.encode_query(),
+    "zone": scanner.encode_zone_read(0),
+    "honeywell": scanner.encode_honeywell_query(),
+}
+
+
 def _firmware_in(value: str, form: str) -> str | None:
     """The version behind the word Firmware, as system information answers name it; the first dotted number where there is no such word."""
-    named = re.search(r"[Ff]irmware[^:;=]*[:;=]\s*(\S{1,32})", value)
+    named = re.search(r"(?:[Ff]irmware|[Ss]oftware Revision)[^:;=]*[:;=]\s*(?:\$ProjectRevision: )?(\S{1,32})", value)
     if named:
         return version_of(named.group(1), form)
     dotted = re.search(r"[0-9]+(\.[0-9A-Za-z]+)+", value)

@@ -16,7 +16,8 @@ from protocols.codecs.keys import InputEvent as InputEvent  # part of the ports'
 if TYPE_CHECKING:
     from protocols.profile.schema import Profile
 
-Bus = Literal["usb", "serial", "input", "video", "pcsc", "pipe"]
+Bus = Literal["usb", "serial", "input", "video", "sound", "display", "pcsc", "pipe"]
+Role = Literal["touch", "capture", "playback"]
 
 
 class PortError(Exception):
@@ -50,6 +51,12 @@ class Sighting:
     serial: str | None = None
     product: str | None = None
     usb_path: str | None = None
+    role: Role | None = None
+    """A touch screen among the input nodes; the direction of a sound node."""
+    heads: int = 1
+    """Capture nodes of the whole USB device, of a camera."""
+    mbps: int | None = None
+    """Speed at which the USB device runs, where it matters (cameras)."""
 
     @property
     def place(self) -> str:

@@ -198,6 +198,24 @@ def _camera(family: str, zh: str, en: str) -> Iterator[_Row]:
         "检查镜头遮挡",
         "Check what covers the lens",
     )
+    yield (
+        f"{family}.HEAD_MISSING",
+        P3,
+        BRIEF,
+        f"{zh}缺一路镜头",
+        f"{en}: one of its heads is missing",
+        "检查内部数据线，重新插拔",
+        "Check the inner cable, unplug and plug again",
+    )
+    yield (
+        f"{family}.LOW_SPEED",
+        P4,
+        BRIEF,
+        f"{zh}降速运行",
+        f"{en} runs at a lower USB speed",
+        "换接口或数据线，勿经低速集线器",
+        "Use another port or cable, no slow hub",
+    )
 
 
 def _bus(family: str, zh: str, en: str) -> Iterator[_Row]:
@@ -227,6 +245,24 @@ def _bus(family: str, zh: str, en: str) -> Iterator[_Row]:
         f"{en}: too many bus errors",
         "检查接线极性与终端电阻",
         "Check polarity and termination",
+    )
+    yield (
+        f"{family}.BUS_GARBLED",
+        P1,
+        MISSES,
+        f"{zh}总线只有乱码",
+        f"{en}: nothing but garbage on the bus",
+        "核对 A/B 线是否接反、波特率",
+        "Check for swapped A and B wires, and the line speed",
+    )
+    yield (
+        f"{family}.BUS_ECHO",
+        P4,
+        AT_ONCE,
+        f"{zh}总线转换器有回显",
+        f"{en}: the bus adapter hears itself",
+        "关闭转换器回显，或在档案中声明",
+        "Switch the adapter's echo off, or declare it in the profile",
     )
     yield (
         f"{family}.ADDRESS_CONFLICT",
@@ -288,12 +324,20 @@ _CODES: tuple[_Row, ...] = (
     ("NET.LATENCY_HIGH", P3, LOAD, "网络时延偏高", "Network latency high", "联系网络运维", "Ask the network operator"),
     ("NET.TLS_FAIL", P2, MINUTE, "安全连接失败", "Secure connection fails", "检查证书与时间", "Check certificate and time"),
     ("NET.VPN_DOWN", P2, MINUTE, "专线中断", "Private line down", "联系网络运维", "Ask the network operator"),
+    ("NET.UNPLUGGED", P2, BRIEF, "调制解调器未连接", "Modem unplugged", "检查插头与供电", "Check plug and power"),
     ("NET.NO_ACK", P2, AT_ONCE, "平台未确认数据", "Server does not acknowledge", "检查平台接收服务", "Check the server's ingest"),
     # power
     ("PWR.MAINS_LOST", P2, SAMPLES, "市电中断", "Mains lost", "检查现场供电", "Check the mains on site"),
     ("PWR.ON_BATTERY", P2, SAMPLES, "电池供电中", "Running on battery", "检查现场供电", "Check the mains on site"),
     ("PWR.BATTERY_LOW", P2, AT_ONCE, "电池电量低", "Battery low", "尽快恢复市电", "Restore the mains soon"),
     ("PWR.BATTERY_REPLACE", P2, MINUTE, "电池需更换", "Battery worn", "更换电池", "Replace the battery"),
+    ("PWR.OFFLINE", P2, MISSES, "UPS 无应答", "UPS does not answer", "检查数据线与 UPS 电源", "Check the data cable and the UPS's switch"),
+    ("PWR.UNPLUGGED", P2, BRIEF, "UPS 未连接", "UPS unplugged", "检查数据线", "Check the data cable"),
+    ("PWR.OPEN_FAIL", P2, MISSES, "UPS 无法通信", "UPS cannot be spoken to", "核对型号与协议", "Check model and protocol"),
+    ("PWR.LINK_NOISE", P3, RATE, "UPS 应答残缺", "UPS answers are garbled", "检查数据线与速率", "Check cable and line speed"),
+    ("PWR.UPS_FAILED", P2, SAMPLES, "UPS 故障", "UPS failed", "更换 UPS", "Replace the UPS"),
+    ("PWR.OVERLOAD", P2, SAMPLES, "UPS 过载", "UPS overloaded", "减少负载", "Take load off it"),
+    ("PWR.BYPASS", P3, MINUTE, "UPS 处于旁路", "UPS on bypass", "检查 UPS", "Inspect the UPS"),
     (
         "PWR.UNEXPECTED_REBOOT",
         P2,
@@ -396,11 +440,43 @@ _CODES: tuple[_Row, ...] = (
     # readers
     *_reader("IDR", "身份证阅读器", "ID reader", P2),
     *_reader("CRD", "读卡器", "Card reader", P2),
+    ("CRD.STACKER_EMPTY", P2, AT_ONCE, "发卡箱缺卡", "Card stacker is empty", "补卡并登记数量", "Refill cards and record the amount"),
+    ("CRD.STACKER_LOW", P4, STEADY, "发卡箱卡片将用尽", "Card stacker nearly empty", "下次巡检补卡", "Refill on the next round"),
+    ("CRD.BIN_FULL", P2, AT_ONCE, "废卡箱已满", "Bin of captured cards is full", "取出废卡并登记", "Empty the bin and record the cards"),
+    (
+        "CRD.MECHANISM",
+        P2,
+        AT_ONCE,
+        "读卡器机构故障",
+        "Card mechanism fault (motor, sensor, shutter)",
+        "断电复位并清洁传感器，仍故障则报修",
+        "Switch off and on, clean the sensors; if it stays, report it",
+    ),
+    ("CRD.CARD_LEFT", P3, AT_ONCE, "卡口有卡未取走", "A card was left in the mouth", "取下卡片并交还失主", "Take the card and hand it back"),
+    ("CRD.POWER", P2, AT_ONCE, "读卡器供电异常", "Card unit's supply out of range", "检查电源与接线", "Check supply and wiring"),
+    (
+        "CRD.NOT_READY",
+        P2,
+        _Timing(debounce_s=10),
+        "读卡器掉电后未初始化",
+        "Card unit not ready (it lost power or was not initialised)",
+        "由业务程序复位；反复出现则检查供电",
+        "The application has to reset it; if it comes back, check the supply",
+    ),
     *_reader("FPR", "指纹仪", "Fingerprint reader", P3),
     # cameras, scanner, signature pad
     *_camera("CAM", "摄像头", "Camera"),
     *_camera("DOC", "高拍仪", "Document camera"),
     *_viewer("SCN", "扫码器", "Scanner"),
+    (
+        "SCN.LINK_NOISE",
+        P3,
+        RATE,
+        "扫码器数据乱码偏多",
+        "Scanner: too many unreadable codes",
+        "检查数据线与接口速率",
+        "Check cable and line speed",
+    ),
     (
         "SCN.MODE_CHANGED",
         P3,
@@ -437,12 +513,42 @@ _CODES: tuple[_Row, ...] = (
     ("DSP.BURN_IN", P4, AT_ONCE, "显示屏烧屏", "Display burn-in", "下次巡检更换", "Replace on the next round"),
     ("AUD.NO_MIC", P3, MINUTE, "麦克风不可用", "No microphone", "检查插头", "Check the plug"),
     ("AUD.NO_SPEAKER", P3, MINUTE, "扬声器不可用", "No loudspeaker", "检查插头", "Check the plug"),
+    # buttons
+    ("BTN.UNPLUGGED", P3, BRIEF, "按钮未连接", "Button unplugged", "检查插头", "Check the plug"),
+    ("BTN.STUCK_KEY", P3, AT_ONCE, "按钮卡住", "Button is stuck", "清理按钮", "Clean the button"),
+    (
+        "BTN.EMERGENCY",
+        P1,
+        _Timing(clear_s=60),
+        "紧急按钮被按下",
+        "Emergency button pressed",
+        "立即联系现场，处置后复位按钮",
+        "Call the site at once; reset the button afterwards",
+    ),
+    (
+        "BTN.HELP",
+        P3,
+        _Timing(clear_s=60),
+        "有人求助",
+        "Somebody asks for help",
+        "联系现场或远程帮办",
+        "Call the site or assist remotely",
+    ),
     # keypads, call pads, evaluators, window screens
     *_keys("KPD", "数字键盘", "Keypad"),
     *_bus("CAL", "叫号器", "Call pad"),
     *_keys("CAL", "叫号器", "Call pad"),
     *_bus("EVA", "评价器", "Evaluator"),
     *_keys("EVA", "评价器", "Evaluator"),
+    (
+        "EVA.UNKNOWN_KEYS",
+        P3,
+        RATE,
+        "评价器按键码不识别",
+        "Evaluator sends keys that its profile does not know",
+        "核对型号与按键表",
+        "Check the model and its table of keys",
+    ),
     *_bus("LED", "窗口屏", "Window screen"),
     # environment
     (
@@ -546,7 +652,13 @@ _CODES: tuple[_Row, ...] = (
     ("USE.IDLE_14D", P4, SERVER, "连续 14 天无办件", "No case for 14 days", "核查点位需求", "Check whether the place needs it"),
     ("USE.ZERO_MONTH", P4, SERVER, "当月零办件", "No case this month", "核查点位需求", "Check whether the place needs it"),
     ("USE.ABNORMAL_PEAK", P4, SERVER, "办件量异常", "Unusual number of cases", "核查办件记录", "Check the case records"),
-    ("VAN.GPS_LOST", P3, LOAD, "车辆定位丢失", "Van position lost", "检查天线", "Check the antenna"),
+    # position receiver
+    ("GPS.NO_REPLY", P3, MISSES, "定位模块无数据", "Position receiver sends nothing", "检查供电与速率", "Check power and line speed"),
+    ("GPS.UNPLUGGED", P3, BRIEF, "定位模块未连接", "Position receiver unplugged", "检查插头", "Check the plug"),
+    ("GPS.LINK_NOISE", P3, RATE, "定位数据误码偏高", "Position data garbled", "检查线缆与速率", "Check cable and line speed"),
+    ("GPS.POOR_FIX", P4, MINUTE, "定位精度差", "Position not exact", "检查天线位置", "Check where the antenna is"),
+    ("GPS.CLOCK_WRONG", P3, MINUTE, "定位模块日期错误", "Position receiver tells a wrong date", "更新或更换模块", "Update or replace the receiver"),
+    ("VAN.GPS_LOST", P3, _Timing(debounce_s=900, clear_s=30), "车辆定位丢失", "Van position lost", "检查天线", "Check the antenna"),
     ("VAN.OFF_ROUTE", P3, SERVER, "车辆偏离路线", "Van off its route", "联系车长", "Call the van leader"),
     ("VAN.STOP_MISSED", P3, SERVER, "车辆未到停靠点", "Van missed a stop", "联系车长", "Call the van leader"),
     ("VAN.BACKLOG", P3, LOAD, "车载数据积压", "Van data backlog", "检查车载网络", "Check the van's network"),

@@ -10,9 +10,13 @@ counted in `noise_bytes`. Requests are built by `encode_*` functions.
 | `usb_printer` | USB printer class | `port_status_request`, `device_id_request`, `parse_port_status`, `parse_device_id` |
 | `pjl` | A4 printers | `PjlReader`, `encode_info`, `encode_unsolicited`, `reading_of_code` |
 | `sdt` | resident-ID readers (health only) | `SdtReader`, `encode_status`, `encode_sam_number`, `encode_reset`, `split_request` |
-| `scanner` | code scanners | `BurstCounter` (keyboard mode), `ScannerReader` (serial), `encode_query`, `encode_zone_read` |
+| `scanner` | code scanners | `BurstCounter` (keyboard mode), `ScannerReader` (serial), `encode_query`, `encode_zone_read`, `encode_honeywell_query` |
 | `keys` | evdev keypads and pads | `InputEvent`, `pack_event`, `EventReader`, `KeyMonitor` |
-| `callpad` | RS-485 call pads, evaluators | `FrameRules`, `CallPadReader`, `encode_frame`, `KeySequence` |
+| `rating` | evaluators on a serial line, and the scale of all | `RatingRules`, `RatingReader`, `level_of`, `scale`, `burst_answer` |
+| `callpad` | RS-485 call pads, evaluators, window screens | `FrameRules`, `CallPadReader`, `encode_frame`, `KeySequence` |
 | `modbus` | climate and door modules | `ReadRequest`, `encode_read`, `ReplyReader`, `climate_of`, `inputs_of` |
+| `megatec` | UPSes | `Query`, `encode`, `MegatecReader`, `conditions_of`, `battery_of` |
+| `nmea` | position receivers (framing; coordinates are blanked in evidence) | `NmeaReader`, `Sentence`, `blanked` |
+| `card_f2`, `card_stx`, `card_d1801` | motorised card readers and dispensers (state only); words in `card_unit` | `Query`, `encode`, `F2Reader`, `StxReader`, `D1801Reader`, `reading_of` |
 | `explain` | the evidence drawer | `explain(codec, query, reply)`, `MEANINGS` |
 """

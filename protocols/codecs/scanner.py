@@ -3,6 +3,8 @@
 Keyboard mode: `BurstCounter` sees key events and tells length and terminator of each burst. Serial mode: `ScannerReader` does the same with
 bytes, and takes the answers to health questions out of the stream. Newland unified commands: NLS-HR52 manual, "serial commands";
 older Newland engines (EM2000, EM3095): frame with CRC-CCITT (polynomial 1021, start 0000), programming manual, "zone bits".
+Honeywell, and Mindeo after it: `16 4D 0D`, a command, a full stop; the unit repeats the command with ACK, ENQ or NAK before the stop (Voyager 1250g
+and Xenon 1900 user's guides, "Serial Programming Commands").
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ class Scan:
 
     length: int
     terminator: Terminator
+    readable: bool = True
+    """False: the bytes are no text in UTF-8 or GBK, as noise on a cable makes them."""
 
 
 _KEY_TERMINATORS = {KEY_ENTER: Terminator.ENTER, KEY_KPENTER: Terminator.KP_ENTER, KEY_TAB: Terminator.TAB}
@@ -116,6 +120,21 @@ def encode_zone_read(address: int, count: int = 1) -> bytes:
     return b"\x7e\x00" + body + crc_ccitt(body).to_bytes(2, "big")
 
 
+_HONEYWELL_HEAD = b"\x16\x4d\x0d"
+REVISION = "REVINF"
+_REVISION_HEAD = b"Product Name:"
+
+
+def encode_honeywell_query(tag: str = REVISION) -> bytes:
+    """A menu command that asks and changes nothing: the revision, or any other tag with `?` ("current value").
+
+    There is no encoder for 16 54 0D (trigger) or for a setting: the health path must not be able to start a scan.
+    """
+    if not re.fullmatch(r"[A-Z0-9]{6}", tag):
+        raise EncodeError("a menu command's tag has six capital letters or digits")
+    return _HONEYWELL_HEAD + tag.encode() + (b"." if tag == REVISION else b"?.")
+
+
 def crc_ccitt(data: bytes) -> int:
     """Polynomial 1021, start 0000, most significant bit first (XMODEM)."""
     crc = 0
@@ -144,7 +163,7 @@ _RESULTS = {0x06: UnifiedResult.OK, 0x15: UnifiedResult.BAD_DATA, 0x05: UnifiedR
 
 @dataclass(frozen=True, slots=True)
 class UnifiedAnswer:
-    """Answer to a unified command; `value` is the maker's text and only kept for the tag that was asked.
+    """Answer to a unified or menu command; `value` is the maker's text and only kept for the tag that was asked.
 
     A printed code can imitate an answer to just this question, so `reply` is for evidence with the text blanked at `masked`.
     """
@@ -178,6 +197,29 @@ _ENDS = {0x0D: Terminator.CR, 0x0A: Terminator.LF, 0x03: Terminator.ETX}
 _ZONE_RESULTS = {0x00: ZoneResult.OK, 0x01: ZoneResult.CRC_ERROR, 0x03: ZoneResult.INVALID}
 
 
+_MENU_END = {
+    True: lambda tag: re.compile(re.escape(tag) + rb"[\x05\x06\x15]\."),
+    False: lambda tag: re.compile(rb"\A" + re.escape(tag) + rb"[^\x05\x06\x15]{0,64}[\x05\x06\x15]\."),
+}
+"""Ends of the answers to a question for the revision and to any other."""
+
+_TEXT_CONTROLS = re.compile(rb"[\x00-\x03\x05-\x08\x0b\x0c\x0e-\x1b\x7f]")
+"""Control characters that no code carries; ISO/IEC 15434 and GS1 use 04, 1C-1F."""
+
+
+def is_text(data: bytes | bytearray) -> bool:
+    """Whether these bytes are text as codes carry it. Looked at and forgotten."""
+    if _TEXT_CONTROLS.search(data):
+        return False
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return True
+    return False
+
+
 class ScannerReader(StreamDecoder[ScannerEvent]):
     """Takes answers out of a scanner's byte stream and counts the rest as scans.
 
@@ -188,25 +230,28 @@ class ScannerReader(StreamDecoder[ScannerEvent]):
     def __init__(self) -> None:
         super().__init__()
         self._tag: str | None = None
+        self._menu: str | None = None
         self._zone = False
 
     def expect(self, query: bytes) -> None:
-        """Remember what `encode_query` or `encode_zone_read` built."""
+        """Remember what `encode_query`, `encode_zone_read` or `encode_honeywell_query` built."""
         if query.startswith(_UNIFIED_HEAD) and len(query) >= 13:
             self._tag = query[7:13].decode("ascii", "replace")
+        elif query.startswith(_HONEYWELL_HEAD) and len(query) >= 10:
+            self._menu = query[3:9].decode("ascii", "replace")
         elif query.startswith(b"\x7e\x00"):
             self._zone = True
 
     def reset(self) -> None:
         super().reset()
-        self._tag, self._zone = None, False
+        self._tag, self._menu, self._zone = None, None, False
 
     def flush(self) -> Scan | None:
         """The driver saw silence: what is pending was a scan without a terminator. An expected answer is given up."""
-        self._tag, self._zone = None, False
-        length = len(self._buffer)
+        self._tag, self._menu, self._zone = None, None, False
+        length, readable = len(self._buffer), is_text(self._buffer)
         self._buffer.clear()
-        return Scan(length, Terminator.SILENCE) if length else None
+        return Scan(length, Terminator.SILENCE, readable) if length else None
 
     def _parse(self) -> ScannerEvent | None:
         while self._buffer:
@@ -232,8 +277,9 @@ class ScannerReader(StreamDecoder[ScannerEvent]):
 
     def _scan(self, length: int, terminator: Terminator, *, eat: int) -> Scan:
         framed = 1 if self._buffer[0] == 0x02 else 0
+        readable = is_text(self._buffer[framed:length])
         del self._buffer[: length + eat]
-        return Scan(length - framed, terminator)
+        return Scan(length - framed, terminator, readable)
 
     def _answers_at(self) -> tuple[int, UnifiedAnswer | ZoneAnswer | None] | None:
         """Where an expected answer stands and, if complete and at the front, the answer itself (taken)."""
@@ -245,7 +291,29 @@ class ScannerReader(StreamDecoder[ScannerEvent]):
             at = self._buffer.find(b"\x02\x00")
             if at >= 0:
                 return at, self._zone_answer() if at == 0 else None
+        if self._menu is not None:
+            # The revision comes as lines of text before the repeated command.
+            at = self._buffer.find(_REVISION_HEAD) if self._menu == REVISION else -1
+            at = at if at >= 0 else self._buffer.find(self._menu.encode())
+            if at >= 0:
+                return at, self._menu_answer() if at == 0 else None
         return None
+
+    def _menu_answer(self) -> UnifiedAnswer | None:
+        asked = self._menu or ""
+        said = _MENU_END[asked == REVISION](asked.encode()).search(self._buffer)
+        if said is None:
+            if len(self._buffer) > 1024:
+                self._menu = None
+                self._discard(len(asked))
+                raise FrameError("an answer to a menu command has no end")
+            return None
+        reply = self._take(said.end())
+        self._menu = None
+        told = reply[: said.start()] if asked == REVISION else reply[len(asked) : -2]
+        value = re.sub(r"[^\x20-\x7e]+", " ", told.decode("ascii", "replace")).strip()
+        start = 0 if asked == REVISION else len(asked)
+        return UnifiedAnswer(asked, _RESULTS[reply[-2]], value[:256], *_blanked(reply, start, start + len(told)))
 
     def _unified_answer(self) -> UnifiedAnswer | None:
         end = self._buffer.find(_UNIFIED_END)
@@ -285,6 +353,9 @@ def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:
     if reply.startswith(_UNIFIED_ANSWER) and reply.endswith(_UNIFIED_END) and len(reply) >= 16:
         result = _RESULTS.get(reply[-3])
         return (Explanation(len(reply) - 3, 0xFF, f"scanner.{result.value}"),) if result else ()
+    if query.startswith(_HONEYWELL_HEAD) and len(reply) >= 2 and reply.endswith(b"."):
+        result = _RESULTS.get(reply[-2])
+        return (Explanation(len(reply) - 2, 0xFF, f"scanner.{result.value}"),) if result else ()
     if reply.startswith(b"\x02\x00") and len(reply) >= 6:
         return (Explanation(2, 0xFF, f"scanner.zone_{_ZONE_RESULTS.get(reply[2], ZoneResult.UNKNOWN).value}"),)
     return ()

@@ -15,11 +15,24 @@ from itertools import combinations
 from typing import Protocol
 
 from protocols.errors import ProtocolError
-from protocols.profile.places import CdcMatch, InputMatch, Match, PcscMatch, Probe, SerialMatch, UsbMatch, VideoMatch
+from protocols.profile.places import (
+    CdcMatch,
+    DisplayMatch,
+    InputMatch,
+    Match,
+    PcscMatch,
+    Probe,
+    SerialMatch,
+    SoundMatch,
+    UsbMatch,
+    VideoMatch,
+)
 from protocols.profile.schema import Kind, Profile
 
 _VID, _PID, _PRODUCT, _SERIAL = 40, 60, 20, 20
 _BY_SLOT, _ADAPTER, _PROBE = 5, 10, 20
+_CLASS = 40
+"""The system itself says what it is: a sound node with its direction, a connector with a screen, a touch screen."""
 
 
 class AmbiguousMatch(ProtocolError):
@@ -43,6 +56,10 @@ class Seen(Protocol):
     def serial(self) -> str | None: ...
     @property
     def product(self) -> str | None: ...
+    @property
+    def role(self) -> str | None: ...
+    @property
+    def path(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +112,9 @@ def ties(profiles: Iterable[Profile]) -> list[tuple[str, str]]:
     for first, second in combinations(profiles, 2):
         for one in first.match:
             for other in second.match:
-                if isinstance(one, UsbMatch | InputMatch | CdcMatch | VideoMatch) and _same(one, other):
+                if isinstance(one, UsbMatch | InputMatch | CdcMatch | VideoMatch | SoundMatch | DisplayMatch) and _same(one, other):
+                    if isinstance(one, VideoMatch) and (one.by_name or (one.by_slot and first.kind is not second.kind)):
+                        continue
                     found.add((first.id, second.id))
     return sorted(found)
 
@@ -112,7 +131,7 @@ def _fit(seen: Seen, profile: Profile, rule: Match, kind: Kind | None) -> Iterat
         if rule.by_name or (rule.by_slot and kind is None):
             return
         yield Candidate(profile, score, rule.probe)
-    else:
+    elif not (isinstance(rule, VideoMatch) and (rule.by_name or (rule.by_slot and kind is None))):
         yield Candidate(profile, score, None)
 
 
@@ -125,7 +144,11 @@ def _score(seen: Seen, rule: Match) -> int | None:
     if isinstance(rule, CdcMatch):
         return _VID + _PID if seen.bus == "serial" and (seen.vid, seen.pid) == (rule.vid, rule.pid) else None
     if isinstance(rule, VideoMatch):
-        return _VID + _PID if seen.bus == "video" and (seen.vid, seen.pid) == (rule.vid, rule.pid) else None
+        return _video_score(seen, rule) if seen.bus == "video" else None
+    if isinstance(rule, SoundMatch):
+        return _sound_score(seen, rule) if seen.bus == "sound" else None
+    if isinstance(rule, DisplayMatch):
+        return _CLASS if seen.bus == "display" and _text_fits(seen.path, rule.connector) else None
     if isinstance(rule, PcscMatch):
         return _BY_SLOT if seen.bus == "pcsc" else None
     if seen.bus not in ("serial", "pipe"):
@@ -146,9 +169,24 @@ def _usb_score(seen: Seen, rule: UsbMatch) -> int | None:
 def _input_score(seen: Seen, rule: InputMatch) -> int | None:
     if (rule.vid is not None and seen.vid != rule.vid) or (rule.pid is not None and seen.pid != rule.pid):
         return None
-    if not _text_fits(seen.product, rule.product):
+    if rule.touch != (seen.role == "touch") or not _text_fits(seen.product, rule.product):
         return None
-    return _points(rule.vid, _VID) + _points(rule.pid, _PID) + _points(rule.product, _PRODUCT)
+    known = _points(rule.vid, _VID) + _points(rule.pid, _PID) + _points(rule.product, _PRODUCT)
+    return known + (_CLASS if rule.touch else 0)
+
+
+def _video_score(seen: Seen, rule: VideoMatch) -> int | None:
+    if rule.by_slot or rule.by_name:
+        return _BY_SLOT
+    return _VID + _PID if (seen.vid, seen.pid) == (rule.vid, rule.pid) else None
+
+
+def _sound_score(seen: Seen, rule: SoundMatch) -> int | None:
+    if seen.role != rule.role or (rule.vid is not None and seen.vid != rule.vid):
+        return None
+    if (rule.pid is not None and seen.pid != rule.pid) or not _text_fits(seen.product, rule.product):
+        return None
+    return _CLASS + _points(rule.vid, _VID) + _points(rule.pid, _PID) + _points(rule.product, _PRODUCT)
 
 
 def _points(part: object, points: int) -> int:

@@ -38,6 +38,8 @@ class Probe(Table, frozen=True, kw_only=True):
     within_ms: Millis
     bauds: Annotated[tuple[Annotated[int, Meta(ge=300, le=921600)], ...], Meta(max_length=8)] = ()
     """Speeds to try in order; empty: the transport's."""
+    after_ack: HexText | None = None
+    """Sent once when the reply begins with 06: devices that hold their answer back until they are asked for it (ENQ, 05)."""
 
     def __post_init__(self) -> None:
         check_pattern(self.reply, "reply")
@@ -72,23 +74,57 @@ class InputMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="input")
     vid: Word16 | None = None
     pid: Word16 | None = None
     product: Regex | None = None
+    touch: bool = False
+    """A touch screen, as the system classes it; other rules never fit one."""
 
     def __post_init__(self) -> None:
-        if self.product is None and (self.vid is None or self.pid is None):
+        if not self.touch and self.product is None and (self.vid is None or self.pid is None):
             raise ValueError("needs vid and pid, or product")
         check_pattern(self.product, "product")
 
 
 class VideoMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="video"):
-    vid: Word16
-    pid: Word16
+    """A node that delivers pictures. Without ids the inventory decides."""
+
+    vid: Word16 | None = None
+    pid: Word16 | None = None
+    by_slot: bool = False
+    """Any camera, where the inventory names this kind at this port."""
+    by_name: bool = False
+    """Any camera, where the inventory names this very profile."""
+
+    def __post_init__(self) -> None:
+        if (self.vid is None) != (self.pid is None) or (self.vid is not None) + self.by_slot + self.by_name != 1:
+            raise ValueError("needs vid and pid, by_slot or by_name")
+
+
+class SoundMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="sound"):
+    """One direction of a sound card."""
+
+    role: Literal["capture", "playback"]
+    vid: Word16 | None = None
+    pid: Word16 | None = None
+    product: Regex | None = None
+
+    def __post_init__(self) -> None:
+        check_pattern(self.product, "product")
+
+
+class DisplayMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="display"):
+    """A connector of the graphics card that has a screen behind it."""
+
+    connector: Regex = "^card[0-9]+-"
+    """Over its name, such as `card0-HDMI-A-1`."""
+
+    def __post_init__(self) -> None:
+        check_pattern(self.connector, "connector")
 
 
 class PcscMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="pcsc"):
     """The PC/SC service of the machine, at the socket that the inventory names. Which of its readers is meant stands in the `pcsc` table."""
 
 
-Match = UsbMatch | SerialMatch | CdcMatch | InputMatch | VideoMatch | PcscMatch
+Match = UsbMatch | SerialMatch | CdcMatch | InputMatch | VideoMatch | SoundMatch | DisplayMatch | PcscMatch
 
 
 class UsbTransport(Table, frozen=True, kw_only=True):
@@ -109,6 +145,9 @@ class SerialTransport(Table, frozen=True, kw_only=True):
     parity: Literal["none", "even", "odd"] = "none"
     stop_bits: Literal[1, 2] = 1
     flow_control: Literal["none", "rtscts", "dsrdtr", "xonxoff"] = "none"
+    dtr: Literal["high", "low"] | None = None
+    rts: Literal["high", "low"] | None = None
+    """Where the cable takes its power from these lines."""
     local_echo: bool = False
     """The adapter hears itself."""
     read_timeout_ms: Millis = 500

@@ -22,10 +22,17 @@ from protocols.privacy import MakerText
 from protocols.profile.consumables import Consumable
 from protocols.profile.firmware import SERIAL_METHODS, Firmware
 from protocols.profile.options.callpad import CallPadOptions
+from protocols.profile.options.card import CardOptions
+from protocols.profile.options.ccid import CcidOptions
 from protocols.profile.options.escpos import EscPosOptions, Quirks, Status
 from protocols.profile.options.keys import KeysOptions
+from protocols.profile.options.megatec import MegatecOptions
 from protocols.profile.options.modbus import ModbusOptions
+from protocols.profile.options.nmea import NmeaOptions
+from protocols.profile.options.pcsc import PcscOptions
 from protocols.profile.options.pjl import PjlOptions
+from protocols.profile.options.presence import PresenceOptions
+from protocols.profile.options.rating import RatingOptions
 from protocols.profile.options.scanner import ScannerOptions
 from protocols.profile.options.sdt import SdtOptions
 from protocols.profile.places import Match, Poll, Transport, bus_of
@@ -52,6 +59,20 @@ class Kind(StrEnum):
     CONTACTS = "contacts"
     CAMERA = "camera"
     DOCUMENT_CAMERA = "document-camera"
+    FINGERPRINT_READER = "fingerprint-reader"
+    SIGNATURE_PAD = "signature-pad"
+    TOUCH_SCREEN = "touch-screen"
+    DISPLAY = "display"
+    MICROPHONE = "microphone"
+    SPEAKER = "speaker"
+    HELP_BUTTON = "help-button"
+    EMERGENCY_BUTTON = "emergency-button"
+    WINDOW_SCREEN = "window-screen"
+    MODEM = "modem"
+    CARD_READER = "card-reader"
+    CARD_DISPENSER = "card-dispenser"
+    UPS = "ups"
+    GPS = "gps"
 
 
 class Family(StrEnum):
@@ -61,12 +82,20 @@ class Family(StrEnum):
     PJL = "pjl"
     USB_PRINTER = "usb-printer"
     SDT = "sdt"
+    CCID = "ccid"
+    PCSC = "pcsc"
+    CARD_F2 = "card-f2"
+    CARD_STX = "card-stx"
+    CARD_D1801 = "card-d1801"
     SCANNER_KEYBOARD = "scanner-keyboard"
     SCANNER_SERIAL = "scanner-serial"
     KEYS = "keys"
     CALLPAD = "callpad"
     MODBUS = "modbus"
+    RATING_SERIAL = "rating-serial"
     PRESENCE = "presence"
+    MEGATEC = "megatec"
+    NMEA = "nmea"
 
 
 FAULT_FAMILY: Mapping[Kind, str] = {
@@ -81,6 +110,20 @@ FAULT_FAMILY: Mapping[Kind, str] = {
     Kind.CONTACTS: "ENV",
     Kind.CAMERA: "CAM",
     Kind.DOCUMENT_CAMERA: "DOC",
+    Kind.FINGERPRINT_READER: "FPR",
+    Kind.SIGNATURE_PAD: "SIG",
+    Kind.TOUCH_SCREEN: "TCH",
+    Kind.DISPLAY: "DSP",
+    Kind.MICROPHONE: "AUD",
+    Kind.SPEAKER: "AUD",
+    Kind.HELP_BUTTON: "BTN",
+    Kind.EMERGENCY_BUTTON: "BTN",
+    Kind.WINDOW_SCREEN: "LED",
+    Kind.MODEM: "NET",
+    Kind.CARD_READER: "CRD",
+    Kind.CARD_DISPENSER: "CRD",
+    Kind.UPS: "PWR",
+    Kind.GPS: "GPS",
 }
 
 
@@ -105,10 +148,17 @@ class Profile(Table, frozen=True, kw_only=True):
     escpos: EscPosOptions | None = None
     pjl: PjlOptions | None = None
     sdt: SdtOptions | None = None
+    ccid: CcidOptions | None = None
+    pcsc: PcscOptions | None = None
+    card: CardOptions | None = None
     scanner: ScannerOptions | None = None
     keys: KeysOptions | None = None
     callpad: CallPadOptions | None = None
     modbus: ModbusOptions | None = None
+    rating: RatingOptions | None = None
+    presence: PresenceOptions | None = None
+    megatec: MegatecOptions | None = None
+    nmea: NmeaOptions | None = None
     status: Annotated[tuple[Status, ...], Meta(max_length=16)] = ()
     consumable: Annotated[tuple[Consumable, ...], Meta(max_length=8)] = ()
     firmware: Firmware = Firmware()
@@ -128,17 +178,33 @@ _FAMILY_RULES: Mapping[Family, tuple[frozenset[Kind], frozenset[str], str | None
     Family.PJL: (frozenset({Kind.A4_PRINTER}), frozenset({"usb"}), "pjl"),
     Family.USB_PRINTER: (frozenset({Kind.A4_PRINTER, Kind.RECEIPT_PRINTER}), frozenset({"usb"}), None),
     Family.SDT: (frozenset({Kind.ID_READER}), frozenset({"usb", "serial"}), "sdt"),
+    Family.CCID: (frozenset({Kind.CARD_READER}), frozenset({"usb"}), "ccid"),
+    Family.PCSC: (frozenset({Kind.CARD_READER}), frozenset({"pcsc"}), "pcsc"),
+    Family.CARD_F2: (frozenset({Kind.CARD_READER, Kind.CARD_DISPENSER}), frozenset({"serial", "cdc"}), "card"),
+    Family.CARD_STX: (frozenset({Kind.CARD_READER}), frozenset({"serial", "cdc"}), "card"),
+    Family.CARD_D1801: (frozenset({Kind.CARD_DISPENSER}), frozenset({"serial", "cdc"}), "card"),
     Family.SCANNER_KEYBOARD: (frozenset({Kind.SCANNER}), frozenset({"input"}), "scanner"),
     Family.SCANNER_SERIAL: (frozenset({Kind.SCANNER}), frozenset({"serial", "cdc"}), "scanner"),
-    Family.KEYS: (frozenset({Kind.KEYPAD, Kind.EVALUATOR}), frozenset({"input"}), "keys"),
-    Family.CALLPAD: (frozenset({Kind.CALL_PAD, Kind.EVALUATOR}), frozenset({"serial", "cdc"}), "callpad"),
+    Family.KEYS: (
+        frozenset({Kind.KEYPAD, Kind.EVALUATOR, Kind.HELP_BUTTON, Kind.EMERGENCY_BUTTON}),
+        frozenset({"input"}),
+        "keys",
+    ),
+    Family.CALLPAD: (
+        frozenset({Kind.CALL_PAD, Kind.EVALUATOR, Kind.WINDOW_SCREEN}),
+        frozenset({"serial", "cdc"}),
+        "callpad",
+    ),
+    Family.RATING_SERIAL: (frozenset({Kind.EVALUATOR}), frozenset({"serial", "cdc"}), "rating"),
     Family.MODBUS: (frozenset({Kind.CLIMATE, Kind.CONTACTS}), frozenset({"serial"}), "modbus"),
-    Family.PRESENCE: (frozenset(Kind), frozenset({"usb", "video", "input"}), None),
+    Family.MEGATEC: (frozenset({Kind.UPS}), frozenset({"usb", "serial"}), "megatec"),
+    Family.NMEA: (frozenset({Kind.GPS}), frozenset({"serial", "cdc"}), "nmea"),
+    Family.PRESENCE: (frozenset(Kind), frozenset({"usb", "video", "input", "sound", "display"}), "presence"),
 }
 """Kinds, buses and the options table (with default values where it is left out) of each family."""
 
 
-_OPTION_TABLES = ("escpos", "pjl", "sdt", "scanner", "keys", "callpad", "modbus")
+_OPTION_TABLES = ("presence", "rating", "escpos", "pjl", "sdt", "scanner", "keys", "callpad", "modbus", "megatec", "nmea", "ccid", "pcsc", "card")
 
 
 _DEFAULTS: Mapping[str, type[msgspec.Struct]] = {
@@ -148,13 +214,23 @@ _DEFAULTS: Mapping[str, type[msgspec.Struct]] = {
     "scanner": ScannerOptions,
     "keys": KeysOptions,
     "callpad": CallPadOptions,
+    "rating": RatingOptions,
+    "presence": PresenceOptions,
+    "megatec": MegatecOptions,
+    "nmea": NmeaOptions,
+    "ccid": CcidOptions,
+    "pcsc": PcscOptions,
+    "card": CardOptions,
 }
 
 
 _BUS_TRANSPORT = {"usb": "usb", "serial": "serial", "cdc": "serial", "input": "input"}
 
 
-_POLLED = frozenset({Family.ESCPOS, Family.PJL, Family.USB_PRINTER, Family.SDT, Family.CALLPAD, Family.MODBUS})
+_POLLED = frozenset({
+    Family.ESCPOS, Family.PJL, Family.USB_PRINTER, Family.SDT, Family.CALLPAD, Family.MODBUS, Family.MEGATEC, Family.NMEA, Family.CCID, Family.PCSC,
+    Family.CARD_F2, Family.CARD_STX, Family.CARD_D1801,
+})  # fmt: skip  # fmt: skip
 
 
 def parse_profile(raw: bytes, name: str) -> Profile:
@@ -247,6 +323,8 @@ def _contradictions(profile: Profile, name: str) -> Iterator[tuple[str, str]]:
 def _status_contradictions(profile: Profile) -> Iterator[tuple[str, str]]:
     if profile.status and profile.family is not Family.ESCPOS:
         yield "status", f"family {profile.family} takes no status tables"
+    if profile.status and profile.escpos and (profile.escpos.auto_status or profile.escpos.dialect == "star"):
+        yield "status", "a reply of its own form cannot be told from an automatic status: needs escpos.auto_status = false"
     for i, status in enumerate(profile.status):
         if not any(hex_bytes(status.query).startswith(prefix) for prefix in _STATUS_QUERIES):
             yield f"status[{i}].query", "not a status question of ESC/POS or Star"

@@ -89,9 +89,9 @@ def test_a_named_profile_does_not_bend_to_another_device() -> None:
 
 
 def test_profiles_and_families_that_do_not_exist_are_said_so() -> None:
-    slots = [entry("receipt-printer", "receipt-printer", "1-1.3", profile="acme-9"), entry("ups", "ups", "1-1.4")]
+    slots = [entry("receipt-printer", "receipt-printer", "1-1.3", profile="acme-9"), entry("locker", "locker", "1-1.4")]
     reasons = {unclear.slot: reason for unclear, reason in make_plan([SNBC], slots, PROFILES).unclear}
-    assert reasons == {"receipt-printer": "there is no profile acme-9", "ups": "no driver knows the family ups"}
+    assert reasons == {"receipt-printer": "there is no profile acme-9", "locker": "no driver knows the family locker"}
 
 
 def test_a_listed_serial_port_is_asked_and_the_answer_is_kept() -> None:

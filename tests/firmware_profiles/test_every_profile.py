@@ -14,7 +14,15 @@ from protocols.canon.faults import FAULTS
 from protocols.codecs import escpos, pjl, scanner, sdt
 from protocols.profile.export import schema_text
 from protocols.profile.match import candidates, match_profile, ties
-from protocols.profile.places import CdcMatch, InputMatch, SerialMatch, UsbMatch, VideoMatch
+from protocols.profile.places import (
+    CdcMatch,
+    DisplayMatch,
+    InputMatch,
+    SerialMatch,
+    SoundMatch,
+    UsbMatch,
+    VideoMatch,
+)
 from protocols.profile.schema import Family, Kind, Profile, parse_all, parse_profile
 from protocols.profile.tables import hex_bytes
 
@@ -27,6 +35,7 @@ HARMLESS_PROBES = {
     escpos.encode_identity_query(67),
     scanner.encode_query(),
     scanner.encode_zone_read(0x2A, 2),
+    scanner.encode_honeywell_query(),
 }
 """What may be sent to a port before it is known what is there: questions that none of the other families obeys."""
 
@@ -36,6 +45,8 @@ SAMPLE_TEXT = {
     "^(.*[ _-])?(?i:keypad|number ?pad|pinpad)( .*)?$": "USB Keypad",
     "^(.*[ _-])?(?i:evaluat(or|ion))( .*)?$": "Evaluator Pad",
     "^.*评价": "评价器",
+    "^(.*[ _-])?(?i:(help|call)[ _-]?button)( .*)?$": "Help Button",
+    "^(.*[ _-])?(?i:emergency|alarm|panic)([ _-]?(stop|button))?( .*)?$": "USB Emergency Button",
 }
 """A text for each pattern; a new pattern needs its sample here."""
 
@@ -47,6 +58,8 @@ class Seen:
     pid: int | None = None
     serial: str | None = None
     product: str | None = None
+    role: str | None = None
+    path: str = ""
 
 
 def test_there_are_profiles_of_every_kind_a_terminal_has() -> None:
@@ -75,11 +88,13 @@ def test_its_file_has_its_name_and_a_readable_size(profile: Profile) -> None:
 def test_it_is_found_by_the_device_it_describes(profile: Profile) -> None:
     for rule in profile.match:
         found = [c.profile.id for c in candidates(_device_of(rule), PROFILES.values(), kind=profile.kind)]
-        if isinstance(rule, SerialMatch) and rule.by_name:
+        if isinstance(rule, SerialMatch | VideoMatch) and rule.by_name:
             assert profile.id not in found
         else:
             assert profile.id in found
-        if isinstance(rule, UsbMatch | InputMatch | CdcMatch | VideoMatch):
+        if isinstance(rule, VideoMatch) and rule.vid is None:
+            assert match_profile(_device_of(rule), PROFILES.values()) is None
+        elif isinstance(rule, UsbMatch | InputMatch | CdcMatch | VideoMatch | SoundMatch | DisplayMatch):
             assert match_profile(_device_of(rule), PROFILES.values()) is profile
 
 
@@ -96,7 +111,11 @@ def test_its_probes_are_harmless(profile: Profile) -> None:
 @every_profile
 def test_its_firmware_question_only_asks(profile: Profile) -> None:
     if profile.firmware.version_query is not None:
-        assert hex_bytes(profile.firmware.version_query) in {escpos.encode_identity_query(65), scanner.encode_query()}
+        assert hex_bytes(profile.firmware.version_query) in {
+            escpos.encode_identity_query(65),
+            scanner.encode_query(),
+            scanner.encode_honeywell_query(),
+        }
 
 
 @every_profile
@@ -128,9 +147,10 @@ def test_every_condition_of_its_family_is_a_fault_of_its_kind(profile: Profile) 
         Family.USB_PRINTER: {"PAPER_OUT", "PRINT_ERROR", "OFFLINE"},
         Family.SDT: set(sdt.CONDITION_OF.values()) | {"OPEN_FAIL", "READ_FAIL_RATE"},
         Family.SCANNER_KEYBOARD: {"MODE_CHANGED", "NO_SUFFIX", "STUCK"},
-        Family.SCANNER_SERIAL: {"MODE_CHANGED", "NO_SUFFIX", "OPEN_FAIL"},
-        Family.KEYS: {"STUCK_KEY", "REPEAT_STORM"},
-        Family.CALLPAD: {"NO_REPLY", "BUS_CRC", "BUS_DOWN", "ADDRESS_CONFLICT"},
+        Family.SCANNER_SERIAL: {"MODE_CHANGED", "NO_SUFFIX", "OPEN_FAIL", "STUCK", "LINK_NOISE"},
+        Family.KEYS: {"STUCK_KEY"} | ({"EMERGENCY", "HELP"} if profile.fault_family == "BTN" else {"REPEAT_STORM"}),
+        Family.CALLPAD: {"NO_REPLY", "BUS_CRC", "BUS_DOWN", "BUS_GARBLED", "BUS_ECHO", "TIMEOUT_RATE", "ADDRESS_CONFLICT"},
+        Family.RATING_SERIAL: {"NO_REPLY", "STUCK_KEY", "BUS_CRC", "UNKNOWN_KEYS"},
         Family.MODBUS: {
             "NO_REPLY",
             "BUS_CRC",
@@ -193,11 +213,15 @@ def _device_of(rule: object) -> Seen:
     if isinstance(rule, UsbMatch):
         return Seen("usb", rule.vid, rule.pid, _text(rule.serial), _text(rule.product))
     if isinstance(rule, InputMatch):
-        return Seen("input", rule.vid, rule.pid, None, _text(rule.product))
+        return Seen("input", rule.vid, rule.pid, None, _text(rule.product), "touch" if rule.touch else None)
     if isinstance(rule, CdcMatch):
         return Seen("serial", rule.vid, rule.pid)
     if isinstance(rule, VideoMatch):
         return Seen("video", rule.vid, rule.pid)
+    if isinstance(rule, SoundMatch):
+        return Seen("sound", rule.vid, rule.pid, None, _text(rule.product), rule.role)
+    if isinstance(rule, DisplayMatch):
+        return Seen("display", path="card0-HDMI-A-1")
     assert isinstance(rule, SerialMatch)
     return Seen("serial", rule.adapters[0].vid, rule.adapters[0].pid) if rule.adapters else Seen("serial")
 

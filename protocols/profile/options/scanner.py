@@ -22,6 +22,6 @@ class ScannerOptions(Table, frozen=True, kw_only=True):
         tuple[Literal["enter", "kpEnter", "tab", "cr", "lf", "etx"], ...], Meta(min_length=1, max_length=6)
     ] = ("enter",)
     """What ends a code as the unit is set up here; others count as a lost suffix."""
-    dialect: Literal["unified", "zone", "none"] = "none"
-    """How a unit in serial mode is asked: Newland unified commands, the older engines' zone reads, or not at all."""
+    dialect: Literal["unified", "zone", "honeywell", "none"] = "none"
+    """How a unit in serial mode is asked: Newland unified commands, the older engines' zone reads, Honeywell menu commands, or not at all."""
     other_mode: Annotated[tuple[OtherMode, ...], Meta(max_length=16)] = ()

@@ -7,11 +7,11 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.codecs import callpad, escpos, modbus, pjl, scanner, sdt, usb_printer
+from protocols.codecs import callpad, escpos, modbus, pjl, rating, scanner, sdt, usb_printer
 from protocols.codecs.explain import MEANINGS, explain
 from tests.protocols.codecs.feeding import h
 
-CODECS = [module.CODEC for module in (callpad, escpos, modbus, pjl, scanner, sdt, usb_printer)]
+CODECS = [module.CODEC for module in (callpad, escpos, modbus, pjl, rating, scanner, sdt, usb_printer)]
 
 
 def test_words() -> None:

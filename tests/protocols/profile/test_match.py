@@ -23,6 +23,8 @@ class Seen:
     pid: int | None = None
     serial: str | None = None
     product: str | None = None
+    role: str | None = None
+    path: str = ""
 
 
 def keypad(name: str, match: str) -> Profile:
