@@ -31,8 +31,14 @@ class SystemOpener:
                 parity=line.parity,
                 stop_bits=line.stop_bits,
                 flow_control=line.flow_control,
+                dtr=_level(line.dtr),
+                rts=_level(line.rts),
             )
             return await open_serial(sighting.path, setting)
+        if sighting.bus == "pcsc":
+            from edge_agent.transports.pcsc import open_pcsc
+
+            return open_pcsc(sighting.path)
         if sighting.bus == "input":
             from edge_agent.transports.input import open_input
 
@@ -51,3 +57,7 @@ class SystemOpener:
             detach_kernel_driver=usb.detach_kernel_driver,
         )
         return await open_usb(sighting, setting, backend=self._usb_backend)
+
+
+def _level(word: str | None) -> bool | None:
+    return None if word is None else word == "high"

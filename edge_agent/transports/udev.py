@@ -21,6 +21,8 @@ SETTLE_S = 0.2
 """One plug makes a dozen events within about 100 ms (device, interface, driver, node); they are taken as one change."""
 EXTRA_EVERY_S = 1.0
 HUB_CLASS = "09"
+PCSC_SOCKET_SUFFIX = "pcscd.comm"
+"""The socket of a PC/SC service (pcsc-lite) is called so wherever it lies."""
 
 
 class UdevDiscoverer:
@@ -43,8 +45,8 @@ class UdevDiscoverer:
         found = [] if self._context is None else list(_enumerate(self._context))
         by_node = {str(Path(sighting.path).resolve()): sighting for sighting in found if sighting.bus != "usb"}
         for path, identity in self._extra_seen.items():
-            if identity is None:
-                continue
+            if identity is None and _bus_of(path) != "pcsc":
+                continue  # a service that is not there is watched too: that it comes back, and that it is away
             known = by_node.get(str(Path(path).resolve()))
             if known is not None and known in found:
                 found[found.index(known)] = replace(known, path=path)
@@ -175,6 +177,8 @@ def _property(device: Any, name: str, *, default: str) -> str:
 
 
 def _bus_of(path: str) -> Bus:
+    if path.endswith(PCSC_SOCKET_SUFFIX):
+        return "pcsc"
     resolved = str(Path(path).resolve())
     if resolved.startswith("/dev/input/"):
         return "input"

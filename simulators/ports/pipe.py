@@ -15,6 +15,7 @@ from typing import Any
 from simulators.errors import SimulatorError
 from simulators.models.base import Model
 from simulators.models.keys import KeyDevice
+from simulators.models.pcsc import PcscService
 from simulators.ports.slots import Found, Slot
 
 Clock = Callable[[], float]
@@ -54,6 +55,18 @@ class InputEvent:
         return f"InputEvent(type={self.type})"
 
 
+@dataclass(frozen=True)
+class CardReaders:
+    """Result code of a PC/SC service, and the event state of each reader by name."""
+
+    code: int
+    states: tuple[tuple[str, int], ...] = ()
+
+
+STALLED = 0x80100001
+"""A service that does not answer in time."""
+
+
 def declared_baud(profile: object) -> int | None:
     """`profile.transport.serial.baud`, None where the profile says nothing about a line speed."""
     serial = getattr(getattr(profile, "transport", None), "serial", None)
@@ -72,6 +85,7 @@ class PortKit:
     sighting: Callable[..., Any] = Found
     input_event: Callable[[int, int, int, int, int], Any] = InputEvent
     baud: Callable[[object], int | None] = declared_baud
+    card_readers: Callable[..., Any] = CardReaders
 
     @classmethod
     def of(cls, module: Any) -> PortKit:
@@ -84,6 +98,7 @@ class PortKit:
             module.Sighting,
             module.InputEvent,
             declared_baud,
+            module.CardReaders,
         )
 
 
@@ -185,8 +200,9 @@ class PipeUsbPort(_Port):
         super().__init__(slot, kit, clock)
         identity = slot.model.usb
         assert identity is not None, "only devices with a USB identity get a USB port"
-        self.endpoints_out = identity.endpoints_out
-        self.endpoints_in = identity.endpoints_in
+        # Bulk pipes first, as the agent's own port has them: a descriptor may name the interrupt pipe before.
+        self.endpoints_out = tuple(sorted(identity.endpoints_out, key=lambda address: address not in identity.bulk_out))
+        self.endpoints_in = tuple(sorted(identity.endpoints_in, key=lambda address: address not in identity.bulk_in))
         self.bulk_out, self.bulk_in, self.interrupt_in = identity.bulk_out, identity.bulk_in, identity.interrupt_in
         self._identity = identity
 
@@ -271,6 +287,32 @@ class PipeKeyPort(_Port):
         return self._keys.pressed_keys(self._require())
 
 
+class PipeReaderPort(_Port):
+    """A PC/SC service. Structurally the agent's ReaderPort."""
+
+    def __init__(self, slot: Slot, kit: PortKit, clock: Clock) -> None:
+        super().__init__(slot, kit, clock)
+        assert isinstance(slot.model, PcscService), "only a PC/SC service is watched so"
+        self._service: PcscService = slot.model
+        self._seen: Any = None
+
+    async def look(self, *, timeout_s: float) -> Any:
+        self._require()
+        if self._service.is_mute or self._service.has("stall"):
+            await asyncio.sleep(timeout_s)
+            return self._kit.card_readers(STALLED, ())
+        self._seen = self._service.snapshot()
+        return self._kit.card_readers(*self._seen)
+
+    async def changed(self, *, timeout_s: float) -> bool:
+        deadline = self._require() + timeout_s
+        while (now := self._require()) < deadline:
+            if not self._service.is_mute and self._service.snapshot() != self._seen:
+                return True
+            await self._wait(now, deadline, None)
+        return False
+
+
 class PipeOpener:
     """Opens what `PipeDiscoverer` sights. Structurally the agent's PortOpener; one holder at a time."""
 
@@ -279,7 +321,7 @@ class PipeOpener:
         self._kit = kit or PortKit()
         self._clock = clock
 
-    async def open(self, sighting: Any, profile: Any) -> PipePort | PipeUsbPort | PipeKeyPort:
+    async def open(self, sighting: Any, profile: Any) -> PipePort | PipeUsbPort | PipeKeyPort | PipeReaderPort:
         place = sighting.usb_path or sighting.path
         slot = next((slot for slot in self._slots if slot.place == place), None)
         if slot is None or slot.model.has("unplug"):
@@ -290,6 +332,8 @@ class PipeOpener:
             raise self._kit.busy(f"another program holds {place}")
         if isinstance(slot.model, KeyDevice):
             return PipeKeyPort(slot, self._kit, self._clock)
+        if isinstance(slot.model, PcscService):
+            return PipeReaderPort(slot, self._kit, self._clock)
         if slot.model.usb is not None:
             return PipeUsbPort(slot, self._kit, self._clock)
         return PipePort(slot, self._kit, self._clock, self._kit.baud(profile))

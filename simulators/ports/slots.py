@@ -9,7 +9,7 @@ from simulators.models.base import Controllable, Model, UsbIdentity
 from simulators.models.keys import USB_SCANNER_HID, HidScanner
 from simulators.models.scanner import USB_NEWLAND_CDC, SerialScanner
 
-Bus = Literal["usb", "serial", "input", "pipe"]
+Bus = Literal["usb", "serial", "input", "pcsc", "pipe"]
 
 
 @dataclass(frozen=True)

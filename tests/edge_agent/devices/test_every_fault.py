@@ -10,14 +10,18 @@ import pytest
 from protocols.contract.records import Device, Fault
 from simulators.models.base import Model
 from simulators.models.callpad import CallPadBus
+from simulators.models.ccid import USB_ACR39U, USB_NO_NOTICES, USB_R502, CcidReader
 from simulators.models.escpos import USB_POS58, USB_SNBC, EscposPrinter
+from simulators.models.gps import USB_UBLOX8, GpsReceiver
 from simulators.models.keys import EvaluatorPad, HidScanner, Keypad
 from simulators.models.laser import USB_LJ2650, USB_PANTUM, LaserPrinter
 from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
+from simulators.models.pcsc import PcscService
 from simulators.models.scanner import USB_NEWLAND_CDC, SerialScanner
 from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader
+from simulators.models.ups import USB_CYPRESS, Ups
 from simulators.ports.slots import CH340, Slot
-from tests.edge_agent.devices.bench import Bench, in_virtual_time
+from tests.edge_agent.devices.bench import WALL_OFFSET_MS, Bench, in_virtual_time
 
 TTY = "/dev/ttyUSB0"
 
@@ -43,6 +47,10 @@ BUILD: dict[str, Callable[[], Slot]] = {
     "reader-split": lambda: usb("id-reader", SdtReader(usb=USB_SPLIT)),
     "reader-whole": lambda: usb("id-reader", SdtReader(usb=USB_WHOLE)),
     "reader-serial": lambda: serial("id-reader", SdtReader()),
+    "ccid-contactless": lambda: usb("card-reader", CcidReader(usb=USB_R502)),
+    "ccid-contact": lambda: usb("card-reader", CcidReader(usb=USB_ACR39U, contactless=False)),
+    "ccid-asked-only": lambda: usb("card-reader", CcidReader(usb=USB_NO_NOTICES, contactless=False)),
+    "pcsc": lambda: Slot("card-reader", PcscService(), "pcsc", "/run/pcscd/pcscd.comm"),
     "scanner-keys": lambda: keys("scanner", HidScanner()),
     "scanner-serial": lambda: serial("scanner", SerialScanner()),
     "scanner-cdc": lambda: Slot(
@@ -52,6 +60,17 @@ BUILD: dict[str, Callable[[], Slot]] = {
     "evaluator": lambda: keys("evaluator", EvaluatorPad()),
     "pads": lambda: serial("call-pad", CallPadBus(addresses=(1, 2, 3, 4))),
     "sensors": lambda: serial("sensors", ModbusBus(ClimateModule(1), DoorModule(2))),
+    "ups-serial": lambda: serial("ups", Ups(online=True)),
+    "ups-usb": lambda: usb("ups", Ups(usb=USB_CYPRESS, per_cell=True)),
+    "gps-serial": lambda: serial("gps", GpsReceiver(epoch_s=WALL_OFFSET_MS / 1000)),
+    "gps-cdc": lambda: Slot(
+        "gps",
+        GpsReceiver(epoch_s=WALL_OFFSET_MS / 1000, baud=None, talker="BD"),
+        "serial",
+        "/dev/ttyACM1",
+        "1-1.6",
+        adapter=USB_UBLOX8,
+    ),
 }
 
 CASES = [
@@ -76,6 +95,16 @@ CASES = [
       for fault, code in (
           ("sam-failure", "SELF_TEST"), ("sam-unlicensed", "NOT_AUTHORISED"), ("sam-dead", "OPEN_FAIL"), ("silence", "OPEN_FAIL"),
           ("unplug", "UNPLUGGED"), ("line-noise", "LINK_NOISE"),
+      )),
+    *((form, fault, f"CRD.{code}")
+      for form in ("ccid-contactless", "ccid-contact", "ccid-asked-only")
+      for fault, code in (
+          ("hardware-error", "SELF_TEST"), ("hang", "OPEN_FAIL"), ("dead-firmware", "OPEN_FAIL"), ("silence", "OPEN_FAIL"), ("stall", "OPEN_FAIL"),
+          ("unplug", "UNPLUGGED"),
+      )),
+    *(("pcsc", fault, f"CRD.{code}")
+      for fault, code in (
+          ("service-stopped", "OPEN_FAIL"), ("silence", "OPEN_FAIL"), ("stall", "OPEN_FAIL"), ("reader-gone", "UNPLUGGED"),
       )),
     ("scanner-keys", "mode-switched", "SCN.MODE_CHANGED"),
     ("scanner-keys", "unplug", "SCN.UNPLUGGED"),
@@ -108,6 +137,21 @@ CASES = [
     ("sensors", "streaming", "ENV.WRONG_MODULE"),
     ("sensors", "noise", "ENV.BUS_CRC"),
     ("sensors", "unplug", "ENV.NO_REPLY"),
+    *((form, fault, f"PWR.{code}")
+      for form in ("ups-serial", "ups-usb")
+      for fault, code in (
+          ("mains-lost", "ON_BATTERY"), ("battery-low", "BATTERY_LOW"), ("battery-worn", "BATTERY_REPLACE"), ("ups-failed", "UPS_FAILED"),
+          ("overload", "OVERLOAD"), ("wrong-length", "LINK_NOISE"), ("other-dialect", "OPEN_FAIL"), ("silence", "OFFLINE"),
+          ("unplug", "UNPLUGGED"),
+      )),
+    ("ups-serial", "bypass", "PWR.BYPASS"),
+    *((form, fault, code)
+      for form in ("gps-serial", "gps-cdc")
+      for fault, code in (
+          ("no-fix", "VAN.GPS_LOST"), ("last-known", "VAN.GPS_LOST"), ("poor-fix", "GPS.POOR_FIX"), ("rollover", "GPS.CLOCK_WRONG"),
+          ("clock-1980", "GPS.CLOCK_WRONG"), ("half-lines", "GPS.LINK_NOISE"), ("endless-line", "GPS.NO_REPLY"),
+          ("bad-checksum", "GPS.LINK_NOISE"), ("silence", "GPS.NO_REPLY"), ("unplug", "GPS.UNPLUGGED"),
+      )),
 ]  # fmt: skip
 
 
@@ -123,6 +167,8 @@ def test_a_fault_is_named_and_taken_back(form: str, fault: str, code: str) -> No
             opened = await bench.until_open(code, within_s=1200)
             # Text of one module drowns out its neighbour, which is then silent.
             beside = {"ENV.NO_REPLY"} if fault == "streaming" else set()
+            if fault in ("endless-line", "bad-checksum"):
+                beside = {"GPS.NO_REPLY", "GPS.LINK_NOISE"}  # nothing is understood, and why
             assert {code} <= bench.records.open_codes() <= {code} | beside
             assert opened in bench.records.urgent
             if opened.evidence is None:
