@@ -39,6 +39,10 @@ class SystemOpener:
             from edge_agent.transports.pcsc import open_pcsc
 
             return open_pcsc(sighting.path)
+        if sighting.bus == "ipp":
+            from edge_agent.transports.ipp import open_ipp
+
+            return open_ipp(sighting)
         if sighting.bus == "input":
             from edge_agent.transports.input import open_input
 

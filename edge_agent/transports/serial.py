@@ -35,6 +35,9 @@ class LineSetting:
     parity: Literal["none", "even", "odd"] = "none"
     stop_bits: Literal[1, 2] = 1
     flow_control: Literal["none", "rtscts", "dsrdtr", "xonxoff"] = "none"
+    dtr: bool | None = None
+    rts: bool | None = None
+    """Lines that power the far side. None: as the driver leaves them, which is high."""
 
 
 class SerialPort:
@@ -137,8 +140,8 @@ def _device_of(link: Path) -> int | None:
 
 def _open(path: str, setting: LineSetting) -> Any:
     with _line_errors(path):
-        return serial.Serial(
-            path,
+        line = serial.Serial(
+            None,
             baudrate=setting.baud,
             bytesize=setting.data_bits,
             parity={"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}[setting.parity],
@@ -150,6 +153,14 @@ def _open(path: str, setting: LineSetting) -> Any:
             xonxoff=setting.flow_control == "xonxoff",
             exclusive=True,
         )
+        line.port = path
+        # Set before it is opened: pyserial then bears with lines that have no such wires, and the far side never sees the wrong level for long.
+        if setting.dtr is not None:
+            line.dtr = setting.dtr
+        if setting.rts is not None:
+            line.rts = setting.rts
+        line.open()
+        return line
 
 
 def _close_quietly(line: Any) -> None:

@@ -41,9 +41,7 @@ def encode(query: Query) -> bytes:
 def usb_chunks(query: Query) -> tuple[bytes, ...]:
     """The question in output reports of eight bytes, filled with zeros."""
     line = encode(query)
-    return tuple(
-        line[at : at + USB_CHUNK_BYTES].ljust(USB_CHUNK_BYTES, b"\x00") for at in range(0, len(line), USB_CHUNK_BYTES)
-    )
+    return tuple(line[at : at + USB_CHUNK_BYTES].ljust(USB_CHUNK_BYTES, b"\x00") for at in range(0, len(line), USB_CHUNK_BYTES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,9 +242,7 @@ def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:
         return (Explanation(0, 0xFF, "megatec.no_answer", len(reply)),)
     if isinstance(answer, Status):
         return tuple(
-            Explanation(_FLAGS_AT + index, 0xFF, key)
-            for index, key in enumerate(_FLAG_KEYS)
-            if reply[_FLAGS_AT + index] == 0x31
+            Explanation(_FLAGS_AT + index, 0xFF, key) for index, key in enumerate(_FLAG_KEYS) if reply[_FLAGS_AT + index] == 0x31
         )
     return (Explanation(0, 0xFF, "megatec.told", len(reply) - 1),)
 
