@@ -18,7 +18,7 @@ from edge_agent.faults import Condition
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import PaperState, TonerState
 from protocols.contract.records import Consumable as ConsumableBody
-from protocols.contract.records import Counters, Reading, SlotCount
+from protocols.contract.records import Counters, Quantity, Reading, SlotCount, Unit
 from protocols.profile.consumables import Consumable as ConsumableRule
 from protocols.profile.schema import Profile
 
@@ -118,11 +118,21 @@ class UsageBook:
         rules = [rule for rule in self._rules.get(slot, ()) if rule.counts == "pages" and delta]
         return [body for rule in rules for body in self._take(slot, rule, delta)]
 
-    def sensed(self, slot: str, paper: PaperState, toner: TonerState, now: ClockReading) -> list[ConsumableBody]:
+    def sensed(
+        self,
+        slot: str,
+        paper: PaperState,
+        toner: TonerState,
+        now: ClockReading,
+        *,
+        cards: PaperState = PaperState.NOT_SUPPORTED,
+    ) -> list[ConsumableBody]:
         """The words of the device's sensors; a level that rises and stays there is a refill."""
         told = []
         for rule in self._rules.get(slot, ()):
-            word = _word(paper if rule.name in _BY_PAPER else toner if rule.name in _BY_TONER else None)
+            word = _word(
+                paper if rule.name in _BY_PAPER else toner if rule.name in _BY_TONER else cards if rule.name == "cards" else None
+            )
             if word is not None:
                 told += self._sense(slot, rule, word, now.boot_ms)
         return told
@@ -146,6 +156,7 @@ class UsageBook:
         for rule in self._rules.get(slot, ()):
             level = self._slot(slot).levels[rule.name]
             tail = "PAPER_NEAR_END" if rule.name in _BY_PAPER else "TONER_LOW" if rule.name in _BY_TONER else None
+            tail = "STACKER_LOW" if rule.name == "cards" else tail
             if tail and level.word != "out" and rule.counts != "sensor" and _below(level, rule):
                 codes.append(f"{family}.{tail}")
         window = self._reads.get(slot)
@@ -247,7 +258,7 @@ class ReadingBook:
     """Least, mean and greatest value of each measured quantity in the open span."""
 
     def __init__(self) -> None:
-        self._spans: dict[tuple[str, Literal["temperature", "humidity"]], tuple[int, int, int, int]] = {}
+        self._spans: dict[tuple[str, Quantity], tuple[int, int, int, int]] = {}
 
     def add(self, slot: str, measured: Iterable[Measured]) -> None:
         for one in measured:
@@ -272,7 +283,13 @@ class ReadingBook:
         ]
 
 
-_UNITS: Mapping[str, Literal["celsius", "percent"]] = {"temperature": "celsius", "humidity": "percent"}
+_UNITS: Mapping[Quantity, Unit] = {
+    "temperature": "celsius",
+    "humidity": "percent",
+    "load": "percent",
+    "batteryVoltage": "volt",
+    "inputVoltage": "volt",
+}
 _RANK: Mapping[_Word, int] = {"out": 0, "low": 1, "full": 2}
 _WORDS: Mapping[str, _Word] = {"full": "full", "low": "low", "out": "out"}
 

@@ -18,6 +18,8 @@ WINDOW_BATCHES = 64
 WINDOW_BYTES = 1024 * 1024
 NO_ACK_FAULT_S = 300.0
 HEARTBEAT_S = 30.0
+POSITION_EVERY_S = 300.0
+"""A van tells its place no more often: where it stops, not how it drives."""
 KEEP_ACKED_S = 14 * 24 * 3600
 CLOCK_STEP_MS = 1000
 BIRTH_MAX_STREAMS = 400

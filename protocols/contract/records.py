@@ -236,14 +236,18 @@ class Host(_Body, frozen=True, kw_only=True):
     outbox_batches: Count
 
 
+Quantity = Literal["temperature", "humidity", "load", "batteryVoltage", "inputVoltage"]
+Unit = Literal["celsius", "percent", "volt"]
+
+
 class Reading(_Body, frozen=True, kw_only=True):
     """Summary: a measured quantity of a sensor slot, tenths of the unit."""
 
     slot: Slot
     from_ms: Millis
     to_ms: Millis
-    quantity: Literal["temperature", "humidity"]
-    unit: Literal["celsius", "percent"]
+    quantity: Quantity
+    unit: Unit
     min_tenths: Tenths
     mean_tenths: Tenths
     max_tenths: Tenths
@@ -371,9 +375,20 @@ class Plays(_Body, frozen=True, kw_only=True):
     pages: Annotated[tuple[Play, ...], Meta(max_length=60)]
 
 
+class Position(_Body, frozen=True, kw_only=True):
+    """Summary: about where a van is (WGS-84, units of 0.0001 degrees). Told at most every five minutes and never while a case is open."""
+
+    slot: Slot
+    lat_e4: Annotated[int, Meta(ge=-900_000, le=900_000)]
+    lon_e4: Annotated[int, Meta(ge=-1_800_000, le=1_800_000)]
+    fix: Literal["poor", "gps", "dgps", "rtk"]
+    satellites: Annotated[int, Meta(ge=0, le=99)] = 0
+
+
 Body = (
     Boot | Stop | Clock | Device | Sighting | Fault | Session | Rating | Queue | Consumable
     | Counters | Serviceability | Host | Reading | Link | Key | Notice | Order | Desired | Update | Versions | Plays
+    | Position
 )  # fmt: skip
 
 KINDS: dict[str, type[_Body]] = {
@@ -399,9 +414,10 @@ KINDS: dict[str, type[_Body]] = {
     "update": Update,
     "versions": Versions,
     "plays": Plays,
+    "position": Position,
 }
 KIND_OF: dict[type, str] = {body: kind for kind, body in KINDS.items()}
-SUMMARY_KINDS = frozenset({"counters", "serviceability", "host", "reading", "plays"})
+SUMMARY_KINDS = frozenset({"counters", "serviceability", "host", "reading", "plays", "position"})
 """Kinds that may be thinned or evicted first; everything else is an event."""
 
 
