@@ -39,6 +39,9 @@ def _is_file(path: Path) -> Callable[[], bool]:
     return path.is_file
 
 
+STARTED_BY_DEBIAN = {"mosquitto": ("mosquitto",), "pcscd": ("pcscd.socket", "pcscd.service")}
+"""Packages that come with a daemon, and the units that start it."""
+
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 NEEDS: dict[str, tuple[Need, ...]] = {
@@ -49,9 +52,17 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(_is_file(Path("/usr/include/linux/input.h")), "linux-libc-dev", "to compile evdev"),
         Need(_is_file(Path("/usr/include/stdio.h")), "libc6-dev", "to compile evdev"),
         Need(_is_file(Path(sysconfig.get_path("include")) / "Python.h"), f"{PYTHON}-dev", "to compile evdev"),
+        # pyscard is published as source only as well.
+        Need(_on_path("swig"), "swig", "to compile pyscard"),
+        Need(_is_file(Path("/usr/include/PCSC/winscard.h")), "libpcsclite-dev", "to compile pyscard"),
     ),
     "tuf-conformance": (Need(_on_path("faketime"), "faketime", "to move the clock under the conformance suite's client"),),
     "mosquitto": (Need(_on_path("mosquitto"), "mosquitto", "as the MQTT broker"),),
+    "pcsc": (
+        Need(_on_path("pcscd"), "pcscd", "to watch a real PC/SC service"),
+        Need(lambda: any(Path("/usr/lib").glob("pcsc/drivers/serial/libifdvpcd.so*")), "vsmartcard-vpcd", "as its virtual reader"),
+        Need(_on_path("pcsc_scan"), "pcsc-tools", "as another program that sees the reader"),
+    ),
     "bench": (
         Need(_on_path("zstd"), "zstd", "to make differences between releases"),
         Need(_on_path("bsdiff"), "bsdiff", "to compare them with"),
@@ -102,8 +113,9 @@ def ensure(groups: Iterable[str]) -> None:
             say.note("once more with fresh package lists (apt-get update)")
             say.run([*as_root, apt_get, "update"], log=log)
             say.run(install, log=log, progress=_apt_progress)
-    if "mosquitto" in packages:
-        _keep_from_running("mosquitto", as_root)
+    for package, units in STARTED_BY_DEBIAN.items():
+        if package in packages:
+            _keep_from_running(package, units, as_root)
     if left := missing(groups):
         say.stop(f"apt-get did not bring {', '.join(need.package for need in left)}. Please run, as root: {by_hand}")
 
@@ -139,10 +151,10 @@ def _apt_progress(line: str) -> str | None:
     return line if line.startswith(("Get:", "Unpacking", "Setting up")) else None
 
 
-def _keep_from_running(service: str, as_root: list[str]) -> None:
+def _keep_from_running(service: str, units: tuple[str, ...], as_root: list[str]) -> None:
     """A package that we brought must not leave a daemon on the machine: Debian starts one, now and at each boot."""
     if Path("/run/systemd/system").is_dir():
-        command = [*as_root, "systemctl", "disable", "--now", "--quiet", service]
+        command = [*as_root, "systemctl", "disable", "--now", "--quiet", *units]
     elif Path("/etc/init.d", service).exists():
         command = [*as_root, f"/etc/init.d/{service}", "stop"]
     else:
