@@ -12,21 +12,25 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simulators import control, scripts
 from simulators.catalogue import DEVICE_TYPES
-from simulators.errors import ControlError, SimulatorError, unknown
+from simulators.errors import ControlError, ScriptError, SimulatorError, unknown
 from simulators.ports.pty import AsyncPty
 from simulators.ports.slots import Slot
 from simulators.serving import PORTS_DIR, TerminalServer
 from simulators.terminal import TYPES, Ticker, VirtualTerminal, build_terminal
 
+if TYPE_CHECKING:
+    from protocols.profile.schema import Profile
+
 DONE, REFUSED, WRONG = 0, 1, 2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, *, more: Callable[[Any], None] = lambda _: None) -> int:
+    """`more` adds commands of packages above this one."""
+    arguments = _parser(more).parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more: Callable[[Any], None]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kiosk-sim", description="Simulated kiosk devices and terminals, and what can go wrong with them."
     )
@@ -100,6 +104,30 @@ def _parser() -> argparse.ArgumentParser:
     stop = commands.add_parser("stop", help="end a running terminal")
     stop.add_argument("dir", type=Path, metavar="DIR")
     stop.set_defaults(run=_stop)
+
+    record = commands.add_parser(
+        "record",
+        help="stand between an application and a serial device, and write down what passes",
+        description="The application opens --pty instead of the device. The capture is written when the session ends (Ctrl-C). Only status frames "
+        "that the profile's family is known for are kept; of everything else length and direction. A unit on USB: kiosk-sim check --capture.",
+    )
+    record.add_argument("--profile", required=True, metavar="ID|FILE", help="a shipped profile, or the TOML file of your own")
+    record.add_argument("--port", required=True, metavar="TTY", help="the device")
+    record.add_argument("--pty", type=Path, required=True, metavar="PATH", help="what the application opens instead")
+    record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the capture")
+    record.add_argument("--for", dest="duration", metavar="TIME", help="end by itself after a time such as 10m")
+    record.add_argument(
+        "--keep-everything", action="store_true", help="do not scrub: with invented data only, never in a repository"
+    )
+    record.set_defaults(run=_record)
+
+    replay = commands.add_parser("replay", help="a capture as a device on a pty until Ctrl-C")
+    replay.add_argument("capture", type=Path, metavar="FILE")
+    replay.add_argument("--pty", type=Path, required=True, metavar="PATH", help="name of the link to the tty")
+    replay.add_argument("--in-order", action="store_true", help="questions must come in the order of the capture")
+    replay.set_defaults(run=_replay)
+
+    more(commands)
     return parser
 
 
@@ -162,6 +190,76 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from simulators.capture import write
+    from simulators.record import SerialTap
+
+    profile = load_profile(arguments.profile)[1]
+    limit_s = scripts.duration_s(arguments.duration) if arguments.duration else None
+
+    async def serve() -> str:
+        stop = _stop_on_signals()
+        tap = SerialTap(arguments.port, arguments.pty, profile)
+        print(f"Open {arguments.pty} instead of {arguments.port}. Ctrl-C ends the session.", flush=True)
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(tap.ended.wait())]
+        try:
+            await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            tap.close()
+        return write(tap.capture(keep_everything=arguments.keep_everything))
+
+    text = asyncio.run(serve())
+    arguments.out.write_text(text, encoding="utf-8")
+    print(f"{arguments.out} holds the session{', not scrubbed' if arguments.keep_everything else ''}.")
+    return DONE
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from simulators.capture import parse
+    from simulators.replay import ReplayDevice
+
+    try:
+        text = arguments.capture.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ScriptError(f"Cannot read {arguments.capture}: {getattr(err, 'strerror', 'not UTF-8')}.") from None
+    model = ReplayDevice(parse(text), in_order=arguments.in_order)
+
+    async def serve() -> None:
+        stop = _stop_on_signals()
+        arguments.pty.parent.mkdir(parents=True, exist_ok=True)
+        pty = AsyncPty(model, arguments.pty)
+        print(f"The unit of {arguments.capture} is at {arguments.pty}. Ctrl-C ends it.", flush=True)
+        try:
+            await stop.wait()
+        finally:
+            pty.close()
+
+    asyncio.run(serve())
+    return DONE
+
+
+def load_profile(word: str) -> tuple[dict[str, Profile], Profile]:
+    """All profiles and the one that `word` names: an id, or the path of a TOML file. SimulatorError with the exact place of a mistake."""
+    import firmware_profiles
+    from protocols.profile.schema import ProfileError, parse_all, parse_profile
+
+    profiles = parse_all(firmware_profiles.read_all())
+    path = Path(word)
+    if path.suffix != ".toml":
+        if word not in profiles:
+            raise unknown("profile", word, list(profiles))
+        return profiles, profiles[word]
+    try:
+        profile = parse_profile(path.read_bytes(), path.stem)
+    except OSError as err:
+        raise SimulatorError(f"Cannot read {path}: {err.strerror}.") from None
+    except ProfileError as err:
+        raise SimulatorError(f"{path}: {err}.") from None
+    return {**profiles, profile.id: profile}, profile
 
 
 # ------------------------------------------------------------------------------------------------------------------------ steering
