@@ -71,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
 
     token = command("token", _token, "Make a token for a browser application; it is shown once, only its hash is kept.")
     token.add_argument("name", help="the application: a-z, 0-9 and -")
-    token.add_argument("--scope", action="append", choices=["sessions", "ratings", "refills", "status"], help="default: all")
+    token.add_argument(
+        "--scope",
+        action="append",
+        choices=["sessions", "ratings", "refills", "status", "devices"],
+        help="may be repeated; default: all but devices, through which citizens' data pass",
+    )
 
     from edge_agent.updater import cli as updater
 
@@ -221,8 +226,8 @@ def build_agent(config: Config) -> Agent:
 
 
 def _extra_paths(config: Config) -> list[str]:
-    """Device nodes that the inventory names: a real UART or a pseudo terminal is not behind USB."""
-    return sorted({device.port for device in config.devices if device.port and device.port.startswith("/")})
+    """What the inventory names and no bus enumerates: a real UART, a pseudo terminal, a printer's address."""
+    return sorted({device.port for device in config.devices if device.port and device.port.startswith(("/", "ipp://"))})
 
 
 def load_profiles(overlay: str | None) -> dict[str, Profile]:
@@ -328,6 +333,7 @@ def _token(asked: argparse.Namespace) -> int:
 
     from edge_agent import files
     from edge_agent.local_api import Application, Applications, Scope
+    from edge_agent.local_api.gate import DEFAULT_SCOPES
 
     config = configuration.load(asked.config)
     if config.local_api.application_tokens_file is None:
@@ -335,7 +341,7 @@ def _token(asked: argparse.Namespace) -> int:
     path = Path(config.local_api.application_tokens_file)
     known = Applications.load(path) if path.exists() else Applications()
     token = secrets.token_urlsafe(32)
-    scopes = tuple(Scope(scope) for scope in asked.scope) if asked.scope else tuple(Scope)
+    scopes = tuple(Scope(scope) for scope in asked.scope) if asked.scope else DEFAULT_SCOPES
     added = Application(name=asked.name, token_sha256=hashlib.sha256(token.encode("ascii")).hexdigest(), scopes=scopes)
     rows = [*(one for one in known.applications if one.name != asked.name), added]
     text = "".join(

@@ -5,7 +5,7 @@ Plain values and pure rules; whoever knows devices and faults passes them in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -47,6 +47,10 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
     profile: str | None
     port: str | None
     faults: tuple[FaultStatus, ...]
+    claimable: bool = False
+    """The kiosk application can have the device through the agent (owner API)."""
+    claimed_by: str | None = None
+    """The application that has it now."""
 
 
 class UnknownDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +125,8 @@ def document(
     uplink: UplinkStatus,
     closed: Closed | None = None,
     lock: LockStatus | None = None,
+    claimable: frozenset[str] = frozenset(),
+    claimed: Mapping[str, str] | None = None,
 ) -> StatusDocument:
     """Put together what each part knows. A locked terminal serves nobody, whatever its devices can do."""
     open_faults = tuple(faults)
@@ -129,7 +135,12 @@ def document(
         agent=agent,
         service="unusable" if lock is not None else service(open_faults),
         idle=idle,
-        slots=tuple(_slot(view, open_faults) for view in slots),
+        slots=tuple(
+            msgspec.structs.replace(
+                _slot(view, open_faults), claimable=view.slot in claimable, claimed_by=(claimed or {}).get(view.slot)
+            )
+            for view in slots
+        ),
         faults=tuple(_fault(fault) for fault in open_faults if fault.slot is None),
         unknown=tuple(UnknownDevice(bus=one.bus, port=one.port, vid=one.vid, pid=one.pid) for one in sightings if one.present),
         uplink=uplink,

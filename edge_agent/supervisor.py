@@ -27,7 +27,7 @@ from edge_agent.housekeeping import Housekeeping, Parts
 from edge_agent.identity import Identity
 from edge_agent.local_api import Applications, Gate, KioskService, LocalApi, RefillRefused
 from edge_agent.local_api.server import HttpDoor
-from edge_agent.monitor import Monitor
+from edge_agent.monitor import Monitor, Tested
 from edge_agent.orders.desired import DesiredKeeper
 from edge_agent.orders.inbox import BookKeeper, Inbox
 from edge_agent.orders.runner import HookName, Runner
@@ -41,13 +41,14 @@ from edge_agent.transports.base import Discoverer, PortOpener
 from edge_agent.uplink import Conversation, Uplink, UplinkSettings
 from edge_agent.version import AGENT_VERSION
 from protocols.contract.messages import OpenFault
-from protocols.contract.records import Body, Boot, ClockQuality, Consumable, Link, Notice, Stop, Update
+from protocols.contract.records import Body, Boot, ClockQuality, Consumable, Device, Link, Notice, Stop, Update
 from protocols.profile.schema import Profile
 
 if TYPE_CHECKING:
     from edge_agent.artifacts.board import Board
     from edge_agent.orders import hooks
     from edge_agent.orders.updater_link import UpdaterLink
+    from edge_agent.owner.service import OwnerService
     from edge_agent.updater.handover import AgentSide
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class Agent:
         self._link: UpdaterLink | None = None
         self._refused_bundle = b""
         self._board: Board | None = None
+        self._owner: OwnerService | None = None
         self.stop_reason: StopReason = "shutdown"
         """Why the run ended or will end; with `restart` and `update` whoever runs this agent starts it again."""
         self._ticked_ms = clock.boot_ms()
@@ -185,6 +187,7 @@ class Agent:
             self._keeper = BookKeeper(self._recorder, self._outbox)
             self._runner = self._make_runner()
             self._inbox = self._make_inbox()
+            self._owner = self._make_owner()
             self._begin_with_updater()
             self._assembled = True
         except BaseException:
@@ -307,6 +310,20 @@ class Agent:
             rng=self._rng,
             lease_free=lambda: self._service.idle,
             port_holders=self._port_holders,
+            on_state=self._on_state,
+        )
+
+    def _make_owner(self) -> OwnerService | None:
+        if not self._with_local_api:
+            return None
+        from edge_agent.owner.service import OwnerService
+
+        return OwnerService(
+            devices=lambda: self._monitor,
+            now_ms=self._clock.boot_ms,
+            closed=self._closed,
+            idle=lambda: self._service.idle,
+            version=self._version,
         )
 
     def _make_house(self, *, unexpected_reboot: bool) -> Housekeeping:
@@ -361,9 +378,9 @@ class Agent:
         }
         parts = OrderParts(
             now_ms=self._house.trusted_now_ms,
-            idle=lambda: self._service.idle and (self._link is None or not self._link.granted) and not self._flashing,
+            idle=lambda: self._quiet and (self._link is None or not self._link.granted) and not self._flashing,
             can_test=lambda slot, test: self._monitor.can_test(slot, test),  # noqa: PLW0108 -- there may be another monitor by then
-            test=lambda slot, test: self._monitor.test(slot, test),  # noqa: PLW0108 -- there may be another monitor by then
+            test=self._test,
             hooks={name: functools.partial(self._run_hook, command) for name, command in commands.items() if command},
             restart_agent=lambda: self.stop("restart"),
             upload=self._upload_log,
@@ -424,7 +441,7 @@ class Agent:
             clock=self._clock,
             boot_id=self._boot_id,
             version=self._version,
-            idle=lambda: self._service.idle and not self._runner.restarting and not self._flashing,
+            idle=lambda: self._quiet and not self._runner.restarting and not self._flashing,
             slots=lambda: self._monitor.slot_views(),  # noqa: PLW0108 -- there may be another monitor by then
             faults=lambda: self._monitor.open_faults(),  # noqa: PLW0108 -- there may be another monitor by then
             on_quiet_end=self._runner.kick,
@@ -451,7 +468,7 @@ class Agent:
             listed=lambda: self._config.items,
             devices=lambda: self._monitor,
             may_flash=lambda: (
-                self._service.idle and not self._runner.restarting and (self._link is None or not self._link.granted)
+                self._quiet and not self._runner.restarting and (self._link is None or not self._link.granted)
             ),
             trusted_now_ms=self._house.trusted_now_ms,
             connected=lambda: self._uplink is not None and self._uplink.connected,
@@ -462,6 +479,21 @@ class Agent:
         board.load()
         self._on_profiles()
         self._offer_items()
+
+    @property
+    def _quiet(self) -> bool:
+        """No citizen's session is open, and no application has a command at a device."""
+        return self._service.idle and (self._owner is None or not self._owner.busy)
+
+    async def _test(self, slot: str, test: str) -> Tested:
+        """As an order asks for it. What an application has claimed prints and reads for the citizen in front of it, not for us."""
+        if test != "query" and self._owner is not None and slot in self._owner.claimed():
+            return "inUse"
+        return await self._monitor.test(slot, test)
+
+    def _on_state(self, body: Device) -> None:
+        if self._owner is not None:
+            self._owner.on_state(body)
 
     @property
     def _flashing(self) -> bool:
@@ -562,11 +594,12 @@ class Agent:
             allowed_uids=frozenset(table.allowed_uids),
             http=http,
             guides=guides,
+            devices=self._owner,
         )
         await api.start()
         self.http_port = api.http_port
         try:
-            await asyncio.get_running_loop().create_future()  # serves until cancelled
+            await (asyncio.get_running_loop().create_future() if self._owner is None else self._owner.run())  # serves until cancelled
         finally:
             await api.stop()
 
@@ -627,6 +660,8 @@ class Agent:
             ),
             closed=self._closed(),
             lock=None if lock is None else LockStatus(zh=lock.zh, en=lock.en, since_ms=lock.since_ms),
+            claimable=frozenset() if self._owner is None else self._owner.claimable(),
+            claimed=None if self._owner is None else self._owner.claimed(),
         )
 
     def _closed(self) -> Closed | None:

@@ -28,6 +28,11 @@ class Scope(StrEnum):
     RATINGS = "ratings"
     REFILLS = "refills"
     STATUS = "status"
+    DEVICES = "devices"
+    """Content of devices passes: only for the application that serves citizens, and only where it is named."""
+
+
+DEFAULT_SCOPES = (Scope.SESSIONS, Scope.RATINGS, Scope.REFILLS, Scope.STATUS)
 
 
 class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +40,7 @@ class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
     token_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-    scopes: Annotated[tuple[Scope, ...], Meta(min_length=1)] = tuple(Scope)
+    scopes: Annotated[tuple[Scope, ...], Meta(min_length=1)] = DEFAULT_SCOPES
 
 
 class Applications(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,10 +71,11 @@ class Applications(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who passed. `origin`: to be named in the answer, for browsers."""
+    """Somebody who passed. `origin`: to be named in the answer, for browsers. `name`: of the application, where its token says it."""
 
     scopes: frozenset[Scope]
     origin: str | None = None
+    name: str | None = None
 
     def need(self, scope: Scope) -> None:
         if scope not in self.scopes:
@@ -114,7 +120,7 @@ class Gate:
         holder = self.applications.holder(token.strip()) if scheme.lower() == "bearer" else None
         if holder is None:
             raise ApiRefused(401, "token", "An application's token is needed: Authorization: Bearer <token>.")
-        return Caller(frozenset(holder.scopes), origin)
+        return Caller(frozenset(holder.scopes), origin, holder.name)
 
 
 PREFLIGHT_METHODS = frozenset({"GET", "POST"})

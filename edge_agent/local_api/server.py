@@ -22,12 +22,15 @@ from edge_agent.local_api.refusal import ApiRefused
 from edge_agent.local_api.service import Answer, KioskService, encode
 from edge_agent.outbox.errors import OutboxFull
 
-if TYPE_CHECKING:  # not loaded where no updater runs
+if TYPE_CHECKING:  # not loaded where no updater runs, or no application asks for devices
     from edge_agent.local_api.guides import FilePart, Guides
+    from edge_agent.local_api.websocket import Lines, Socket, SocketLimits
 
 log = logging.getLogger(__name__)
 
 PREFIX = "/v1/content"
+DEVICES_PREFIX = "/xfs4iot/v1.0"
+"""Where XFS4IoT services have their addresses (CWA 17852, part 1)."""
 
 BODY_MAX_BYTES = 4096
 HEADERS_MAX_BYTES = 8192
@@ -43,6 +46,7 @@ FILE_BLOCK_BYTES = 64 * 1024
 FILE_BLOCK_WITHIN_S = 60.0
 """A video that is paused takes nothing; after this it has to ask again for the rest."""
 _PEERCRED = struct.Struct("3i")
+_DEVICES_PATH = re.compile(rf"{DEVICES_PREFIX}(?:/([a-z0-9-]{{1,64}}))?/?")
 _SESSION_PATH = re.compile(r"/v1/sessions/([0-9a-f]{32})/(renew|end)")
 
 
@@ -52,6 +56,7 @@ class Limits:
     max_connections: int = MAX_CONNECTIONS
     request_within_s: float = REQUEST_WITHIN_S
     idle_s: float = IDLE_S
+    sockets: SocketLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +80,10 @@ class LocalApi:
         limits: Limits | None = None,
         own_uid: int | None = None,
         guides: Guides | None = None,
+        devices: Lines | None = None,
     ) -> None:
-        self._service, self._guides = service, guides
+        """`devices`: who serves the owner API; without it there is nothing at its addresses."""
+        self._service, self._guides, self._devices = service, guides, devices
         self._socket_path, self._http = socket_path, http
         self._uids = allowed_uids | {0, os.geteuid() if own_uid is None else own_uid}
         self._limits = limits or Limits()
@@ -152,7 +159,12 @@ class LocalApi:
             if request is None:
                 return False
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
-            reply = await self._reply(wire, door, request, headers)
+            if self._devices is not None and request.target.startswith(DEVICES_PREFIX.encode("ascii")):
+                reply = await self._upgrade(wire, door, request, headers, self._devices)
+            else:
+                reply = await self._reply(wire, door, request, headers)
+            if reply is None:
+                return False
         except h11.RemoteProtocolError as err:
             await wire.send(
                 err.error_status_hint, [], ApiRefused(0, "http", "This is not an HTTP request that can be read.").body()
@@ -164,6 +176,44 @@ class LocalApi:
         else:
             await wire.send(reply.status, reply.headers, reply.body)
         return wire.reusable
+
+    async def _upgrade(
+        self, wire: _Wire, door: _Door, request: h11.Request, headers: Mapping[str, str], devices: Lines
+    ) -> _Reply | None:
+        """A WebSocket to a service, until it ends; or a refusal, before anything is switched."""
+        from edge_agent.local_api import websocket
+
+        try:
+            if _repeated(request):
+                raise ApiRefused(400, "headers", "Host, Origin, Authorization and the WebSocket's own headers may be there only once.")
+            match = _DEVICES_PATH.fullmatch(request.target.decode("latin-1"))
+            caller = door(wire, websocket.with_token(headers)).enter()
+            caller.need(Scope.DEVICES)
+            if request.method != b"GET" or match is None:
+                raise ApiRefused(404, "path", "There is nothing at this address.")
+            answer = websocket.accept(headers)
+            if not self._take_socket_room():
+                raise ApiRefused(429, "tooMany", "Too many connections to devices are open.")
+            base = f"ws://{headers.get('host', '') if caller.origin is not None else 'localhost'}{DEVICES_PREFIX}"
+            socket = wire.socket(self._limits.sockets)
+            line = devices.open(match[1], name=caller.name, base=base, send=socket.send)
+            if line is None:
+                raise ApiRefused(404, "path", "There is no such service; ServicePublisher.GetServices says which there are.")
+        except ApiRefused as refused:
+            more = [("upgrade", "websocket"), ("sec-websocket-version", "13")] if refused.status == 426 else []
+            return _Reply(refused.status, more, refused.body())
+        await socket.run(line, lambda: wire.switch(answer))
+        return None
+
+    def _take_socket_room(self) -> bool:
+        """WebSockets have places of their own, so that they leave those of requests free."""
+        task = asyncio.current_task()
+        assert task is not None
+        room = f"{self._open.get(task, '')} on devices"
+        if sum(taken == room for taken in self._open.values()) >= self._limits.max_connections:
+            return False
+        self._open[task] = room
+        return True
 
     async def _head(self, wire: _Wire) -> h11.Request | None:
         """The next request's head. Waiting for its first byte may take long, the rest may not."""
@@ -330,6 +380,17 @@ class _Wire:
                 return event  # type: ignore[return-value]  # NEED_DATA was sorted out
             self._h11.receive_data(await self._reader.read(4096))
 
+    def socket(self, limits: SocketLimits | None) -> Socket:
+        from edge_agent.local_api.websocket import Socket
+
+        return Socket(self._reader, self._writer, limits)
+
+    def switch(self, headers: list[tuple[str, str]]) -> bytes:
+        """Answer 101; from here on the connection is a WebSocket. What already came of it."""
+        self._write(h11.InformationalResponse(status_code=101, headers=headers))
+        self._writer.transport.set_write_buffer_limits(high=64 * 1024)
+        return self._h11.trailing_data[0]
+
     async def body(self, limit_bytes: int, headers: Mapping[str, str]) -> bytes:
         """A JSON body of at most `limit_bytes`. A form of a foreign page cannot send this content type without being asked first (CORS)."""
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -434,4 +495,10 @@ def _only(method: str, allowed: str) -> None:
 
 def _repeated(request: h11.Request) -> bool:
     names = [name for name, _ in request.headers]
-    return any(names.count(name) > 1 for name in (b"host", b"origin", b"authorization", b"content-type"))
+    return any(names.count(name) > 1 for name in _ONLY_ONCE)
+
+
+_ONLY_ONCE = (
+    b"host", b"origin", b"authorization", b"content-type", b"upgrade", b"sec-websocket-key", b"sec-websocket-version",
+    b"sec-websocket-protocol",
+)  # fmt: skip

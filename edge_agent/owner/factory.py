@@ -1,0 +1,26 @@
+"""Which server a device gets. The only list of families and servers; each is loaded when its first device is claimed."""
+
+from __future__ import annotations
+
+from edge_agent.devices.base import SlotBinding
+from edge_agent.owner.base import Server
+from protocols.profile.schema import Family, Kind
+
+
+def server_for(bound: SlotBinding) -> Server | None:
+    """A fresh server for one claim, without any memory of the claim before; None for devices that are watched only."""
+    profile = bound.profile
+    if profile.kind in (Kind.CAMERA, Kind.DOCUMENT_CAMERA):
+        from edge_agent.owner.camera import Camera
+
+        return Camera()
+    match profile.family:
+        case Family.SCANNER_KEYBOARD | Family.SCANNER_SERIAL:
+            from edge_agent.owner.barcode_reader import BarcodeReader
+
+            return BarcodeReader()
+        case Family.KEYS if profile.kind is Kind.KEYPAD:
+            from edge_agent.owner.keyboard import Keyboard
+
+            return Keyboard()
+    return None
