@@ -1,4 +1,4 @@
-"""Call pads of service windows: several on one RS-485 pair, each with its address, some with an evaluator attached.
+"""Call pads of service windows: several on one RS-485 pair, each with its address, some with an evaluator attached; window screens beside them.
 
 Frames are FT1.2 long frames with a lead byte, `FF 68 L L 68 ADDR FUNCTION DATA… SUM 16` (the one published call-pad specification; framing after
 IEC 60870-5-1). Vendors differ in function numbers, so they are data here. A pad repeats every frame that is meant for it, unchanged: that echo is
@@ -68,6 +68,12 @@ class _Sent:
     repeats_left: int = MAX_REPEATS
 
 
+SPOILED_PER_BYTE = 0.04
+"""Without termination: a poll's echo of nine bytes is spoiled three times in ten, a display frame of twelve four times."""
+FIRST_SCREEN = 101
+"""Window screens have addresses of their own, a hundred above their window."""
+
+
 @dataclass
 class CallPad:
     """One pad on the bus. Its remote control is its own; the bus carries its bytes."""
@@ -83,6 +89,8 @@ class CallPad:
     unanswered: list[_Sent] = field(default_factory=list, repr=False)
     acknowledged: tuple[bytes, float] | None = field(default=None, repr=False)
     """The frame that the host acknowledged last, and when."""
+    is_screen: bool = False
+    """A window screen: shows what it is told, has no keys and no evaluator."""
     _faults: set[str] = field(default_factory=set)
 
     FAULTS: ClassVar[Mapping[str, str]] = {
@@ -100,15 +108,20 @@ class CallPad:
 
     @property
     def fault_help(self) -> Mapping[str, str]:
-        return self.FAULTS
+        return {name: text for name, text in self.FAULTS.items() if not (self.is_screen and name == "stuck-key")}
 
     @property
     def action_help(self) -> Mapping[str, str]:
-        return self.ACTIONS
+        return {} if self.is_screen else self.ACTIONS
 
     @property
     def active_faults(self) -> frozenset[str]:
         return frozenset(self._faults)
+
+    @property
+    def unit(self) -> str:
+        """Name on the bus: the pad's address, `window-screen-2` for the screen of the second window."""
+        return f"window-screen-{self.address - FIRST_SCREEN + 1}" if self.is_screen else str(self.address)
 
     def set(self, name: str, now: float) -> None:
         self.bus.change_pad(self, name, True, now)
@@ -143,13 +156,15 @@ class CallPadBus(Model):
         "bus-cut": "the pair is cut behind the adapter: all pads silent",
         "wires-swapped": "A and B are swapped: constant framing errors",
         "echo": "the adapter returns every byte the host sends",
-        "noise": "one frame in three is spoiled: missing termination",
+        "noise": "one frame in three is spoiled",
+        "no-termination": "the terminating resistor is missing: the longer a frame, the likelier it is spoiled",
     }
 
     def __init__(
         self,
         *,
         addresses: tuple[int, ...] = (1, 2, 3, 4),
+        screens: int = 0,
         dialect: PadDialect | None = None,
         baud: int = 9600,
         latency_s: float = 0.02,
@@ -158,12 +173,14 @@ class CallPadBus(Model):
         super().__init__(latency_s=latency_s, baud=baud, seed=seed)
         self.dialect = dialect or PadDialect()
         self.pads = {address: CallPad(address, self) for address in addresses}
+        for address in range(FIRST_SCREEN, FIRST_SCREEN + screens):
+            self.pads[address] = CallPad(address, self, has_evaluator=False, is_screen=True)
         self._buffer = bytearray()
         self._stuck_at: dict[int, float] = {}
 
     @property
     def units(self) -> Mapping[str, Controllable]:
-        return {str(address): pad for address, pad in self.pads.items()}
+        return {pad.unit: pad for pad in self.pads.values()}
 
     # ------------------------------------------------------------------ remote control of one pad
 
@@ -182,8 +199,8 @@ class CallPadBus(Model):
         """A clerk presses a key, or a citizen rates; UnknownName for a pad or key that is not there."""
         with self.lock:
             pad = self.pads.get(address)
-            if pad is None:
-                raise unknown("call pad", str(address), [str(known) for known in self.pads])
+            if pad is None or pad.is_screen:
+                raise unknown("call pad", str(address), [known.unit for known in self.pads.values() if not known.is_screen])
             if action == "rate":
                 self._rate(pad, args[0] if args else "5", now)
             elif action in KEYS:
@@ -292,9 +309,14 @@ class CallPadBus(Model):
     def _put(self, pad: CallPad, raw: bytes, now: float) -> None:
         if pad.has("address-conflict"):
             raw = self._random.randbytes(len(raw))
-        elif pad.has("corrupt") or (self.has("noise") and self._random.random() < 1 / 3):
+        elif pad.has("corrupt") or ((share := self._share_spoiled(len(raw))) and self._random.random() < share):
             raw = raw[:-2] + bytes((raw[-2] ^ 0x5A, raw[-1]))
         self.emit(raw, now)
+
+    def _share_spoiled(self, size_bytes: int) -> float:
+        if self.has("noise"):
+            return 1 / 3
+        return 1 - (1 - SPOILED_PER_BYTE) ** size_bytes if self.has("no-termination") else 0.0
 
     def run_mechanism(self, now: float) -> None:
         for address, due in list(self._stuck_at.items()):

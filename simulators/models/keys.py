@@ -42,6 +42,9 @@ USB_EVALUATOR = UsbIdentity(0x5131, 0x2007, _INTERRUPT_IN, 3, 1, 1, "MSR", "Eval
 USB_SCANNER_HID = UsbIdentity(
     0x1EAB, 0x1D03, _INTERRUPT_IN, 3, 1, 1, "Newland Auto-ID", "NLS-FM430 HID KBW", kernel_driver="usbhid"
 )
+USB_SCANNER_HID_POS = UsbIdentity(
+    0x1EAB, 0x1D10, (Endpoint(0x81, 64, 3), Endpoint(0x02, 64, 3)), 3, 0, 0, "Newland Auto-ID", "NLS-FM430 HID POS", kernel_driver="usbhid"
+)
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,52 @@ class EvaluatorPad(KeyDevice):
         self.type_text(str(6 - int(level)) if self._best_first else level, now)
 
 
+USB_HELP_BUTTON = UsbIdentity(0x8808, 0x6611, _INTERRUPT_IN, 3, 1, 1, "", "Help Button", kernel_driver="usbhid")
+USB_EMERGENCY_BUTTON = UsbIdentity(0x8808, 0x6612, _INTERRUPT_IN, 3, 1, 1, "", "Emergency Button", kernel_driver="usbhid")
+KEY_F9, KEY_F10 = 67, 68
+
+
+class HelpButton(KeyDevice):
+    """A push button behind a keyboard encoder."""
+
+    kind: ClassVar[str] = "help-button"
+    own_actions: ClassVar[Mapping[str, str]] = {"press": "somebody presses it and lets go"}
+    layout: ClassVar[Mapping[str, int]] = {"help": KEY_F9}
+    stuck_code: ClassVar[int] = KEY_F9
+
+    def __init__(self, *, usb: UsbIdentity | None = USB_HELP_BUTTON, seed: int = 0) -> None:
+        super().__init__(usb=usb, seed=seed)
+
+    def on_action(self, name: str, now: float, *args: str) -> None:
+        at = max(now, self._quiet_until)
+        self._push(at, self.stuck_code, DOWN)
+        self._push(at + 0.2, self.stuck_code, UP)
+        self.keys_pressed += 1
+        self._quiet_until = at + 0.4
+
+
+class EmergencyButton(HelpButton):
+    """A mushroom button that latches: pressed, it stays down until somebody turns it. The kernel repeats its key meanwhile."""
+
+    kind: ClassVar[str] = "emergency-button"
+    own_faults: ClassVar[Mapping[str, str]] = {
+        "pressed": "the button is pressed and latched; clearing it releases the button",
+        "dropped": KeyDevice.own_faults["dropped"],
+    }
+    own_actions: ClassVar[Mapping[str, str]] = {"press": "somebody presses a button that does not latch and lets go"}
+    layout: ClassVar[Mapping[str, int]] = {"emergency": KEY_F10}
+    stuck_code: ClassVar[int] = KEY_F10
+
+    def __init__(self, *, usb: UsbIdentity | None = USB_EMERGENCY_BUTTON, seed: int = 0) -> None:
+        super().__init__(usb=usb, seed=seed)
+
+    def on_fault(self, name: str, active: bool, now: float) -> None:
+        super().on_fault("stuck-key" if name == "pressed" else name, active, now)
+
+    def has(self, fault: str) -> bool:
+        return super().has("pressed" if fault == "stuck-key" else fault)
+
+
 class HidScanner(KeyDevice):
     """Scanner in keyboard mode: a burst of keys a few milliseconds apart, closed by Enter."""
 
@@ -201,6 +250,7 @@ class HidScanner(KeyDevice):
         "missing-suffix": "codes come without the closing Enter, as after a factory-reset code",
         "stuck-trigger": "the trigger is stuck: endless partial reads",
         "mode-switched": "a set-up code turned it into a serial unit: the keyboard disappears",
+        "hid-pos": "a set-up code turned it to HID POS: neither keys nor a serial port are left",
     }
     own_actions: ClassVar[Mapping[str, str]] = {"scan": "hold a code in front of it: scan HELLO-001"}
     layout: ClassVar[Mapping[str, int]] = _PLAIN
@@ -217,7 +267,7 @@ class HidScanner(KeyDevice):
     def on_fault(self, name: str, active: bool, now: float) -> None:
         if name == "stuck-trigger":
             self._next_partial = now
-        elif name == "mode-switched":
+        elif name in ("mode-switched", "hid-pos"):
             self.plugged = not active
             self.on_power_cycle(now)
         else:

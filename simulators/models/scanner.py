@@ -31,15 +31,27 @@ USB_NEWLAND_CDC = UsbIdentity(
 )
 
 
+HONEYWELL_IDENTITY = (
+    "Product Name: Voyager 1602g\r\nBoot Revision: : 8992\r\nSoftware Part Number: CW000082BBA\r\n"
+    "Software Revision: $ProjectRevision: 16345 \r\nSerial Number: N/A\r\nSupported IF: RS232\r\n"
+)
+"""Form of the answer to REVINF as public drivers show it."""
+
+
 class SerialScanner(Model):
-    """Scanner on a serial line. `engine`: `unified` (tags such as SCNTRG1) or `em` (7E 00 register frames). Not `rs232`: USB in CDC mode."""
+    """Scanner on a serial line. Not `rs232`: USB in CDC mode.
+
+    `engine`: `unified` (tags such as SCNTRG1), `em` (7E 00 register frames) or `honeywell` (16 54 0D starts, 16 55 0D stops, 16 4D 0D commands).
+    """
 
     kind: ClassVar[str] = "scanner"
     own_faults: ClassVar[Mapping[str, str]] = {
         "missing-suffix": "codes come without the closing CR, as after a factory-reset code",
         "stuck-trigger": "the trigger is stuck: endless partial reads",
         "mode-switched": "a set-up code turned it into a keyboard: a USB unit comes back as one, an RS-232 unit falls silent",
+        "hid-pos": "a set-up code turned it to HID POS: a USB unit keeps only its USB id, an RS-232 unit falls silent",
         "lamp-dead": "the trigger is accepted, nothing is ever read",
+        "cable-noise": "a bad RS-232 cable: codes arrive as bytes that are no text",
     }
     own_actions: ClassVar[Mapping[str, str]] = {"scan": "hold a code in front of it: scan HELLO-001"}
 
@@ -71,7 +83,7 @@ class SerialScanner(Model):
 
     @property
     def is_mute(self) -> bool:
-        return super().is_mute or (self._rs232 and self.has("mode-switched"))
+        return super().is_mute or (self._rs232 and (self.has("mode-switched") or self.has("hid-pos")))
 
     def on_bytes(self, data: bytes, now: float) -> None:
         self._buffer += data
@@ -86,7 +98,7 @@ class SerialScanner(Model):
     def on_fault(self, name: str, active: bool, now: float) -> None:
         if name == "stuck-trigger":
             self._next_stuck = now
-        elif name == "mode-switched":
+        elif name in ("mode-switched", "hid-pos"):
             self.plugged = self._rs232 or not active
             self.on_power_cycle(now)
             if active:
@@ -101,6 +113,9 @@ class SerialScanner(Model):
             return
         self.scans += 1
         self._triggered_until = 0.0
+        if self.has("cable-noise"):
+            content = bytes(byte ^ self._random.choice((0x8A, 0x93, 0xC5, 0x1F)) for byte in content)
+            content = content.replace(b"\r", b"\xff").replace(b"\n", b"\xff").replace(b"\x03", b"\xff") + b"\x80\xff"
         self.emit(content + (b"" if self.has("missing-suffix") else self._suffix), now)
 
     def run_mechanism(self, now: float) -> None:
@@ -114,6 +129,8 @@ class SerialScanner(Model):
     # ------------------------------------------------------------------ commands
 
     def _next_command(self, now: float) -> bool:
+        if self.engine == "honeywell":
+            return self._next_menu_command(now)
         start = self._buffer.find(b"\x7e")
         if start < 0:
             self._buffer.clear()
@@ -130,6 +147,38 @@ class SerialScanner(Model):
         del self._buffer[: end + len(TAIL)]
         if frame[1] == 0x01 and len(frame) >= 7:
             self._unified(frame[2:6], frame[6:7], frame[7:], now)
+        return True
+
+    def _next_menu_command(self, now: float) -> bool:
+        """SYN T CR and SYN U CR for the trigger; SYN M CR, a command, and a stop (kept) or an exclamation mark (until power-off)."""
+        start = self._buffer.find(b"\x16")
+        if start < 0:
+            self._buffer.clear()
+            return False
+        del self._buffer[:start]
+        if len(self._buffer) < 3:
+            return False
+        if bytes(self._buffer[1:3]) in (b"T\r", b"U\r"):
+            self._triggered_until = now + TRIGGER_S if self._buffer[1:2] == b"T" else 0.0
+            del self._buffer[:3]
+            return True
+        if self._buffer[1:3] != b"M\r":
+            del self._buffer[0]
+            return True
+        end = min((at for at in (self._buffer.find(b"."), self._buffer.find(b"!")) if at >= 0), default=-1)
+        if end < 0:
+            return False
+        command, stop = bytes(self._buffer[3:end]).upper(), bytes(self._buffer[end : end + 1])
+        del self._buffer[: end + 1]
+        if command == b"REVINF":
+            self.emit(self._identity.encode("ascii") + command + bytes((ACK,)) + stop, now)
+        elif len(command) < 6 or not command[:6].isalnum():
+            self.emit(command + bytes((NOT_SUPPORTED,)) + stop, now)
+        elif command[6:] in (b"?", b"^"):
+            self.emit(command[:6] + self._settings.get(command[:6], b"1") + bytes((ACK,)) + stop, now)
+        else:
+            self._settings[command[:6]] = command[6:]
+            self.emit(command + bytes((ACK,)) + stop, now)
         return True
 
     def _unified(self, address: bytes, scope: bytes, command: bytes, now: float) -> None:

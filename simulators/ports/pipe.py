@@ -14,11 +14,15 @@ from typing import Any
 
 from simulators.errors import SimulatorError
 from simulators.models.base import Model
+from simulators.models.ipp import IppPrinter
 from simulators.models.keys import KeyDevice
 from simulators.models.pcsc import PcscService
+from simulators.models.presence import SeenDevice
 from simulators.ports.slots import Found, Slot
 
 Clock = Callable[[], float]
+WHOLE_BYTES = 1 << 24
+"""A message is taken whole."""
 
 
 class PortFailed(SimulatorError):
@@ -313,6 +317,29 @@ class PipeReaderPort(_Port):
         return False
 
 
+class PipeAskPort(_Port):
+    """A service that answers messages. Structurally the agent's AskPort; each question has a connection of its own, so late answers are lost."""
+
+    @property
+    def address(self) -> str:
+        return self._slot.path
+
+    async def ask(self, message: bytes, *, max_bytes: int, timeout_s: float) -> bytes:
+        now = self._require()
+        deadline = now + timeout_s
+        self._model.drop_output()
+        self._model.feed(message, now)
+        self._waker.wake()
+        while True:
+            now = self._require()
+            answer = self._model.take(now, WHOLE_BYTES)
+            if len(answer) > max_bytes:
+                raise self._kit.stalled(f"{self._slot.place} answers without end")
+            if answer or now >= deadline:
+                return answer
+            await self._wait(now, deadline, 0)
+
+
 class PipeOpener:
     """Opens what `PipeDiscoverer` sights. Structurally the agent's PortOpener; one holder at a time."""
 
@@ -321,7 +348,7 @@ class PipeOpener:
         self._kit = kit or PortKit()
         self._clock = clock
 
-    async def open(self, sighting: Any, profile: Any) -> PipePort | PipeUsbPort | PipeKeyPort | PipeReaderPort:
+    async def open(self, sighting: Any, profile: Any) -> PipePort | PipeUsbPort | PipeKeyPort | PipeReaderPort | PipeAskPort:
         place = sighting.usb_path or sighting.path
         slot = next((slot for slot in self._slots if slot.place == place), None)
         if slot is None or slot.model.has("unplug"):
@@ -330,10 +357,14 @@ class PipeOpener:
             raise self._kit.refused(f"{place} is another kind of device now")
         if slot.opened or slot.model.has("in-use"):
             raise self._kit.busy(f"another program holds {place}")
+        if isinstance(slot.model, SeenDevice):
+            raise self._kit.refused(f"{place} is only looked at")
         if isinstance(slot.model, KeyDevice):
             return PipeKeyPort(slot, self._kit, self._clock)
         if isinstance(slot.model, PcscService):
             return PipeReaderPort(slot, self._kit, self._clock)
+        if isinstance(slot.model, IppPrinter):
+            return PipeAskPort(slot, self._kit, self._clock)
         if slot.model.usb is not None:
             return PipeUsbPort(slot, self._kit, self._clock)
         return PipePort(slot, self._kit, self._clock, self._kit.baud(profile))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulators.models.base import Controllable, Model, UsbIdentity
-from simulators.models.keys import USB_SCANNER_HID, HidScanner
+from simulators.models.keys import USB_SCANNER_HID, USB_SCANNER_HID_POS, HidScanner
+from simulators.models.presence import SeenDevice
 from simulators.models.scanner import USB_NEWLAND_CDC, SerialScanner
 
-Bus = Literal["usb", "serial", "input", "pcsc", "pipe"]
+Bus = Literal["usb", "serial", "input", "video", "sound", "display", "pcsc", "ipp", "pipe"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Found:
     serial: str | None
     product: str | None
     usb_path: str | None
+    role: str | None = None
+    heads: int = 1
+    mbps: int | None = None
 
 
 @dataclass
@@ -49,8 +53,10 @@ class Slot:
     @property
     def switched_identity(self) -> UsbIdentity | None:
         """A USB scanner that was switched by a set-up code stays plugged in, as another kind of device."""
-        if not self.model.has("mode-switched") or self.model.has("unplug"):
+        if self.model.has("unplug") or not (self.model.has("mode-switched") or self.model.has("hid-pos")):
             return None
+        if self.model.has("hid-pos") and not self.model.plugged:
+            return USB_SCANNER_HID_POS
         if isinstance(self.model, HidScanner):
             return USB_NEWLAND_CDC
         return USB_SCANNER_HID if isinstance(self.model, SerialScanner) and not self.model.plugged else None
@@ -59,17 +65,24 @@ class Slot:
         """None while unplugged."""
         switched = self.switched_identity
         if switched is not None:
-            bus: Bus = "serial" if switched is USB_NEWLAND_CDC else "input"
-            path = f"{self.path}.switched"
+            bus: Bus = "usb" if switched is USB_SCANNER_HID_POS else "serial" if switched is USB_NEWLAND_CDC else "input"
+            path = self.place if bus == "usb" else f"{self.path}.switched"
             return Found(bus, path, switched.vid, switched.pid, switched.serial or None, switched.product, self.usb_path)
         if not self.model.plugged:
             return None
         identity = self.adapter or self.model.usb
+        if isinstance(self.model, SeenDevice):
+            return self._seen(self.model, identity)
         if identity is None:
             return Found(self.bus, self.path, None, None, None, None, self.usb_path)
         return Found(
             self.bus, self.path, identity.vid, identity.pid, identity.serial or None, identity.product or None, self.usb_path
         )
+
+    def _seen(self, model: SeenDevice, identity: UsbIdentity | None) -> Found:
+        vid, pid = (identity.vid, identity.pid) if identity else (None, None)
+        product = identity.product or None if identity else None
+        return Found(self.bus, self.path, vid, pid, None, product, self.usb_path, model.role, model.heads, model.mbps)
 
     def target(self, unit: str | None) -> Controllable:
         """The device, or one unit of its bus."""
