@@ -103,14 +103,13 @@ class PcscPort:
         if self._ensure_context() != pcsc.SUCCESS:
             return True
         code, states = self._status(timeout_ms, {**self._known, PLUG_AND_PLAY: len(self._known) << 16})
-        if code == pcsc.TIMEOUT:
-            return False
-        if code != pcsc.SUCCESS:
+        if code not in (pcsc.SUCCESS, pcsc.TIMEOUT):
             self._failed(code)
             return True
-        return any(_told(state) != _told(self._known.get(name, state)) for name, state in states.items() if name != PLUG_AND_PLAY) or (
-            self._list()[1] != sorted(self._known)
-        )
+        # That a program took a reader or gave it back ends no wait, but the states say it when one ends.
+        if any(_told(states.get(name, known)) != _told(known) for name, known in self._known.items()):
+            return True
+        return code == pcsc.SUCCESS and self._list()[1] != sorted(self._known)
 
     def _list(self) -> tuple[int, list[str]]:
         code, names = self._api.SCardListReaders(self._context, [])
@@ -149,7 +148,7 @@ class PcscPort:
 
 
 def open_pcsc(socket_path: str) -> PcscPort:
-    """A client of the service whose socket is `socket_path`. The service itself may be absent. PortRefused without pyscard, or for a second socket."""
+    """A client of the service whose socket is `socket_path`; it may be absent. PortRefused without pyscard, or for a second socket."""
     told = os.environ.get(SOCKET_NAME, DEFAULT_SOCKET)
     if Path(told) != Path(socket_path):
         raise PortRefused(f"the PC/SC library of this process uses {told}; set {SOCKET_NAME} to use {socket_path}")
