@@ -16,6 +16,7 @@ from edge_agent.devices.base import (
     RETRY_S,
     Observation,
     SlotBinding,
+    Tally,
     judged_tails,
     printer_observation,
     silent,
@@ -24,7 +25,7 @@ from edge_agent.devices.base import (
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, PortError, PortStalled
 from protocols.canon.faults import fault
-from protocols.canon.words import DeviceState, Severity
+from protocols.canon.words import DeviceState, MediaState, Severity
 from protocols.codecs import escpos
 from protocols.contract.records import Evidence
 from protocols.errors import ProtocolError
@@ -38,6 +39,10 @@ PRINT_TIMEOUT_S = 10.0
 """The slip is 6 cm long; the slowest of such printers do 50 mm/s."""
 ASK_TIMES = 3
 READ_BYTES = 512
+SETTLE_S = 0.02
+"""What was still on its way before a question without a form of its own is written."""
+COUNT_EVERY_MS = 600_000
+TEST_JOB = b"TEST"
 
 _TAILS_OF_QUERY = {
     1: ("OFFLINE",),
@@ -68,6 +73,9 @@ class ReceiptPrinter:
         self._believed: frozenset[str] = frozenset()
         self._unsettled = False
         self._strays = 0
+        self._believed_own: frozenset[str] = frozenset()
+        self._counted_ms: int | None = None
+        self._has_counter = self._options.cut_counter
 
     @property
     def poll_every_s(self) -> float:
@@ -76,11 +84,15 @@ class ReceiptPrinter:
 
     @property
     def poll_budget_s(self) -> float:
-        questions = len(self._options.queries) + len(self._bound.profile.status)
-        return 2 * ASK_TIMES * questions * (self._timeout_s + WRITE_TIMEOUT_S) + IDENTITY_TIMEOUT_S + 2 * WRITE_TIMEOUT_S
+        questions = len(self._options.queries) + 2 * len(self._bound.profile.status)
+        rest_s = 2 * IDENTITY_TIMEOUT_S + 3 * WRITE_TIMEOUT_S
+        return 2 * ASK_TIMES * questions * (self._timeout_s + WRITE_TIMEOUT_S) + rest_s
 
     async def poll(self, now: ClockReading) -> list[Observation]:
-        return await self._look()
+        seen = await self._look()
+        if seen and seen[0].device is DeviceState.ONLINE and not seen[0].conditions:
+            seen[0] = replace(seen[0], tally=await self._cut_tally(now))
+        return seen
 
     async def listen(self, timeout_s: float) -> list[Observation]:
         """An automatic status says that something changed; what it is, the real-time questions tell."""
@@ -98,12 +110,19 @@ class ReceiptPrinter:
         return frozenset({"print"})
 
     async def test(self, test: str) -> bool:
-        """Print the test slip; true when the printer says that it has come to the question behind it."""
+        """Print the test slip; true when the printer says that it has come to the question behind it (without one: that it is well)."""
         assert test == "print"
-        question = escpos.encode_queued_status(1)
-        self._reader.expect(question)
-        said = await self._exchange(escpos.encode_test_slip() + question, escpos.QueuedStatus, PRINT_TIMEOUT_S)
-        return said is not None
+        slip = escpos.encode_test_slip(gbk=self._options.text == "gbk")
+        if self._options.fence == "process-id":
+            said = await self._exchange(slip + escpos.encode_fence(TEST_JOB), escpos.JobPrinted, PRINT_TIMEOUT_S)
+            return said == escpos.JobPrinted(TEST_JOB)
+        if self._options.fence == "gs-r":
+            question = escpos.encode_queued_status(1)
+            self._reader.expect(question)
+            return await self._exchange(slip + question, escpos.QueuedStatus, PRINT_TIMEOUT_S) is not None
+        await self._port.write(slip, timeout_s=WRITE_TIMEOUT_S)
+        replies = await self._ask_all()
+        return len(replies) == len(self._options.queries) and not self._conditions_of(replies) - {"PAPER_NEAR_END"}
 
     async def stop(self) -> None:
         if self._push_is_on:
@@ -214,11 +233,26 @@ class ReceiptPrinter:
             return event
 
     async def _own_conditions(self) -> tuple[Condition, ...] | None:
-        """The profile's own status questions, whose replies do not follow the common form; None if one had no sound answer."""
+        """The profile's own status questions, whose replies do not follow the common form; None if one had no sound answer.
+
+        As with the common ones, what is new is believed when it is said twice.
+        """
+        found = await self._ask_own()
+        if found is not None and {one.code for one in found} - self._believed_own:
+            again = await self._ask_own()
+            found = None if again is None or {one.code for one in found} != {one.code for one in again} else again
+        if found is not None:
+            self._believed_own = frozenset(one.code for one in found)
+        return found
+
+    async def _ask_own(self) -> tuple[Condition, ...] | None:
         found: list[Condition] = []
         for status in self._bound.profile.status:
             query = hex_bytes(status.query)
             try:
+                for _ in range(ASK_TIMES):
+                    if not await self._port.read(max_bytes=READ_BYTES, timeout_s=SETTLE_S):
+                        break
                 await self._port.write(query, timeout_s=WRITE_TIMEOUT_S)
                 reply = await self._read_exactly(status.reply_bytes)
                 tails = conditions_of(status, reply)
@@ -249,7 +283,22 @@ class ReceiptPrinter:
         complete = len(replies) == len(self._options.queries) and own is not None
         judged = None if complete else judged_tails(self._bound, *(tail for n in asked for tail in _TAILS_OF_QUERY[n]))
         observation = printer_observation(self._bound, reading, evidence, judged=judged, firmware=self._firmware)
-        return _with_conditions(observation, own) if own else observation
+        if own:
+            observation = _with_conditions(observation, own)
+        if self._options.presenter == "none":
+            return observation
+        return replace(observation, media=MediaState.UNKNOWN if own is None else _media(self._bound, observation))
+
+    async def _cut_tally(self, now: ClockReading) -> Tally | None:
+        """The printer's own count of cuts, each of which is a slip. A printer that does not answer is not asked again."""
+        if not self._has_counter or (self._counted_ms is not None and now.boot_ms - self._counted_ms < COUNT_EVERY_MS):
+            return None
+        self._counted_ms = now.boot_ms
+        query = escpos.encode_counter_query(escpos.Count.CUTS)
+        self._reader.expect(query)
+        event = await self._exchange(query, escpos.Counter, IDENTITY_TIMEOUT_S)
+        self._has_counter = isinstance(event, escpos.Counter)
+        return Tally(unit_total=event.value) if isinstance(event, escpos.Counter) else None
 
     async def _identify(self) -> None:
         """Ask for the firmware version once. Clones that ignore the question cost one time-out."""
@@ -269,8 +318,20 @@ class ReceiptPrinter:
             self._push_is_on = True
 
 
+def _media(bound: SlotBinding, observation: Observation) -> MediaState:
+    codes = {condition.code for condition in observation.conditions}
+    if bound.code("JAM") in codes:
+        return MediaState.JAMMED
+    return MediaState.PRESENT if bound.code("OUTPUT_NOT_TAKEN") in codes else MediaState.NOT_PRESENT
+
+
 def _with_conditions(observation: Observation, own: tuple[Condition, ...]) -> Observation:
     """The profile's own bits count as much as the common ones; a code that both name is one condition."""
+    if any(fault(condition.code).severity < Severity.P3 for condition in own):
+        # The common bits only say that something is wrong; the maker's say what.
+        vague = ("PRINT_ERROR", "OFFLINE")
+        kept = tuple(one for one in observation.conditions if one.code.partition(".")[2] not in vague)
+        observation = replace(observation, conditions=kept)
     known = {condition.code for condition in observation.conditions}
     added = tuple(condition for condition in own if condition.code not in known)
     stopping = any(fault(condition.code).severity < Severity.P3 for condition in added)

@@ -6,6 +6,8 @@ Axiohm; where they differ, a parameter says which reading a profile wants.
 How one stream is taken apart (Citizen's table, "transmission status identification"): an answer to DLE EOT is `0xx1xx10`; the first byte of
 an automatic status (ASB) is `0xx1xx00` and three bytes `0xx0xxxx` follow; answers to GS r, GS I and ESC v are `0xx0xxxx`; XON is 11, XOFF 13;
 blocks start with 5F, 37 or 53 and end with 00. The answer to DLE EOT does not repeat its question, so the reader is told what was asked.
+Four bytes of an automatic status are consecutive but for XON and XOFF (Samsung SRP-500, GS a), and while a block is sent the printer answers no
+real-time command and sends no automatic status (Citizen CT-S2000 and TransAct iTherm 280, GS g 2): so every honest interleaving comes apart.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from protocols.canon.words import PaperState
+from protocols.codecs import slip
 from protocols.codecs.common import Explanation, PrinterReading, StreamDecoder, printer_reading
 from protocols.errors import EncodeError, FrameError
 
@@ -72,6 +75,19 @@ def encode_identity_query(n: int) -> bytes:
     return bytes((0x1D, 0x49, n))
 
 
+class Count(IntEnum):
+    """Maintenance counters that no command resets (GS g 2); a restart of the printer keeps them, a new main board does not."""
+
+    LINES_FED = 148
+    CUTS = 178
+    HOURS = 198
+
+
+def encode_counter_query(count: Count) -> bytes:
+    """GS g 2 0 nL nH (Epson TM series, Citizen CT-S2000, TransAct, HCC POS80B): answered by a block of one to ten digits, when it is reached."""
+    return b"\x1d\x67\x32\x00" + Count(count).to_bytes(2, "little")
+
+
 def encode_fence(job: bytes) -> bytes:
     """GS ( H function 48: the printer answers with these four bytes when everything before them is printed."""
     if len(job) != 4 or not all(0x20 <= byte <= 0x7E for byte in job):
@@ -89,10 +105,9 @@ def encode_initialise() -> bytes:
     return b"\x1b\x40"
 
 
-def encode_test_slip() -> bytes:
-    """A slip of fixed text: digits and letters, feed, partial cut (GS V 66). Cheap boards skip what they do not know."""
-    text = b"\nKIOSK FLEET\nTEST PRINT\n0123456789\nABCDEFGHIJKLMNOPQRSTUVWXYZ\nabcdefghijklmnopqrstuvwxyz\n"
-    return encode_initialise() + text + b"\x1b\x64\x04" + b"\x1d\x56\x42\x00"
+def encode_test_slip(*, gbk: bool = False) -> bytes:
+    """A slip of fixed text, feed and partial cut (GS V 66). `gbk`: with Chinese in Kanji mode, for firmware that has the characters."""
+    return slip.GBK if gbk else slip.PLAIN
 
 
 # --- events ---
@@ -130,6 +145,14 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Counter:
+    """Answer to GS g 2."""
+
+    count: Count
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobPrinted:
     """The fence with this process id was reached: everything before it is on paper."""
 
@@ -143,7 +166,7 @@ class FlowControl:
     may_send: bool
 
 
-EscPosEvent = RealTimeStatus | AutoStatus | QueuedStatus | Identity | JobPrinted | FlowControl
+EscPosEvent = RealTimeStatus | AutoStatus | QueuedStatus | Identity | Counter | JobPrinted | FlowControl
 
 
 class EscPosReader(StreamDecoder[EscPosEvent]):
@@ -153,7 +176,7 @@ class EscPosReader(StreamDecoder[EscPosEvent]):
         super().__init__()
         self._real_time: deque[int] = deque(maxlen=16)
         self._queued: deque[bytes] = deque(maxlen=16)
-        self._blocks: deque[int] = deque(maxlen=16)
+        self._blocks: deque[int | Count] = deque(maxlen=16)
         self._auto = bytearray()
 
     def expect(self, query: bytes) -> None:
@@ -167,6 +190,9 @@ class EscPosReader(StreamDecoder[EscPosEvent]):
             elif three[:2] == b"\x1d\x49" and len(three) == 3 and three[2] >= 65:
                 self._blocks.append(three[2])
                 at += 3
+            elif three == b"\x1d\x67\x32" and query[at + 4 : at + 5]:
+                self._blocks.append(Count(query[at + 4]))
+                at += 6
             elif three[:2] in (b"\x1d\x49", b"\x1d\x72") and len(three) == 3:
                 self._queued.append(three)
                 at += 3
@@ -237,8 +263,12 @@ class EscPosReader(StreamDecoder[EscPosEvent]):
             return JobPrinted(block[2:6])
         raise FrameError(f"unknown block answer {block[0]:02X} of {len(block)} bytes", evidence=block[:2], retryable=False)
 
-    def _identity(self, text: bytes) -> Identity:
+    def _identity(self, text: bytes) -> Identity | Counter:
         n = self._blocks.popleft() if self._blocks else 0
+        if isinstance(n, Count):
+            if not 1 <= len(text) <= 10 or not text.isdigit():
+                raise FrameError("a counter is not one to ten digits", evidence=b"\x5f")
+            return Counter(n, int(text))
         if not all(0x20 <= byte <= 0x7E for byte in text):
             raise FrameError("an identity answer holds control characters", evidence=b"\x5f")
         return Identity(n, text.decode("ascii"))

@@ -75,6 +75,7 @@ _FIXED_LENGTH: Mapping[tuple[int, int], int] = {
     (FS, 0x53): 4,
     **{(GS, b): 3 for b in (0x72, 0x49, 0x61, 0x21, 0x42, 0x68, 0x77, 0x48, 0x66, 0x62)},
     **{(GS, b): 4 for b in (0x4C, 0x57, 0x50)},
+    (GS, 0x67): 6,
 }
 """Whole length of commands that carry no data of variable size, by their first two bytes."""
 
@@ -114,6 +115,7 @@ class EscposPrinter(Model):
         drawer_pin_high: bool = False,
         has_text_ids: bool = True,
         has_process_id: bool = True,
+        has_counters: bool = True,
         constant_port_status: int | None = None,
         asb_fourth: int = 0x0F,
         xon_xoff: bool = False,
@@ -131,6 +133,10 @@ class EscposPrinter(Model):
         self._has_near_end_sensor = has_near_end_sensor
         self._drawer = 0x04 if drawer_pin_high else 0
         self._process_ids = has_process_id
+        self._has_counters = has_counters
+        self._lines_ever = 40_000
+        self._cuts_ever = 1_204
+        """What a used printer has behind it (GS g 2)."""
         self._constant_port_status = constant_port_status
         self._asb_fourth = asb_fourth
         self._xon_xoff = xon_xoff
@@ -188,6 +194,11 @@ class EscposPrinter(Model):
         if n == 4:
             return 0x12 | (0x0C if self.paper_low else 0) | (0x60 if self.paper_out else 0)
         return None
+
+    def real_time_answer(self, n: int) -> bytes | None:
+        """What DLE EOT n is answered with; None for an n this printer does not know."""
+        status = self.status_byte(n)
+        return None if status is None else bytes((status,))
 
     def asb(self) -> bytes:
         """Automatic status back, four bytes; the first has the form 0xx1xx00."""
@@ -323,9 +334,9 @@ class EscposPrinter(Model):
                 position += 1
                 continue
             if second == EOT:
-                status = self.status_byte(n)
-                if status is not None:
-                    self.emit(bytes((status,)), now)
+                answer = self.real_time_answer(n)
+                if answer is not None:
+                    self.emit(answer, now)
             elif n in (1, 2):
                 self._recover(clear_buffer=n == 2, now=now)
             position += 3
@@ -346,11 +357,14 @@ class EscposPrinter(Model):
             return self._print_text(buffer, now)
         if len(buffer) < 2:
             return 0
-        length = _command_length(buffer)
+        length = self._command_size(buffer)
         if length == 0 or len(buffer) < length:
             return 0
         self._run_command(bytes(buffer[:length]), now)
         return length
+
+    def _command_size(self, buffer: bytearray) -> int:
+        return _command_length(buffer)
 
     def _print_text(self, buffer: bytearray, now: float) -> int:
         byte = buffer[0]
@@ -401,8 +415,17 @@ class EscposPrinter(Model):
             self._consume(rows * DOT_MM, now)
         elif name == 0x6B:
             self._consume(162 * DOT_MM, now)
+        elif name == 0x67 and command[2] == 0x32 and self._has_counters:
+            self._transmit_counter(command[4], now)
         elif name == 0x28 and command[2] == 0x48 and self._process_ids and command[5:7] == b"\x30\x30":
             self._reply(b"\x37\x22" + command[7:11] + b"\x00", now)
+
+    def _transmit_counter(self, number: int, now: float) -> None:
+        """GS g 2: a block of digits; 20 and 148 lines, 50 and 178 cuts, 70 and 198 hours."""
+        lines, cuts = self.lines_printed, self.cuts
+        value = {20: lines, 50: cuts, 70: 3, 148: self._lines_ever + lines, 178: self._cuts_ever + cuts, 198: 2_900}.get(number)
+        if value is not None:
+            self._reply(b"\x5f" + str(value).encode("ascii") + b"\x00", now)
 
     def _identify(self, n: int, now: float) -> None:
         numbers = {0x01: 0x20, 0x31: 0x20, 0x02: 0x02, 0x32: 0x02, 0x03: 0x14, 0x33: 0x14}

@@ -20,6 +20,14 @@ class EscPosOptions(Table, frozen=True, kw_only=True):
     """How to learn that a job is on paper."""
     identity: bool = True
     """Answers GS I 65-68."""
+    dialect: Literal["escpos", "star"] = "escpos"
+    """`star`: line mode, whose status has seven to nine bytes; `queries`, `mechanical_bit` and `identity` mean nothing there."""
+    presenter: Literal["none", "custom"] = "none"
+    """Holds the slip until it is taken. `custom`: GS e moves it (Custom and makers who copied it)."""
+    cut_counter: bool = False
+    """Answers GS g 2 with the cuts since it was made."""
+    text: Literal["plain", "gbk"] = "plain"
+    """Characters of the test slip."""
 
 
 class Bit(Table, frozen=True, kw_only=True):
