@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulators import cli
 from simulators.errors import SimulatorError
+from simulators.models.base import Model
 
 if TYPE_CHECKING:
     from conformance.hands import Hands
@@ -40,6 +42,9 @@ def _add_check(commands: Any) -> None:
     where.add_argument("--simulated", action="store_true", help="the profile's device model, in memory and without waiting")
     where.add_argument(
         "--simulated-pty", action="store_true", help="the profile's device model behind a pseudo-terminal, in real time"
+    )
+    check.add_argument(
+        "--model", metavar="MODULE:CLASS", help="with --simulated: a device model of your own, found from the current directory"
     )
     check.add_argument("--address", type=int, metavar="N", help="address on a shared bus")
     check.add_argument("--rounds", type=int, default=10, metavar="N", help="polls without a hand on the unit (10)")
@@ -75,13 +80,15 @@ async def _run(arguments: argparse.Namespace, profile: Profile, profiles: dict[s
     hands: Hands = Nobody() if arguments.unattended else Person()
     settings = Settings(rounds=arguments.rounds)
     if arguments.simulated:
-        target, model = targets.in_memory(profile, address=arguments.address)
+        target, model = targets.in_memory(profile, model=_own_model(arguments), address=arguments.address)
         check = Check(profile, target, Nobody() if arguments.unattended else ModelHands(model), profiles, settings)
         await check.run()
         return check
     if arguments.simulated_pty:
         with tempfile.TemporaryDirectory(prefix="kiosk-sim-") as folder:
-            target, model, pty = targets.on_a_pty(profile, Path(folder) / "unit", address=arguments.address)
+            target, model, pty = targets.on_a_pty(
+                profile, Path(folder) / "unit", model=_own_model(arguments), address=arguments.address
+            )
             check = Check(profile, target, Nobody() if arguments.unattended else ModelHands(model), profiles, settings)
             try:
                 await check.run()
@@ -93,6 +100,24 @@ async def _run(arguments: argparse.Namespace, profile: Profile, profiles: dict[s
     check = Check(profile, target, hands, profiles, settings)
     await check.run()
     return check
+
+
+def _own_model(arguments: argparse.Namespace) -> Model | None:
+    """What --model names, made without arguments."""
+    word: str | None = arguments.model
+    if word is None:
+        return None
+    module, colon, name = word.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        model = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as err:
+        raise SimulatorError(f"--model {word}: {err}.") from None
+    finally:
+        sys.path.pop(0)
+    if not colon or not isinstance(model, Model):
+        raise SimulatorError(f"--model {word} is not MODULE:CLASS of a simulators.models.base.Model.")
+    return model
 
 
 if __name__ == "__main__":

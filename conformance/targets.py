@@ -16,7 +16,6 @@ from simulators.models.callpad import CallPadBus
 from simulators.models.modbus import ModbusBus
 from simulators.ports.pipe import PortKit
 from simulators.ports.pty import AsyncPty
-from simulators.ports.slots import Slot
 from simulators.standins import slot_for
 from simulators.terminal import VirtualTerminal
 
@@ -33,28 +32,22 @@ def on_this_machine(place: str, address: int | None) -> Target:
     return Target(SystemOpener(), UdevDiscoverer.of_system([place]), place, address)
 
 
-def in_memory(profile: Profile, *, slot: Slot | None = None, address: int | None = None) -> tuple[Target, Model]:
-    """The profile's device model on a pipe, on the running loop's time."""
-    slot = slot or slot_for(profile)
+def in_memory(profile: Profile, *, model: Model | None = None, address: int | None = None) -> tuple[Target, Model]:
+    """The profile's device model, or this one, on a pipe and on the running loop's time."""
+    slot = slot_for(profile, model=model)
     terminal = VirtualTerminal("bench", [slot], clock=asyncio.get_running_loop().time)
-    target = Target(
-        terminal.opener(KIT), terminal.discoverer(KIT), slot.place, _address(slot.model) if address is None else address, True
-    )
-    return target, slot.model
+    unit = _address(slot.model) if address is None else address
+    return Target(terminal.opener(KIT), terminal.discoverer(KIT), slot.place, unit, True), slot.model
 
 
-def on_a_pty(profile: Profile, link: Path, *, address: int | None = None) -> tuple[Target, Model, AsyncPty]:
-    """The profile's device model behind a pseudo-terminal, opened through the system like a real line."""
-    model = slot_for(profile).model
+def on_a_pty(
+    profile: Profile, link: Path, *, model: Model | None = None, address: int | None = None
+) -> tuple[Target, Model, AsyncPty]:
+    """The same behind a pseudo-terminal, opened through the system like a real line."""
+    model = slot_for(profile, model=model).model
     pty = AsyncPty(model, link)
-    target = Target(
-        SystemOpener(),
-        UdevDiscoverer([str(link)], extra_every_s=0.05),
-        str(link),
-        _address(model) if address is None else address,
-        True,
-    )
-    return target, model, pty
+    unit = _address(model) if address is None else address
+    return Target(SystemOpener(), UdevDiscoverer([str(link)], extra_every_s=0.05), str(link), unit, True), model, pty
 
 
 def _address(model: Model) -> int | None:

@@ -69,6 +69,7 @@ def _parser(more: Callable[[Any], None]) -> argparse.ArgumentParser:
     terminal.add_argument("--name", default="", help="name of this terminal in its description")
     terminal.add_argument("--seed", type=int, default=0)
     terminal.add_argument("--windows", type=int, metavar="N", help="call pads on the bus")
+    terminal.add_argument("--core", action="store_true", help="only the devices of every day: no screens, supply, position")
     terminal.add_argument("--script", type=Path, metavar="FILE", help="fault script to play from the start")
     terminal.set_defaults(run=_run_terminal)
 
@@ -164,7 +165,12 @@ def _run_terminal(arguments: argparse.Namespace) -> int:
     steps = scripts.load(arguments.script) if arguments.script else ()
     directory: Path = arguments.dir.absolute()
     terminal = build_terminal(
-        arguments.type, name=arguments.name, seed=arguments.seed, serial_only=True, windows=arguments.windows
+        arguments.type,
+        name=arguments.name,
+        seed=arguments.seed,
+        serial_only=True,
+        windows=arguments.windows,
+        whole=not arguments.core,
     )
 
     async def serve() -> None:

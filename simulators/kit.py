@@ -10,22 +10,26 @@ The pytest plugin hands out one `Kit` for each test. Asynchronous code on virtua
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simulators import scripts
 from simulators.catalogue import DEVICE_TYPES
 from simulators.errors import SimulatorError, unknown
 from simulators.models.base import Model
-from simulators.ports.pipe import PortKit
+from simulators.ports.pipe import PipeDiscoverer, PipeOpener, PortKit
 from simulators.ports.pty import ThreadPty
 from simulators.ports.slots import Slot
 from simulators.serving import on_ptys
 from simulators.terminal import VirtualTerminal, build_terminal
+
+if TYPE_CHECKING:
+    from protocols.profile.schema import Profile
 
 WITHIN_S = 10.0
 LOOK_EVERY_S = 0.005
@@ -77,8 +81,17 @@ class Steered:
 class Device(Steered):
     """One device behind a port. `path` is the tty; `backend` is what pyusb takes."""
 
-    def __init__(self, slot: Slot, terminal: VirtualTerminal, *, path: Path | None = None, backend: Any = None) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        terminal: VirtualTerminal,
+        *,
+        path: Path | None = None,
+        backend: Any = None,
+        profile: Profile | None = None,
+    ) -> None:
         super().__init__(terminal, slot.name)
+        self.profile = profile
         self.slot = slot
         self.model: Model = slot.model
         self._path = path
@@ -175,13 +188,19 @@ class Kit:
         slot = Slot(slot.name, slot.model, "usb", "1-1.2", "1-1.2")
         return Device(slot, self._terminal([slot]), backend=SimulatedUsbBackend([slot]))
 
-    def pipe(self, what: str | Path | Model, *, kit: PortKit | None = None, seed: int = 0) -> Any:
-        """(device, opener, discoverer) in memory, on the running loop's time: for asynchronous code, also in virtual time."""
-        import asyncio
+    def pipe(
+        self, what: str | Path | Model, *, profile: str | Path | None = None, kit: PortKit | None = None, seed: int = 0
+    ) -> tuple[Device, PipeOpener, PipeDiscoverer]:
+        """(device, opener, discoverer) in memory, on the running loop's time: for asynchronous code, also in virtual time.
+
+        `profile` (an id or a file) becomes `device.profile`, which the opener takes the line speed from.
+        """
+        from simulators.cli import load_profile
 
         slot = self._slot(what, None, seed)
         terminal = VirtualTerminal("bench", [slot], clock=asyncio.get_running_loop().time)
-        return Device(slot, terminal), terminal.opener(kit), terminal.discoverer(kit)
+        device = Device(slot, terminal, profile=load_profile(str(profile))[1] if profile else None)
+        return device, terminal.opener(kit), terminal.discoverer(kit)
 
     def terminal(self, kind: str, *, seed: int = 0, windows: int | None = None) -> Terminal:
         """A terminal by type (kiosk, call-pads, booth, desk, van) with its serial devices."""

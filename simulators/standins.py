@@ -26,10 +26,10 @@ from simulators.ports.slots import CH340, Slot
 TTY, USB_PLACE, EVENT = "/dev/ttyUSB0", "1-1.2", "/dev/input/event3"
 
 
-def slot_for(profile: Profile, *, seed: int = 0) -> Slot:
-    """A healthy unit of `profile` in a place of its own; UnknownName if no model speaks its family."""
+def slot_for(profile: Profile, *, model: Model | None = None, seed: int = 0) -> Slot:
+    """A healthy unit of `profile` in a place of its own; UnknownName if no model speaks its family. `model`: this one instead."""
     rule = next((one for one in profile.match if not isinstance(one, SerialMatch)), profile.match[0])
-    model = _model(profile, seed)
+    model = _model(profile, seed) if model is None else model
     name = profile.kind.value
     if isinstance(rule, UsbMatch):
         assert model.usb is not None, profile.id
