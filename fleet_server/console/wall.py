@@ -55,7 +55,7 @@ async def snapshot(desk: Desk, fleet: Fleet, board: Board, voice: Voice) -> dict
     """Everything that the page of `board` needs until something changes."""
     by_state = listing.counts(fleet.terminals)
     rows = needs(fleet.terminals, voice.now_ms)
-    ground = await map_queries.ground(desk.db)
+    ground = await map_queries.ground(desk.db, voice.now_ms)
     city = citymap.city(fleet.terminals, ground, desk.outline, voice.lang)
     values: dict[str, Any] = {
         "now": lambda: {

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fleet_server.errors import place_of
-from fleet_server.facts import DecodedRecord, StoredBatch, devices, episodes, figures, orders
+from fleet_server.facts import DecodedRecord, StoredBatch, devices, episodes, figures, orders, van
 from fleet_server.facts.clock import CREDIBLE_MS, BatchTimes, Fix, Timing, is_late
 from fleet_server.facts.work import Item, Work, mark_dirty, zone_of_terminal
 from fleet_server.sites.calendar import local_days
@@ -35,6 +35,7 @@ from protocols.contract.records import (
     Link,
     Order,
     Plays,
+    Position,
     Queue,
     Rating,
     Reading,
@@ -84,6 +85,7 @@ _WRITERS: dict[type, Callable[[Work, Sequence[Item[Any]]], None]] = {
     Update: orders.write_updates,
     Versions: orders.write_versions,
     Plays: orders.write_plays,
+    Position: van.write_positions,
 }
 """Kinds that leave a fact. `clock` is taken before all others; `stop` concerns presence, `key` and `notice` concern evidence."""
 
@@ -477,6 +479,7 @@ _BY_BATCH = (
     "link_event",
     "device_change",
     "consumable_level",
+    "van_position",
 )
 
 

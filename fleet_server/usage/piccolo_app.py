@@ -19,6 +19,7 @@ from fleet_server.usage.tables import (
     Session,
     SessionTelling,
     TerminalDay,
+    VanPosition,
 )
 
 APP_CONFIG = AppConfig(
@@ -37,6 +38,7 @@ APP_CONFIG = AppConfig(
         DirtyDay,
         TerminalDay,
         ChangedDay,
+        VanPosition,
     ],
     migration_dependencies=[],
     commands=[],

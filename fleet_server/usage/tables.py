@@ -125,6 +125,22 @@ class Reading(Table, tablename="reading"):
     disputed = BigInt()
 
 
+class VanPosition(Table, tablename="van_position"):
+    """About where a van was (WGS-84, units of 0.0001 degrees). Kept for `fleet_server.facts.van.KEPT_MS`."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    slot = Text()
+    at_ms = BigInt()
+    lat_e4 = BigInt()
+    lon_e4 = BigInt()
+    fix = Text()
+    satellites = BigInt()
+    batch = BigInt()
+    idx = BigInt()
+    disputed = BigInt()
+
+
 class LinkEvent(Table, tablename="link_event"):
     """The agent's own view of its uplink."""
 

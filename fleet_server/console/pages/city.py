@@ -46,7 +46,7 @@ HANDLERS = [city_map, outline]
 
 
 async def _values(desk: Desk, fleet: Fleet, voice: Voice, view: citymap.MapView) -> dict[str, Any]:
-    ground = await queries.ground(desk.db)
+    ground = await queries.ground(desk.db, voice.now_ms)
     now = citymap.city(fleet.terminals, ground, desk.outline, voice.lang, view.state)
     by_state = listing.counts(fleet.terminals)
     return {

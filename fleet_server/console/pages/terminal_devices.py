@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from fleet_server.console import format as fmt
+from fleet_server.console.chinese_maps import on_chinese_maps
 from fleet_server.console.desk import Desk
 from fleet_server.console.model import FaultNow, TerminalNow
 from fleet_server.console.profiles import model_name, shipped
 from fleet_server.console.queries import terminal as queries
 from fleet_server.console.render import Voice
+from fleet_server.console.van_view import stops
 from fleet_server.console.words import device_words, slot_name
+from fleet_server.sites.calendar import day_span_ms, local_day
 
 
 async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, Any]:
@@ -21,6 +24,7 @@ async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, An
     levels: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in await queries.consumables(desk.db, now.id):
         levels[row["slot"]].append(_level(row, now, voice))
+    measured = await _measured(desk, now, voice)
     counts = {row["slot"]: _counted(row, voice) for row in await queries.counters(desk.db, now.id)}
     looks = dict(now.lamps)
     listed = [(slot.name, slot.mandatory) for slot in now.inventory]
@@ -31,6 +35,7 @@ async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, An
         device = _device(
             slot, mandatory, looks.get(slot, "noData"), by_slot.get(slot), faults, levels[slot], counts.get(slot), voice
         )
+        device["pairs"] += measured[slot]
         # A change is told when it is seen, so what was told last holds for as long as the terminal is heard.
         device["read_ms"] = max(device["read_ms"], now.heard_ms or 0) if device["read_ms"] else None
         rows.append(device)
@@ -98,6 +103,47 @@ def _device(
         "reply": _short_hex(evidence),
         "proof": f"{row['batch']}/{row['idx']}" if row and row["batch"] else None,
     }
+
+
+READ_WITHIN_MS: Final = 86_400_000
+"""An older reading says nothing about now."""
+STOPS_SHOWN: Final = 12
+
+
+async def _measured(desk: Desk, now: TerminalNow, voice: Voice) -> defaultdict[str, list[tuple[str, str]]]:
+    """By slot: what its sensors measured last, and of a van where it is and where it stood today."""
+    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    t = voice.t
+    for row in await queries.readings(desk.db, now.id, voice.now_ms - READ_WITHIN_MS):
+        if not t.has(f"quantity.{row['quantity']}") or not t.has(f"unit.{row['unit']}"):
+            continue  # of a newer agent: the record is kept, the word comes with the next release
+        low, mean, high = (f"{row[name] / 10:.1f}" for name in ("min_tenths", "mean_tenths", "max_tenths"))
+        value = t(f"unit.{row['unit']}", value=mean)
+        text = t("devices.measured", value=value, low=low, high=high, time=voice.clock(row["to_ms"], now.place.timezone))
+        found[row["slot"]].append((t(f"quantity.{row['quantity']}"), text))
+    last = await queries.last_position(desk.db, now.id) if now.type == "van" else None
+    if last is not None:
+        found[last["slot"]] += await _whereabouts(desk, now, voice, last)
+    return found
+
+
+async def _whereabouts(desk: Desk, now: TerminalNow, voice: Voice, last: dict[str, Any]) -> list[tuple[str, str]]:
+    t, zone = voice.t, now.place.timezone
+    latitude, longitude = last["lat_e4"] / 10_000, last["lon_e4"] / 10_000
+    moved = on_chinese_maps(latitude, longitude)
+    fix = t(f"fix.{last['fix']}") if t.has(f"fix.{last['fix']}") else last["fix"]
+    pairs = [
+        (t("van.place"), t("van.degrees", lat=f"{latitude:.3f}", lon=f"{longitude:.3f}", time=voice.stamp(last["at_ms"], zone))),
+        (t("van.onMaps"), t("van.plainDegrees", lat=f"{moved[0]:.3f}", lon=f"{moved[1]:.3f}")),
+        (t("van.fix"), t("van.fixOf", fix=fix, n=last["satellites"])),
+    ]
+    start_ms, end_ms = day_span_ms(local_day(last["at_ms"], zone), zone)
+    seen = stops(await queries.positions(desk.db, now.id, start_ms, end_ms))
+    for stop in seen[-STOPS_SHOWN:]:
+        place = t("van.plainDegrees", lat=f"{stop.latitude:.3f}", lon=f"{stop.longitude:.3f}")
+        span = t("van.span", begin=voice.clock(stop.from_ms, zone), end=voice.clock(stop.to_ms, zone), place=place)
+        pairs.append((t("van.stop", date=voice.stamp(stop.from_ms, zone)[:10]), span))
+    return pairs
 
 
 def _short_hex(evidence: dict[str, Any] | None) -> str:

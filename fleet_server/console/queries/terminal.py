@@ -33,6 +33,33 @@ async def counters(db: FleetEngine, terminal: str) -> list[dict[str, Any]]:
     )
 
 
+async def readings(db: FleetEngine, terminal: str, since_ms: int) -> list[dict[str, Any]]:
+    """The newest summary of each measured quantity, if there is one since then."""
+    return await db.read(
+        "SELECT slot, quantity, unit, from_ms, max(to_ms) AS to_ms, min_tenths, mean_tenths, max_tenths FROM reading"
+        " WHERE terminal = ? AND disputed = 0 AND to_ms >= ? GROUP BY slot, quantity ORDER BY slot, quantity",
+        (terminal, since_ms),
+    )
+
+
+async def positions(db: FleetEngine, terminal: str, start_ms: int, end_ms: int) -> list[dict[str, Any]]:
+    """Where a van was, in the order of time."""
+    return await db.read(
+        "SELECT slot, at_ms, lat_e4, lon_e4, fix, satellites FROM van_position"
+        " WHERE terminal = ? AND disputed = 0 AND at_ms >= ? AND at_ms < ? ORDER BY at_ms",
+        (terminal, start_ms, end_ms),
+    )
+
+
+async def last_position(db: FleetEngine, terminal: str) -> dict[str, Any] | None:
+    rows = await db.read(
+        "SELECT slot, at_ms, lat_e4, lon_e4, fix, satellites FROM van_position WHERE terminal = ? AND disputed = 0"
+        " ORDER BY at_ms DESC LIMIT 1",
+        (terminal,),
+    )
+    return rows[0] if rows else None
+
+
 async def changes(db: FleetEngine, terminal: str, start_ms: int, end_ms: int) -> list[dict[str, Any]]:
     """Device changes within the span, and of each slot the last one before it."""
     return await db.read(

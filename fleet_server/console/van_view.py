@@ -1,0 +1,48 @@
+"""A van's day as stops: positions that stay near one another for a while. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import cos, hypot, radians
+from typing import Any, Final
+
+NEAR_M: Final = 300.0
+"""Positions come on a grid of about 100 m, and a square is larger than that."""
+LEAST_MS: Final = 15 * 60_000
+"""Shorter than this is a traffic light or a filling station."""
+M_PER_DEGREE: Final = 111_195.0
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStop:
+    """From the first to the last position there; degrees of its first."""
+
+    from_ms: int
+    to_ms: int
+    latitude: float
+    longitude: float
+
+
+def stops(rows: Sequence[Mapping[str, Any]]) -> list[SeenStop]:
+    """Stops among positions in the order of time (`at_ms`, `lat_e4`, `lon_e4`)."""
+    found: list[SeenStop] = []
+    here: SeenStop | None = None
+    for row in rows:
+        latitude, longitude = row["lat_e4"] / 10_000, row["lon_e4"] / 10_000
+        if here is not None and _distance_m(here, latitude, longitude) <= NEAR_M:
+            here = SeenStop(here.from_ms, row["at_ms"], here.latitude, here.longitude)
+        else:
+            found += _long_enough(here)
+            here = SeenStop(row["at_ms"], row["at_ms"], latitude, longitude)
+    return found + _long_enough(here)
+
+
+def _long_enough(stop: SeenStop | None) -> list[SeenStop]:
+    return [stop] if stop is not None and stop.to_ms - stop.from_ms >= LEAST_MS else []
+
+
+def _distance_m(stop: SeenStop, latitude: float, longitude: float) -> float:
+    north = (latitude - stop.latitude) * M_PER_DEGREE
+    east = (longitude - stop.longitude) * M_PER_DEGREE * cos(radians(stop.latitude))
+    return hypot(north, east)
