@@ -133,16 +133,22 @@ class TerminalPlan:
     def record_word(self) -> str:
         return RECORD_WORDS[self.kind]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that stands in such a terminal is simulated, or only what it works with day by day. The demo shows both."""
+        return self.kind in ("booth", "desk", "van") or (self.kind == "kiosk" and self.site.kind == "zone24")
+
     def build(self, *, serial_only: bool = False, clock: Callable[[], float] | None = None) -> VirtualTerminal:
         """The virtual terminal with this plan's devices."""
         more = {} if clock is None else {"clock": clock}
         return build_terminal(
-            self.kind,
+            "zone" if self.kind == "kiosk" and self.is_whole else self.kind,
             name=self.id,
             seed=self.seed,
             serial_only=serial_only,
             windows=self.windows or None,
             climate=self.has_sensors,
+            whole=self.is_whole,
             **more,
         )
 

@@ -17,18 +17,36 @@ from typing import Any
 from simulators.errors import UnknownName, unknown
 from simulators.models.base import Controllable, Model, UsbIdentity
 from simulators.models.callpad import CallPadBus
+from simulators.models.ccid import USB_ACR39U, USB_R502, CcidReader
 from simulators.models.escpos import USB_POS58, USB_SNBC, EscposPrinter
-from simulators.models.keys import EvaluatorPad, HidScanner, Keypad
+from simulators.models.gps import USB_UBLOX, USB_UBLOX8, GpsReceiver
+from simulators.models.keys import EmergencyButton, EvaluatorPad, HelpButton, HidScanner, KeyDevice, Keypad
 from simulators.models.laser import USB_LJ2650, USB_PANTUM, LaserPrinter
 from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
+from simulators.models.presence import (
+    USB_DOCUMENT_CAMERA,
+    USB_FINGERPRINT,
+    USB_MODEM,
+    USB_ROOM_CAMERA,
+    USB_SIGNATURE_PAD,
+    Camera,
+    Display,
+    Microphone,
+    SeenDevice,
+    Speaker,
+    TouchScreen,
+)
+from simulators.models.rating import RatingPad
 from simulators.models.scanner import USB_NEWLAND_CDC, SerialScanner
 from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader
+from simulators.models.ups import USB_CYPRESS, Ups
 from simulators.ports.pipe import PipeDiscoverer, PipeOpener, PortKit
-from simulators.ports.slots import CH340, CP2102, FT232, Slot
+from simulators.ports.slots import CH340, CP2102, FT232, Bus, Slot
 from simulators.scripts import Step
 
 TYPES: Mapping[str, str] = {
     "kiosk": "integrated self-service kiosk: ID reader, A4 and receipt printer, scanner, keypad, evaluator",
+    "zone": "kiosk of a 24-hour zone: the same, with door, smoke, water and climate sensors",
     "call-pads": "queue hall: ticket printer and call pads with evaluators on one RS-485 bus",
     "booth": "remote-assist booth: ID reader, A4 and receipt printer, scanner, evaluator, door and climate sensors",
     "desk": "unattended desk: ID reader, A4 printer, scanner, evaluator, door and climate sensors",
@@ -42,6 +60,10 @@ SERIAL_PROFILES: Mapping[str, str] = {
     "call-pad": "call-pad-ft12",
     "climate": "xy-md02",
     "contacts": "di-module-8",
+    "ups": "megatec-serial",
+    "gps": "nmea-serial",
+    "evaluator": "evaluator-serial-byte",
+    "window-screen": "window-screen-ft12",
 }
 """Profile of each kind of device behind a plain serial line."""
 OPTIONAL = frozenset({"keypad", "evaluator", "sensors"})
@@ -149,7 +171,9 @@ class VirtualTerminal:
         entries: list[dict[str, Any]] = []
         for slot in self.slots.values():
             if isinstance(slot.model, CallPadBus):
-                entries += [_place(slot, "call-pad", f"{slot.name}-{address}", address) for address in sorted(slot.model.pads)]
+                for address, pad in sorted(slot.model.pads.items()):
+                    name = pad.unit if pad.is_screen else f"{slot.name}-{address}"
+                    entries.append(_place(slot, "window-screen" if pad.is_screen else "call-pad", name, address))
             elif isinstance(slot.model, ModbusBus):
                 entries += [_place(slot, module.kind, module.name, module.address) for module in slot.model.modules.values()]
             else:
@@ -268,16 +292,20 @@ def build_terminal(
     serial_only: bool = False,
     windows: int | None = None,
     climate: bool | None = None,
+    whole: bool = False,
+    epoch_s: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> VirtualTerminal:
     """A terminal of type `kind` with the usual inventory; models and connections vary with `seed`.
 
     `serial_only`: every device speaks over a byte line (for ptys); keyboards and the A4 printer, whose status needs USB requests, are left out.
-    `windows`: call pads on the bus. `climate`: a kiosk has door and climate sensors, as in 24-hour zones.
+    `windows`: call pads on the bus. `climate`: a kiosk has door and climate sensors, as in 24-hour zones. `whole`: all that stands in such a
+    terminal, cameras, screens, sound, card readers, buttons, supply and position too; the devices without it keep their places and models.
+    `epoch_s`: wall time at the clock's zero, for devices that tell the time.
     """
     if kind not in TYPES:
         raise unknown("terminal type", kind, list(TYPES))
-    choice = random.Random(f"terminal {kind} {name} {seed}")
+    choice = random.Random(f"terminal {'kiosk' if kind == 'zone' else kind} {name} {seed}")
     if windows is None:
         windows = choice.randint(4, 8)
     if climate is None:
@@ -285,11 +313,14 @@ def build_terminal(
     builder = _Builder(seed, serial_only, choice)
     {
         "kiosk": lambda: builder.kiosk(climate=bool(climate)),
-        "call-pads": lambda: builder.call_pads(windows),
+        "zone": lambda: builder.kiosk(climate=True),
+        "call-pads": lambda: builder.call_pads(windows, screens=windows if whole else 0),
         "booth": builder.booth,
         "desk": builder.desk,
         "van": builder.van,
     }[kind]()
+    if whole:
+        _Rest(builder, random.Random(f"rest {kind} {name} {seed}"), epoch_s).of(kind)
     return VirtualTerminal(kind, builder.slots, name=name, clock=clock)
 
 
@@ -298,8 +329,8 @@ class _Builder:
 
     def __init__(self, seed: int, serial_only: bool, choice: random.Random) -> None:
         self.slots: list[Slot] = []
-        self._seed = seed
-        self._serial_only = serial_only
+        self.seed = seed
+        self.serial_only = serial_only
         self._choice = choice
         self._ports = itertools.count(1)
         self._ttys = itertools.count()
@@ -310,28 +341,28 @@ class _Builder:
         self.laser_printer()
         self.receipt_printer()
         self.scanner(keyboard=self._choice.random() < 0.5)
-        self.keys(Keypad(seed=self._seed), "keypad")
-        self.keys(EvaluatorPad(seed=self._seed), "evaluator")
+        self.keys(Keypad(seed=self.seed), "keypad")
+        self.keys(EvaluatorPad(seed=self.seed), "evaluator")
         if climate:
             self.sensors()
 
-    def call_pads(self, windows: int) -> None:
+    def call_pads(self, windows: int, *, screens: int = 0) -> None:
         self.receipt_printer()
-        self._serial("call-pad", CallPadBus(addresses=tuple(range(1, windows + 1)), seed=self._seed))
+        self.serial("call-pad", CallPadBus(addresses=tuple(range(1, windows + 1)), screens=screens, seed=self.seed))
 
     def booth(self) -> None:
         self.id_reader()
         self.laser_printer()
         self.receipt_printer(mandatory=False)
         self.scanner(keyboard=False, mandatory=False)
-        self.keys(EvaluatorPad(seed=self._seed), "evaluator")
+        self.keys(EvaluatorPad(seed=self.seed), "evaluator")
         self.sensors()
 
     def desk(self) -> None:
         self.id_reader()
         self.laser_printer()
         self.scanner(keyboard=True)
-        self.keys(EvaluatorPad(seed=self._seed), "evaluator")
+        self.keys(EvaluatorPad(seed=self.seed), "evaluator")
         self.sensors()
 
     def van(self) -> None:
@@ -343,31 +374,31 @@ class _Builder:
     # ------------------------------------------------------------------ single devices
 
     def id_reader(self) -> None:
-        form = None if self._serial_only else self._choice.choice((USB_SPLIT, USB_SPLIT, USB_WHOLE, None))
+        form = None if self.serial_only else self._choice.choice((USB_SPLIT, USB_SPLIT, USB_WHOLE, None))
         if form is None:
-            self._serial("id-reader", SdtReader(seed=self._seed))
+            self.serial("id-reader", SdtReader(seed=self.seed))
         else:
-            self._usb("id-reader", SdtReader(usb=form, seed=self._seed))
+            self.usb("id-reader", SdtReader(usb=form, seed=self.seed))
 
     def laser_printer(self) -> None:
         pages = self._choice.randrange(200, 60_000)
-        if self._serial_only:
+        if self.serial_only:
             return
         if self._choice.random() < 0.7:
-            self._usb("laser-printer", LaserPrinter(usb=USB_LJ2650, page_count=pages, seed=self._seed))
+            self.usb("laser-printer", LaserPrinter(usb=USB_LJ2650, page_count=pages, seed=self.seed))
         else:
             host_based = LaserPrinter(
-                usb=USB_PANTUM, maker="Pantum", model_name="P2000 series", page_count=pages, pjl=False, seed=self._seed
+                usb=USB_PANTUM, maker="Pantum", model_name="P2000 series", page_count=pages, pjl=False, seed=self.seed
             )
-            self._usb("laser-printer", host_based)
+            self.usb("laser-printer", host_based)
 
     def receipt_printer(self, *, mandatory: bool = True) -> None:
-        form = None if self._serial_only else self._choice.choice((USB_SNBC, USB_POS58, None))
+        form = None if self.serial_only else self._choice.choice((USB_SNBC, USB_POS58, None))
         if form is None:
-            self._serial("receipt-printer", EscposPrinter(seed=self._seed), mandatory=mandatory)
+            self.serial("receipt-printer", EscposPrinter(seed=self.seed), mandatory=mandatory)
         elif form is USB_SNBC:
-            printer = EscposPrinter(usb=form, maker="SNBC", model_name="BTP-R880", firmware="FV1.040", seed=self._seed)
-            self._usb("receipt-printer", printer, mandatory=mandatory)
+            printer = EscposPrinter(usb=form, maker="SNBC", model_name="BTP-R880", firmware="FV1.040", seed=self.seed)
+            self.usb("receipt-printer", printer, mandatory=mandatory)
         else:
             plain = EscposPrinter(
                 usb=form,
@@ -378,33 +409,33 @@ class _Builder:
                 has_text_ids=False,
                 has_process_id=False,
                 constant_port_status=0x18,
-                seed=self._seed,
+                seed=self.seed,
             )
-            self._usb("receipt-printer", plain, mandatory=mandatory)
+            self.usb("receipt-printer", plain, mandatory=mandatory)
 
     def scanner(self, *, keyboard: bool, mandatory: bool = True) -> None:
-        if keyboard and not self._serial_only:
-            self.keys(HidScanner(seed=self._seed), "scanner", mandatory=mandatory)
-        elif not self._serial_only and self._choice.random() < 0.5:
-            model = SerialScanner(rs232=False, seed=self._seed)
-            self._serial("scanner", model, mandatory=mandatory, adapter=USB_NEWLAND_CDC, node="ttyACM")
+        if keyboard and not self.serial_only:
+            self.keys(HidScanner(seed=self.seed), "scanner", mandatory=mandatory)
+        elif not self.serial_only and self._choice.random() < 0.5:
+            model = SerialScanner(rs232=False, seed=self.seed)
+            self.serial("scanner", model, mandatory=mandatory, adapter=USB_NEWLAND_CDC, node="ttyACM")
         else:
-            self._serial("scanner", SerialScanner(seed=self._seed), mandatory=mandatory)
+            self.serial("scanner", SerialScanner(seed=self.seed), mandatory=mandatory)
 
     def sensors(self, *, door: bool = True) -> None:
         temperature_tenths = self._choice.randrange(215, 285)
         climate = ClimateModule(1, temperature_tenths=temperature_tenths, humidity_tenths=self._choice.randrange(420, 620))
         modules = (climate, DoorModule(2)) if door else (climate,)
-        self._serial("sensors", ModbusBus(*modules, seed=self._seed))
+        self.serial("sensors", ModbusBus(*modules, seed=self.seed))
 
-    def keys(self, model: Keypad | EvaluatorPad | HidScanner, name: str, *, mandatory: bool | None = None) -> None:
-        if self._serial_only:
+    def keys(self, model: KeyDevice, name: str, *, mandatory: bool | None = None) -> None:
+        if self.serial_only:
             return
         wanted = name not in OPTIONAL if mandatory is None else mandatory
         path = f"/dev/input/event{next(self._inputs)}"
         self.slots.append(Slot(name, model, "input", path, self._port(), mandatory=wanted))
 
-    def _serial(
+    def serial(
         self,
         name: str,
         model: Model,
@@ -419,12 +450,157 @@ class _Builder:
         path = f"/dev/{node}{next(self._ttys)}"
         self.slots.append(Slot(name, model, "serial", path, self._port(), adapter=bridge, mandatory=wanted))
 
-    def _usb(self, name: str, model: Model, *, mandatory: bool = True) -> None:
+    def usb(self, name: str, model: Model, *, mandatory: bool = True) -> None:
+        if self.serial_only:
+            return
         place = self._port()
         self.slots.append(Slot(name, model, "usb", place, place, mandatory=mandatory))
 
+    def seen(
+        self,
+        name: str,
+        model: SeenDevice,
+        bus: Bus,
+        path: str,
+        *,
+        on_usb: bool = True,
+        mandatory: bool = True,
+        profile: str | None = None,
+    ) -> None:
+        """A device that is only looked at; on pseudo terminals nobody can see it."""
+        if not self.serial_only:
+            place = self._port() if on_usb else None
+            path = path if bus != "usb" else str(place)
+            self.slots.append(Slot(name, model, bus, path, place, mandatory=mandatory, profile=profile))
+
     def _port(self) -> str:
         return f"1-1.{next(self._ports)}"
+
+
+class _Rest:
+    """What completes a terminal: devices that are only seen, and those whose families came later. They are added behind the others."""
+
+    def __init__(self, builder: _Builder, choice: random.Random, epoch_s: float | None) -> None:
+        self._add = builder
+        self._choice = choice
+        self._epoch_s = epoch_s
+        self._seed = builder.seed
+        self._videos = itertools.count()
+
+    def of(self, kind: str) -> None:
+        {
+            "kiosk": self._kiosk,
+            "zone": self._zone,
+            "call-pads": self._hall,
+            "booth": self._booth,
+            "desk": self._desk,
+            "van": self._van,
+        }[kind]()
+
+    def _kiosk(self) -> None:
+        self._front()
+        self._camera("face-camera")
+        self._document_camera(mandatory=False)
+        self._readers()
+        self._signature_pad(mandatory=False)
+        self._sound(mandatory=False)
+        self._help(mandatory=False)
+        self._ups()
+
+    def _zone(self) -> None:
+        self._kiosk()
+        self._emergency()
+        self._camera("room-camera")
+
+    def _hall(self) -> None:
+        self._add.seen("display", Display(seed=self._seed), "display", "card0-HDMI-A-1", on_usb=False)
+        self._speaker(mandatory=True)
+        for number in (1, 2):
+            self._add.serial(f"evaluator-{number}", RatingPad(seed=self._seed + number), mandatory=False, adapter=CH340)
+        self._ups(mandatory=False)
+
+    def _booth(self) -> None:
+        self._front()
+        self._camera("face-camera", heads=2)
+        self._document_camera()
+        self._readers()
+        self._signature_pad()
+        self._sound()
+        self._emergency()
+        self._camera("room-camera", mandatory=False)
+        self._ups(mandatory=False)
+
+    def _desk(self) -> None:
+        self._front()
+        self._camera("face-camera", mandatory=False)
+        self._readers()
+        self._signature_pad(mandatory=False)
+        self._sound()
+        self._help()
+        self._emergency()
+        self._ups(mandatory=False)
+
+    def _van(self) -> None:
+        self._front()
+        self._camera("face-camera")
+        self._document_camera()
+        self._readers()
+        self._speaker(mandatory=False)
+        self._ups()
+        adapter = USB_UBLOX8 if self._choice.random() < 0.5 else CH340
+        baud = None if adapter is USB_UBLOX8 and not self._add.serial_only else 9600
+        receiver = GpsReceiver(baud=baud, epoch_s=self._epoch_s, seed=self._seed)
+        self._add.serial("gps", receiver, adapter=adapter, node="ttyACM" if adapter is USB_UBLOX8 else "ttyUSB")
+        self._add.seen("modem", SeenDevice("modem", usb=USB_MODEM, seed=self._seed), "usb", "")
+
+    # ------------------------------------------------------------------ groups
+
+    def _front(self) -> None:
+        """What a citizen touches and looks at."""
+        self._add.seen("touch-screen", TouchScreen(seed=self._seed), "input", "/dev/input/event1")
+        self._add.seen("display", Display(seed=self._seed), "display", "card0-HDMI-A-1", on_usb=False)
+
+    def _camera(self, name: str, *, heads: int = 1, mandatory: bool = True) -> None:
+        camera = Camera(heads=heads, seed=self._seed) if heads > 1 else Camera(usb=USB_ROOM_CAMERA, seed=self._seed)
+        profile = "camera-uvc-dual" if heads > 1 else None
+        self._add.seen(name, camera, "video", self._video(), mandatory=mandatory, profile=profile)
+
+    def _document_camera(self, *, mandatory: bool = True) -> None:
+        camera = Camera("document-camera", usb=USB_DOCUMENT_CAMERA, seed=self._seed)
+        self._add.seen("document-camera", camera, "video", self._video(), mandatory=mandatory)
+
+    def _readers(self) -> None:
+        finger = SeenDevice("fingerprint-reader", usb=USB_FINGERPRINT, seed=self._seed)
+        self._add.seen("fingerprint-reader", finger, "usb", "", mandatory=False)
+        contactless = self._choice.random() < 0.5
+        reader = CcidReader(usb=USB_R502 if contactless else USB_ACR39U, contactless=contactless, seed=self._seed)
+        self._add.usb("card-reader", reader, mandatory=False)
+
+    def _signature_pad(self, *, mandatory: bool = True) -> None:
+        pad = SeenDevice("signature-pad", usb=USB_SIGNATURE_PAD, seed=self._seed)
+        self._add.seen("signature-pad", pad, "usb", "", mandatory=mandatory)
+
+    def _sound(self, *, mandatory: bool = True) -> None:
+        self._add.seen("microphone", Microphone(seed=self._seed), "sound", "/dev/snd/pcmC1D0c", mandatory=mandatory)
+        self._speaker(mandatory=mandatory)
+
+    def _speaker(self, *, mandatory: bool) -> None:
+        self._add.seen("speaker", Speaker(seed=self._seed), "sound", "/dev/snd/pcmC0D0p", on_usb=False, mandatory=mandatory)
+
+    def _help(self, *, mandatory: bool = True) -> None:
+        self._add.keys(HelpButton(seed=self._seed), "help-button", mandatory=mandatory)
+
+    def _emergency(self) -> None:
+        self._add.keys(EmergencyButton(seed=self._seed), "emergency-button", mandatory=True)
+
+    def _ups(self, *, mandatory: bool = True) -> None:
+        if not self._add.serial_only and self._choice.random() < 0.4:
+            self._add.usb("ups", Ups(usb=USB_CYPRESS, per_cell=True, seed=self._seed), mandatory=mandatory)
+        else:
+            self._add.serial("ups", Ups(seed=self._seed), mandatory=mandatory, adapter=self._choice.choice((CH340, FT232)))
+
+    def _video(self) -> str:
+        return f"/dev/video{2 * next(self._videos)}"
 
 
 def _place(slot: Slot, kind: str, name: str, address: int | None = None) -> dict[str, Any]:
@@ -433,7 +609,9 @@ def _place(slot: Slot, kind: str, name: str, address: int | None = None) -> dict
         entry["baud"] = slot.model.baud
     if address is not None:
         entry["address"] = address
-    if slot.bus == "serial" and slot.adapter is not USB_NEWLAND_CDC:
+    if slot.profile is not None:
+        entry["profile"] = slot.profile
+    elif slot.bus == "serial" and slot.adapter not in (USB_NEWLAND_CDC, *USB_UBLOX):
         entry["profile"] = SERIAL_PROFILES[kind]
     return entry
 

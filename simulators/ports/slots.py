@@ -41,6 +41,8 @@ class Slot:
     adapter: UsbIdentity | None = None
     mandatory: bool = True
     opened: bool = False
+    profile: str | None = None
+    """Named in the terminal's inventory, where the hardware cannot say what it is."""
 
     @property
     def place(self) -> str:

@@ -106,7 +106,8 @@ class TestPopulation:
         for plan in fleet.terminals[::7]:
             built = {entry["slot"] for entry in plan.build().ports()}
             planned = {slot for slots in traffic._slots_of(plan).values() for slot in slots}
-            assert built == planned, plan.id
+            assert built >= planned, plan.id
+            assert plan.is_whole or built == planned, plan.id
 
     def test_item_codes_fit_the_records(self) -> None:
         for item in items.ITEMS:
