@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edge_agent.devices.base import SlotBinding
-from edge_agent.devices.card_line import CardLine
+from edge_agent.devices.card_line import CardLine, Said
 from edge_agent.devices.card_unit import (
     ADDRESSED_RULES,
     F2_RULES,
@@ -34,6 +34,8 @@ from edge_agent.owner.base import CommandFailed, Request, Tell
 from edge_agent.transports.base import BytePort, Port, PortRefused
 from protocols.canon.words import PaperState
 from protocols.codecs import card_d1801 as d1801_words
+from protocols.codecs.card_f2 import Answer as F2Answer
+from protocols.codecs.card_stx import Answer as StxAnswer
 from protocols.codecs.card_unit import CardPlace, CardReading
 from protocols.content import card_d1801, card_f2, card_stx
 from protocols.profile.options.card import CardOptions
@@ -42,9 +44,12 @@ from protocols.profile.schema import Family, Profile
 MOVE, RESET, CHIP_POWER, CHIP_IO, READ = (
     f"CardReader.{name}" for name in ("Move", "Reset", "ChipPower", "ChipIO", "ReadRawData")
 )
-EXIT, TRANSPORT, STACKER, BIN = "exit", "transport", "unitStacker", "unitBin"
-"""Positions of `CardReader.Move`; the last two are storage units."""
 Position = Literal["exit", "transport", "unitStacker", "unitBin"]
+EXIT: Position = "exit"
+TRANSPORT: Position = "transport"
+STACKER: Position = "unitStacker"
+BIN: Position = "unitBin"
+"""Positions of `CardReader.Move`; the last two are storage units."""
 
 LOOK_EVERY_S = 0.3
 """Between two looks while a card is expected somewhere; a D1801 board may not be asked more often than five times a second."""
@@ -142,7 +147,7 @@ class _F2Unit(_Unit):
     def __init__(self, port: BytePort, options: CardOptions, address: int) -> None:
         self._options, self._address = options, address
         self.questions = F2Questions(port, options, address)
-        self._line: CardLine[card_f2.Answer] = CardLine(port, card_f2.CardReader(), F2_RULES)
+        self._line: CardLine[F2Answer] = CardLine(port, card_f2.CardReader(), F2_RULES)
 
     def move_frame(self, origin: Position, target: Position) -> bytes | None:
         options, command = self._options, card_f2.Command
@@ -191,7 +196,7 @@ class _F2Unit(_Unit):
     def _frame(self, command: card_f2.Command) -> bytes:
         return card_f2.encode(command, self._address)
 
-    async def _say(self, frame: bytes, timeout_s: float) -> Any:
+    async def _say(self, frame: bytes, timeout_s: float) -> Said[F2Answer]:
         wanted = frame[5:7]
         return await self._line.exchange(
             frame,
@@ -205,7 +210,7 @@ class _StxUnit(_Unit):
     def __init__(self, port: BytePort, options: CardOptions) -> None:
         self._options = options
         self.questions = StxQuestions(port)
-        self._line: CardLine[card_stx.Answer] = CardLine(port, card_stx.CardReader(), STX_RULES)
+        self._line: CardLine[StxAnswer] = CardLine(port, card_stx.CardReader(), STX_RULES)
 
     def move_frame(self, origin: Position, target: Position) -> bytes | None:
         command = card_stx.Command
@@ -373,12 +378,14 @@ class CardUnitServer:
 
     async def _move(self, unit: _Unit, payload: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         origin, target = payload.get("from"), payload.get("to")
-        if origin not in (EXIT, TRANSPORT, STACKER) or target not in (EXIT, TRANSPORT, BIN) or origin == target:
+        if origin not in (EXIT, TRANSPORT, STACKER, None) or target not in (EXIT, TRANSPORT, BIN) or origin == target:
             raise CommandFailed(INVALID, plain=True)
-        frame = unit.move_frame(origin, target)
+        before = _able(await unit.reading())
+        if origin is None:
+            origin = EXIT if before.place is CardPlace.GATE else TRANSPORT
+        frame = unit.move_frame(origin, target) if origin != target else None
         if frame is None:
             raise CommandFailed(UNSUPPORTED, plain=True)
-        before = _able(await unit.reading())
         _check_origin(before, origin)
         if target == BIN and before.bin_full:
             raise CommandFailed("full")
@@ -420,7 +427,7 @@ class CardUnitServer:
         raise MotionUnconfirmed(acknowledged=done.acknowledged, position=position)
 
     async def _reset(self, unit: _Unit, payload: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
-        target = payload.get("to", "auto")
+        target = payload.get("to") or "auto"
         if target not in ("exit", "retain", "currentPosition", "auto"):
             raise CommandFailed(INVALID, plain=True)
         frame = unit.reset_frame(target)
@@ -431,7 +438,7 @@ class CardUnitServer:
         done = await unit.command(frame, timeout_s=card_f2.RESET_TIMEOUT_S)
         _raise_refusal(done, full="retainBinFull")
         now = await unit.reading()
-        while not done.confirmed and (now is None or now.conditions or not now.device.value == "online"):
+        while not done.confirmed and not _is_reset(now, target):
             if loop.time() >= deadline_s:
                 raise MotionUnconfirmed(acknowledged=done.acknowledged, position=_position(now))
             await asyncio.sleep(LOOK_EVERY_S)
@@ -513,8 +520,19 @@ def _able(reading: CardReading | None) -> CardReading:
     return reading
 
 
+def _is_reset(now: CardReading | None, target: str) -> bool:
+    """Whether the unit is well, and a card that was in it is where the reset should have brought it."""
+    if now is None or now.device.value != "online" or {"NOT_READY", "CARD_STUCK", "MECHANISM", "POWER"} & set(now.conditions):
+        return False
+    if target == "exit":
+        return now.place in (CardPlace.GATE, CardPlace.NONE)
+    return target != "retain" or now.place is CardPlace.NONE
+
+
 def _check_origin(before: CardReading, origin: Position) -> None:
     """A unit with a stacker feeds a new card where the one it should move is missing, so that must be known first."""
+    if before.place is CardPlace.UNKNOWN:
+        raise CommandFailed(NOT_READY, plain=True)
     if origin == STACKER:
         if before.place not in (CardPlace.NONE, None):
             raise CommandFailed("occupied")
