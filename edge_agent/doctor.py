@@ -115,8 +115,9 @@ def of_running(document: StatusDocument, language: Language) -> Iterator[Line]:
     yield from _faults("terminal", document.faults, language)
     if not document.slots:
         yield Line("note", "devices", "the inventory is empty; list [[devices]] or let the server do it")
+    columns = _Columns.of(document.slots)
     for slot in document.slots:
-        yield _slot_line(slot)
+        yield _slot_line(slot, columns)
         yield from _faults(slot.slot, slot.faults, language)
     for stranger in document.unknown:
         ids = f" {stranger.vid:04x}:{stranger.pid:04x}" if stranger.vid is not None and stranger.pid is not None else ""
@@ -125,18 +126,38 @@ def of_running(document: StatusDocument, language: Language) -> Iterator[Line]:
     yield Line("ok" if document.service == "usable" else "bad", "result", f"this terminal {words[document.service]}")
 
 
-def _slot_line(slot: SlotStatus) -> Line:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Widths, so that thirty devices below each other can be read."""
+
+    kind: int
+    profile: int
+
+    @classmethod
+    def of(cls, slots: Iterable[SlotStatus]) -> _Columns:
+        known = list(slots)
+        return cls(
+            max((len(slot.family) for slot in known), default=0),
+            max((len(slot.profile or _NO_PROFILE) for slot in known), default=0),
+        )
+
+
+_NO_PROFILE = "no profile yet"
+
+
+def _slot_line(slot: SlotStatus, columns: _Columns) -> Line:
     parts = [slot.device]
     for name in ("paper", "toner", "media", "cover"):
         word = getattr(slot, name)
         if word not in _SILENT_WORDS:
             parts.append(f"{name} {word}")
     where = f" at {slot.port}" if slot.port else ""
-    profile = f", profile {slot.profile}" if slot.profile else ", no profile yet"
+    profile = slot.profile or _NO_PROFILE
     needed = "" if slot.mandatory else " (optional)"
     fine = slot.works and slot.device in _NEUTRAL_DEVICES
     level: Level = "ok" if fine else "bad" if slot.mandatory or not slot.works else "note"
-    return Line(level, slot.slot, f"{slot.family}{where}{profile}: {', '.join(parts)}{needed}")
+    table = f"{slot.family.ljust(columns.kind)}  {profile.ljust(columns.profile)}"
+    return Line(level, slot.slot, f"{table}  {', '.join(parts)}{where}{needed}")
 
 
 def _faults(what: str, faults: Iterable[FaultStatus], language: Language) -> Iterator[Line]:
