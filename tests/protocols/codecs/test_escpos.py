@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.canon.words import CoverState, DeviceState, PaperState
-from protocols.codecs import escpos
+from protocols.codecs import escpos, slip
 from protocols.codecs.escpos import (
     AutoStatus,
+    Counter,
     EscPosReader,
     FlowControl,
     Identity,
@@ -176,6 +179,107 @@ def test_a_status_cut_short_by_the_next_is_an_error_and_costs_only_itself() -> N
     assert isinstance(first, FrameError)
     assert first.evidence == h("1C 00")
     assert second == AutoStatus(h("14 00 00 0F"))
+
+
+def test_counters() -> None:
+    question = escpos.encode_counter_query(escpos.Count.CUTS)
+    assert question == h("1D 67 32 00 B2 00")
+    assert every_cut(lambda: reader(question), b"_1204\x00") == [Counter(escpos.Count.CUTS, 1204)]
+    assert every_cut(lambda: reader(question, h("1D 49 43")), b"_7\x00_TM-T88V\x00") == [
+        Counter(escpos.Count.CUTS, 7),
+        Identity(67, "TM-T88V"),
+    ]
+    for spoiled in (b"_\x00", b"_12a\x00", b"_12345678901\x00"):
+        assert isinstance(only(every_cut(lambda: reader(question), spoiled)), FrameError)
+
+
+def test_the_test_slip_is_what_python_escpos_renders() -> None:
+    from scripts.render_slip import module_text, render
+
+    assert escpos.encode_test_slip() == render(gbk=False)
+    assert escpos.encode_test_slip(gbk=True) == render(gbk=True)
+    assert h("1C 26") + "一二三四五六七八九十".encode("gbk") in escpos.encode_test_slip(gbk=True)
+    assert Path(slip.__file__).read_text(encoding="utf-8") == module_text(), (
+        "render again: python -m scripts.render_slip > protocols/codecs/slip.py"
+    )
+
+
+real_time = st.builds(lambda n, bits: (h("10 04") + bytes((n,)), RealTimeStatus(n, bits & 0x6C | 0x12)), st.integers(1, 4), st.integers(0, 255))
+queued = st.builds(
+    lambda query, bits: (query, QueuedStatus(query, bits & 0x6F)), st.sampled_from([h("1D 72 01"), h("1D 49 01"), h("1B 76")]), st.integers(0, 255)
+)
+automatic = st.builds(
+    lambda raw: (b"", AutoStatus(bytes((raw[0] & 0x6C | 0x10, *(byte & 0x6F for byte in raw[1:]))))), st.binary(min_size=4, max_size=4)
+)
+printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
+identities = st.builds(lambda n, text: (h("1D 49") + bytes((n,)), Identity(n, text)), st.integers(65, 69), printable)
+fences = st.builds(
+    lambda job: (b"", JobPrinted(job)), st.binary(min_size=4, max_size=4).map(lambda raw: bytes(0x20 + byte % 95 for byte in raw))
+)
+counters = st.builds(
+    lambda count, number: (escpos.encode_counter_query(count), Counter(count, number)), st.sampled_from(list(escpos.Count)), st.integers(0, 10**9)
+)
+
+
+def wire(event: escpos.EscPosEvent) -> bytes:
+    match event:
+        case RealTimeStatus() | QueuedStatus():
+            return bytes((event.status,))
+        case AutoStatus():
+            return event.status
+        case Identity():
+            return b"_" + event.text.encode() + b"\x00"
+        case Counter():
+            return b"_" + str(event.value).encode() + b"\x00"
+        case JobPrinted():
+            return h("37 22") + event.job + b"\x00"
+    raise AssertionError(event)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.one_of(real_time, queued, automatic, identities, counters, fences), max_size=16),
+    st.lists(st.tuples(st.integers(0, 400), st.sampled_from([0x11, 0x13])), max_size=8),
+    st.data(),
+)
+def test_every_honest_interleaving_comes_apart(
+    answers: list[tuple[bytes, escpos.EscPosEvent]], flow: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Answers in any order, real-time ones inside an automatic status, flow control anywhere, cut anywhere."""
+    decoder = reader(*(query for query, _ in answers))
+    out, expected = bytearray(), []
+    inside: list[escpos.EscPosEvent] = []
+    for _, event in answers:
+        if isinstance(event, RealTimeStatus) and out and data.draw(st.booleans()):
+            inside.append(event)  # held back until there is an automatic status to fall into
+            continue
+        raw = wire(event)
+        if isinstance(event, AutoStatus) and inside:
+            for held in inside:
+                at = data.draw(st.integers(1, 3))
+                raw = raw[:at] + wire(held) + raw[at:]
+            # They come out before the status that they interrupted, in the order of the wire.
+            expected += [RealTimeStatus(0, byte) for byte in raw[1:] if byte & 0x93 == 0x12]
+            inside.clear()
+        out += raw
+        expected.append(event)
+    for held in inside:
+        out += wire(held)
+        expected.append(held)
+    for at, byte in flow:
+        out.insert(at % (len(out) + 1), byte)
+    size = data.draw(st.integers(1, 7))
+    found = feed(decoder, [bytes(out[at : at + size]) for at in range(0, len(out), size)])
+    steps = [item for item in found if not isinstance(item, FlowControl)]
+    assert [_bare(item) for item in steps] == [_bare(item) for item in expected]
+    assert decoder.noise_bytes == 0
+    # Of flow control, what stands inside a block is taken out silently; the rest is told.
+    assert sum(isinstance(item, FlowControl) for item in found) <= len(flow)
+
+
+def _bare(event: escpos.EscPosEvent) -> object:
+    """Real-time answers carry no question, so which of two n belongs to which is a matter of their order alone."""
+    return ("real-time", event.status) if isinstance(event, RealTimeStatus) else event
 
 
 def test_a_block_without_an_end_does_not_swallow_what_follows_for_ever() -> None:
