@@ -185,7 +185,9 @@ class LocalApi:
 
         try:
             if _repeated(request):
-                raise ApiRefused(400, "headers", "Host, Origin, Authorization and the WebSocket's own headers may be there only once.")
+                raise ApiRefused(
+                    400, "headers", "Host, Origin, Authorization and the WebSocket's own headers may be there only once."
+                )
             match = _DEVICES_PATH.fullmatch(request.target.decode("latin-1"))
             caller = door(wire, websocket.with_token(headers)).enter()
             caller.need(Scope.DEVICES)

@@ -179,8 +179,10 @@ class Socket:
                 elif isinstance(event, BytesMessage):
                     raise Closed(CloseReason.UNSUPPORTED_DATA)
                 elif isinstance(event, CloseConnection):
-                    known = event.code in (CloseReason.NORMAL_CLOSURE, CloseReason.GOING_AWAY)
-                    raise Closed(CloseReason.NORMAL_CLOSURE if known else CloseReason.PROTOCOL_ERROR)
+                    broken = (
+                        self._ws.state is ConnectionState.OPEN
+                    )  # what came was no frame; a peer that closes is answered in kind
+                    raise Closed(CloseReason(event.code) if broken else CloseReason.NORMAL_CLOSURE)
             try:
                 async with asyncio.timeout(self._patience_s()):
                     data = await self._reader.read(self._limits.read_bytes)

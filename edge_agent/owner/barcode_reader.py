@@ -23,9 +23,9 @@ from protocols.profile.options.scanner import ScannerOptions
 READ = "BarcodeReader.Read"
 WRITE_TIMEOUT_S = 1.0
 READ_BYTES = 4096
-SETTLE_S = 0.02
-"""Bytes of an earlier code that are still on their way come within this."""
-DRAIN_TIMES = 8
+SETTLE_S = 0.05
+"""What is still on its way of an earlier code comes without a longer pause."""
+DRAIN_WITHIN_S = 2.0
 TRIGGER_AGAIN_S = 4.0
 """A trigger ends by itself after some seconds (5 by default in Newland's manuals)."""
 
@@ -59,10 +59,10 @@ class BarcodeReader:
 
 async def _read_keys(port: KeyPort, options: ScannerOptions, timeout_s: float) -> Found | None:
     loop = asyncio.get_running_loop()
-    for _ in range(DRAIN_TIMES):
-        if not await port.read_events(timeout_s=SETTLE_S):
-            break
-    scan, deadline_s = KeyScan(options.terminators), loop.time() + timeout_s
+    deadline_s, drained_s = loop.time() + timeout_s, loop.time() + min(timeout_s, DRAIN_WITHIN_S)
+    while await port.read_events(timeout_s=SETTLE_S) and loop.time() < drained_s:
+        pass
+    scan = KeyScan(options.terminators)
     while (left_s := deadline_s - loop.time()) > 0:
         events = await port.read_events(timeout_s=min(left_s, FLUSH_AFTER_S) if scan.pending else left_s)
         if found := scan.feed(events, loop.time()):
@@ -72,10 +72,10 @@ async def _read_keys(port: KeyPort, options: ScannerOptions, timeout_s: float) -
 
 async def _read_line(port: BytePort, options: ScannerOptions, timeout_s: float) -> Found | None:
     loop = asyncio.get_running_loop()
-    for _ in range(DRAIN_TIMES):
-        if not await port.read(max_bytes=READ_BYTES, timeout_s=SETTLE_S):
-            break
-    scan, deadline_s = LineScan(options.terminators), loop.time() + timeout_s
+    deadline_s, drained_s = loop.time() + timeout_s, loop.time() + min(timeout_s, DRAIN_WITHIN_S)
+    while await port.read(max_bytes=READ_BYTES, timeout_s=SETTLE_S) and loop.time() < drained_s:
+        pass
+    scan = LineScan(options.terminators)
     triggers = options.dialect == "unified"
     trigger_at_s = loop.time()
     try:

@@ -15,6 +15,10 @@ def server_for(bound: SlotBinding) -> Server | None:
 
         return Camera()
     match profile.family:
+        case Family.CARD_F2 | Family.CARD_STX | Family.CARD_D1801:
+            from edge_agent.owner.card_unit import CardUnitServer
+
+            return CardUnitServer(profile)
         case Family.SCANNER_KEYBOARD | Family.SCANNER_SERIAL:
             from edge_agent.owner.barcode_reader import BarcodeReader
 

@@ -12,8 +12,8 @@ from edge_agent.transports.base import KeyPort, Port, PortRefused
 from protocols.content.key_entry import DIGITS, KEYS, KeyEntry, Pressed
 
 DATA_ENTRY, GET_LAYOUT = "Keyboard.DataEntry", "Keyboard.GetLayout"
-SETTLE_S = 0.02
-DRAIN_TIMES = 8
+SETTLE_S = 0.05
+DRAIN_WITHIN_S = 2.0
 
 
 class Keyboard:
@@ -34,12 +34,11 @@ class Keyboard:
         if not isinstance(port, KeyPort):
             raise PortRefused("a keypad's port is not one of keys")
         entry = _entry_of(request.payload)
-        for _ in range(DRAIN_TIMES):
-            if not await port.read_events(timeout_s=SETTLE_S):
-                break
-        tell("Keyboard.EnterDataEvent", {})
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + request.timeout_s
+        deadline_s, drained_s = loop.time() + request.timeout_s, loop.time() + min(request.timeout_s, DRAIN_WITHIN_S)
+        while await port.read_events(timeout_s=SETTLE_S) and loop.time() < drained_s:
+            pass
+        tell("Keyboard.EnterDataEvent", {})
         last: Pressed | None = None
         while entry.ended is None:
             left_s = deadline_s - loop.time()

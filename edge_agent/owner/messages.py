@@ -19,6 +19,9 @@ STATUS, CAPABILITIES, CANCEL = "Common.Status", "Common.Capabilities", "Common.C
 STATUS_CHANGED = "Common.StatusChangedEvent"
 GET_SERVICES = "ServicePublisher.GetServices"
 
+AT_ONCE = frozenset({STATUS, CAPABILITIES, CANCEL, GET_SERVICES, CLAIM, RENEW, RELEASE})
+"""Commands that wait for no device, so they are taken however many others are queued."""
+
 LEASE_DEFAULT_S, LEASE_MAX_S = 30, 120
 
 Name = Annotated[str, Meta(pattern=r"^[A-Z][A-Za-z]{1,31}\.[A-Z][A-Za-z0-9]{1,47}\Z", max_length=80)]
@@ -102,7 +105,7 @@ def parse(text: str, in_use: frozenset[int] | set[int], *, room: bool) -> Comman
     head = message.header
     if head.requestId in in_use:
         raise MessageRefused(acknowledge(head.name, head.requestId, head.version, "invalidRequestID"))
-    if not room:
+    if not room and head.name not in AT_ONCE:
         raise MessageRefused(acknowledge(head.name, head.requestId, head.version, "tooManyRequests"))
     return Command(
         name=head.name,
@@ -243,7 +246,8 @@ class _ReadRawData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
 class _ChipIo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     chip_data: Base64
     chip_protocol: (
-        Literal["chipT0", "chipT1", "chipProtocolNotRequired", "chipTypeAPart3", "chipTypeAPart4", "chipTypeB", "chipTypeNFC"] | None
+        Literal["chipT0", "chipT1", "chipProtocolNotRequired", "chipTypeAPart3", "chipTypeAPart4", "chipTypeB", "chipTypeNFC"]
+        | None
     ) = None
 
 

@@ -22,6 +22,7 @@ from edge_agent.owner.factory import server_for
 from edge_agent.owner.messages import Command, CompletionCode, MessageRefused, PayloadRefused
 from edge_agent.status import Closed, SlotView
 from edge_agent.transports.base import Port, PortBusy, PortError, PortGone, PortRefused
+from protocols.canon.words import DeviceState
 from protocols.contract.records import Device
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ _COUNTED = frozenset({
     "BarcodeReader.Read", "CardReader.ReadRawData", "CardReader.ChipIO", "Printer.PrintRaw", "Printer.PrintNative",
 })  # fmt: skip
 """Commands that are a job of the device. The application does not report these a second time."""
-_NOT_TRIED = frozenset({"timeOut", "canceled", "unsupportedCommand", "unsupportedData", "invalidData", "sequenceError", "userError"})
+_NOT_TRIED = frozenset(
+    {"timeOut", "canceled", "unsupportedCommand", "unsupportedData", "invalidData", "sequenceError", "userError"}
+)
 """Ends that say nothing about how well the device works."""
 _EVENTS: Mapping[str, tuple[str, ...]] = {
     "Common": ("Common.StatusChangedEvent",),
@@ -136,8 +139,10 @@ class OwnerService:
         return [view for view in self._devices().slot_views() if states.interface_of(view.family) is not None]
 
     def _can_claim(self, slot: str) -> bool:
-        bound = self._devices().bound_to(slot)
-        server = None if bound is None else server_for(bound)
+        bound, view = self._devices().bound_to(slot), self.view(slot)
+        if bound is None or view is None or view.state is None or view.state.device is DeviceState.NO_DEVICE:
+            return False
+        server = server_for(bound)
         return server is not None and bool(server.commands)
 
     def _take_back(self, claim: Claim, reason: str) -> None:
@@ -173,7 +178,9 @@ class _Served:
 class Line:
     """One connection to one service."""
 
-    def __init__(self, service: OwnerService, slot: str | None, name: str | None, base: str, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, service: OwnerService, slot: str | None, name: str | None, base: str, send: Callable[[bytes], None]
+    ) -> None:
         self._service, self.slot, self._name, self._base, self._send = service, slot, name, base, send
         self._running: dict[int, _Running] = {}
         self._served: _Served | None = None
@@ -300,7 +307,9 @@ class Line:
             if done.cancelled():
                 self._complete(command, "canceled")
             elif (error := done.exception()) is not None:
-                log.error("an owner command failed", extra={"slot": self.slot, "command": command.name, "kind": type(error).__name__})
+                log.error(
+                    "an owner command failed", extra={"slot": self.slot, "command": command.name, "kind": type(error).__name__}
+                )
                 self._complete(command, "internalError")
             self._running.pop(command.request_id, None)
 
@@ -430,9 +439,7 @@ class Line:
         code: CompletionCode = "internalError"
         payload: Mapping[str, Any] | None = None
         try:
-            payload = await self._service._devices().perform(
-                claim.slot, self._work(request, running), within_s=request.timeout_s
-            )
+            payload = await self._service._devices().perform(claim.slot, self._work(request, running), within_s=request.timeout_s)
             code = "success"
         except CommandFailed as failed:
             code, payload = _outcome(failed)

@@ -50,7 +50,9 @@ class LineScan:
 
     def __init__(self, terminators: Iterable[str], *, flush_after_s: float = FLUSH_AFTER_S) -> None:
         """`terminators`: of a profile; those of keyboards mean nothing here."""
-        self._ends = frozenset(_ENDS[word] for word in terminators if word in _ENDS) or frozenset(_ENDS[word] for word in ("cr", "lf"))
+        self._ends = frozenset(_ENDS[word] for word in terminators if word in _ENDS) or frozenset(
+            _ENDS[word] for word in ("cr", "lf")
+        )
         self._flush_after_s = flush_after_s
         self._buffer = bytearray()
         self._last_s = 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"C": "contract.md", "O": "orders.md", "U": "updates.md"}
+PAGES = {"C": "contract.md", "O": "orders.md", "U": "updates.md", "D": "owner-api.md"}
 
 
 @pytest.mark.parametrize("letter", PAGES)

@@ -121,6 +121,7 @@ class Bench:
         discoverer: Any = None,
         profiles: dict[str, Profile] | None = None,
         port_holders: Callable[[str], int] | None = None,
+        on_state: Callable[[Device], None] = lambda _: None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.terminal = VirtualTerminal("kiosk", slots, clock=loop.time)
@@ -140,6 +141,7 @@ class Bench:
             rng=random.Random(1),
             lease_free=lease_free,
             port_holders=port_holders,
+            on_state=on_state,
         )
         self._task: asyncio.Task[None] | None = None
 
