@@ -729,7 +729,7 @@ class Monitor:
                 self._port_holders is not None and binding.sighting.bus == "serial" and self._port_holders(binding.sighting.path)
             )
             for bound in binding.slots:
-                self._apply(binding, presence.seen(bound, binding.sighting, held=held))
+                self._apply(binding, presence.seen(bound, binding.sighting, held=bool(held)))
             await self._pause(LOOK_AGAIN_S, haste)
 
     async def _watch_absent(self, entry: DeviceEntry, *, first: bool) -> None:
@@ -1014,6 +1014,8 @@ def _by_presence(binding: Binding) -> bool:
     """Keys that are read only now and then say nothing, so an idle prober of an input device just looks whether it is there."""
     if binding.slots[0].profile.family is Family.PCSC:
         return False  # the service is only asked: whoever uses a reader through it does not notice
+    if binding.slots[0].profile.family is Family.IPP:
+        return False  # every question is a connection of its own, beside whoever prints there
     prober_of_keys = binding.ownership is Ownership.IDLE_PROBER and binding.sighting.bus == "input"
     return binding.ownership is Ownership.OBSERVER or prober_of_keys
 

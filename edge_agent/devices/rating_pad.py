@@ -18,7 +18,7 @@ from edge_agent.transports.base import BytePort, PortStalled
 from protocols.canon.words import DeviceState, SuggestedAction
 from protocols.codecs import rating
 from protocols.contract.records import Evidence, Rating
-from protocols.errors import ProtocolError
+from protocols.errors import LineError, ProtocolError
 from protocols.profile.options.rating import RatingOptions
 from protocols.profile.tables import hex_bytes
 
@@ -32,6 +32,8 @@ SAME_PRESS_MS = 700
 """Nobody means two ratings so close together."""
 STUCK_PRESSES = 8
 STUCK_WINDOW_MS = 6_000
+FORGET_MS = 300_000
+"""Noise that has not come back for so long says nothing about the pad now."""
 
 
 class RatingPad:
@@ -55,6 +57,8 @@ class RatingPad:
         self._stuck = False
         self._levels: list[int] = []
         self._news = False
+        self._last_bad: Evidence | None = None
+        self._last_bad_ms = 0
 
     @property
     def poll_every_s(self) -> float:
@@ -69,6 +73,9 @@ class RatingPad:
     async def poll(self, now: ClockReading) -> list[Observation]:
         if self._last_ms is not None and now.boot_ms - self._last_ms > STUCK_WINDOW_MS:
             self._stuck = False
+        if now.boot_ms - self._last_bad_ms > FORGET_MS:
+            self._garbage.forget()
+            self._unknown.forget()
         if self._heartbeat is None:
             return [self._observation(None)]
         query = hex_bytes(self._heartbeat.send)
@@ -123,19 +130,22 @@ class RatingPad:
         while True:
             try:
                 answer = self._reader.next_event()
-            except ProtocolError:
-                self._garbage.add(True)
-                self._news = True
+            except ProtocolError as err:
+                self._spoiled(err.evidence if isinstance(err, LineError) else b"")
                 continue
             if answer is None:
                 break
             answers.append(answer)
         if not self._bytewise and not self._reader.pending_bytes and data and not answers:
-            self._garbage.add(True)
-            self._news = True
+            self._spoiled(data)
         whole = rating.burst_answer(answers)
         if whole is not None:
             self._answered(whole)
+
+    def _spoiled(self, raw: bytes) -> None:
+        self._garbage.add(True)
+        self._note_bad(raw)
+        self._news = True
 
     def _answered(self, answer: rating.Answer) -> None:
         now_ms = self._clock.boot_ms()
@@ -145,12 +155,17 @@ class RatingPad:
         again = self._last_ms is not None and now_ms - self._last_ms < SAME_PRESS_MS
         self._last_ms = now_ms
         if answer.level is None:
+            self._note_bad(answer.raw)
             return
         self._presses_ms.append(now_ms)
         if len(self._presses_ms) == STUCK_PRESSES and now_ms - self._presses_ms[0] <= STUCK_WINDOW_MS:
             self._stuck = True
         if not again and not self._stuck:
             self._levels.append(answer.level)
+
+    def _note_bad(self, raw: bytes) -> None:
+        self._last_bad = Evidence(codec=rating.CODEC, reply=raw[: rating.FRAME_MAX_BYTES])
+        self._last_bad_ms = self._clock.boot_ms()
 
     def _observation(self, evidence: Evidence | None) -> Observation:
         levels, self._levels = self._levels, []
@@ -170,7 +185,7 @@ class RatingPad:
             # Without a question a pad that answers nobody looks like one that is well.
             limited=self._heartbeat is None,
             evidence=evidence,
-            conditions=tuple(Condition(self._bound.code(tail), evidence) for tail in tails),
+            conditions=tuple(Condition(self._bound.code(tail), evidence if tail == "STUCK_KEY" else self._last_bad) for tail in tails),
             judged=judged_tails(self._bound, "STUCK_KEY", "BUS_CRC", "UNKNOWN_KEYS"),
             tally=Tally(ok=len(levels)) if levels else None,
             events=tuple(Rating(level=level, slot=self._bound.slot) for level in levels),

@@ -30,6 +30,8 @@ STUCK_WINDOW_S = 6.0
 """Twelve reads in six seconds, again and again, is no person: a stuck trigger reads every 0.3-0.5 s."""
 APART_S = 1.0
 """Two codes that a person holds in front of the scanner come at least so far apart."""
+FORGET_S = 300.0
+"""Noise that has not come back for so long says nothing about the cable now."""
 PRESENCE_EVERY_S = 30.0
 _NEVER = 1e9
 
@@ -44,6 +46,7 @@ class ScanWatch:
         self._stuck = False
         self._stuck_key = False
         self._unreadable = RateWindow(size=10, least=3, high=0.3)
+        self._unreadable_s = 0.0
 
     def scanned(self, scans: list[scanner.Scan], now_s: float) -> Observation | None:
         """What these scans say; None for none."""
@@ -54,6 +57,7 @@ class ScanWatch:
         self._stuck = len(self._times_s) == STUCK_SCANS and now_s - self._times_s[0] <= STUCK_WINDOW_S
         for scan in scans:
             self._unreadable.add(not scan.readable)
+            self._unreadable_s = self._unreadable_s if scan.readable else now_s
         lost = [scan for scan in scans if scan.terminator.value not in self._terminators]
         conditions = self._lasting()
         if lost and alone and not self._stuck and all(scan.readable for scan in lost):
@@ -75,6 +79,8 @@ class ScanWatch:
         """The scanner is there; whether its trigger is still stuck is a matter of time."""
         if self._times_s and now_s - self._times_s[-1] > STUCK_WINDOW_S:
             self._stuck = False
+        if now_s - self._unreadable_s > FORGET_S:
+            self._unreadable.forget()
         self._stuck_key = stuck_key
         return Observation(
             slot=self._bound.slot,

@@ -24,6 +24,11 @@ class RateWindow:
         elif share < self._high / 2:
             self._is_high = False
 
+    def forget(self) -> None:
+        """Start anew: what was seen is too long ago to say anything."""
+        self._outcomes.clear()
+        self._is_high = False
+
     @property
     def is_high(self) -> bool:
         return self._is_high
