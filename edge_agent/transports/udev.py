@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +28,8 @@ PCSC_SOCKET_SUFFIX = "pcscd.comm"
 
 
 class UdevDiscoverer:
-    """Sightings of USB devices (hubs left out) and of tty, input and video nodes behind USB, plus `extra_paths` that exist."""
+    """Sightings of USB devices (hubs left out), of tty, input and video nodes behind USB, of touch screens, sound nodes and connected screens
+    wherever they hang, plus `extra_paths` that exist."""
 
     def __init__(self, extra_paths: Iterable[str] = (), *, context: Any = None, extra_every_s: float = EXTRA_EVERY_S) -> None:
         """`context` is a pyudev.Context, None for a machine without udev."""
@@ -45,7 +48,7 @@ class UdevDiscoverer:
         found = [] if self._context is None else list(_enumerate(self._context))
         by_node = {str(Path(sighting.path).resolve()): sighting for sighting in found if sighting.bus != "usb"}
         for path, identity in self._extra_seen.items():
-            if identity is None and _bus_of(path) != "pcsc":
+            if identity is None and _bus_of(path) not in ("pcsc", "ipp"):
                 continue  # a service that is not there is watched too: that it comes back, and that it is away
             known = by_node.get(str(Path(path).resolve()))
             if known is not None and known in found:
@@ -105,7 +108,7 @@ def _start_monitor(context: Any) -> Any:
 
     try:
         monitor = pyudev.Monitor.from_netlink(context)
-        for subsystem in ("usb", "tty", "input", "video4linux"):
+        for subsystem in ("usb", "tty", "input", "video4linux", "sound", "drm"):
             monitor.filter_by(subsystem)
         monitor.start()
     except OSError:
@@ -119,14 +122,72 @@ def _enumerate(context: Any) -> Iterator[Sighting]:
         if _text(device, "bDeviceClass") != HUB_CLASS:
             yield Sighting("usb", device.sys_name, **_usb_identity(device))
     yield from _nodes(context, "tty", "serial")
-    for sighting, device in _usb_nodes(context, "input", "input"):
-        # udev's own verdict keeps out mice and touch screens; without its database every event node counts.
-        if device.sys_name.startswith("event") and _property(device, "ID_INPUT_KEYBOARD", default="1") == "1":
-            yield sighting
-    for sighting, device in _usb_nodes(context, "video4linux", "video"):
-        # The other node of the same sensor delivers metadata only.
-        if ":capture:" in _property(device, "ID_V4L_CAPABILITIES", default=":capture:"):
-            yield sighting
+    yield from _inputs(context)
+    yield from _videos(context)
+    yield from _sounds(context)
+    yield from _displays(context)
+
+
+def _inputs(context: Any) -> Iterator[Sighting]:
+    for device in context.list_devices(subsystem="input"):
+        if not device.sys_name.startswith("event") or not device.device_node:
+            continue
+        parent = device.find_parent("usb", "usb_device")
+        identity = {} if parent is None else _usb_identity(parent)
+        if _property(device, "ID_INPUT_TOUCHSCREEN", default="") == "1":
+            yield Sighting("input", device.device_node, role="touch", **identity)
+        # udev's own verdict keeps out mice; without its database every event node behind USB counts.
+        elif parent is not None and _property(device, "ID_INPUT_KEYBOARD", default="1") == "1":
+            yield Sighting("input", device.device_node, **identity)
+
+
+def _videos(context: Any) -> Iterator[Sighting]:
+    """Nodes that deliver pictures; the other node of the same sensor delivers metadata only. Each knows how many its device has, and its speed."""
+    nodes = [
+        (sighting, device)
+        for sighting, device in _usb_nodes(context, "video4linux", "video")
+        if ":capture:" in _property(device, "ID_V4L_CAPABILITIES", default=":capture:")
+    ]
+    heads = Counter(sighting.usb_path for sighting, _ in nodes)
+    for sighting, device in nodes:
+        speed = _text(device.find_parent("usb", "usb_device"), "speed")
+        yield replace(sighting, heads=heads[sighting.usb_path], mbps=_whole(speed))
+
+
+def _sounds(context: Any) -> Iterator[Sighting]:
+    """The first node of each card for each direction: which of several outputs has a loudspeaker behind it, no system knows."""
+    found: dict[tuple[str, str], tuple[int, Any]] = {}
+    for device in context.list_devices(subsystem="sound"):
+        named = _PCM.fullmatch(device.sys_name)
+        if named is None or not device.device_node:
+            continue
+        card, number, direction = named[1], int(named[2]), named[3]
+        if (card, direction) not in found or number < found[card, direction][0]:
+            found[card, direction] = number, device
+    for (_, direction), (_, device) in sorted(found.items(), key=lambda item: item[0]):
+        parent = device.find_parent("usb", "usb_device")
+        identity = {} if parent is None else _usb_identity(parent)
+        yield Sighting("sound", device.device_node, role="capture" if direction == "c" else "playback", **identity)
+
+
+def _displays(context: Any) -> Iterator[Sighting]:
+    """Connectors that say that a screen is connected. Its own serial number and name are left where they are."""
+    for device in context.list_devices(subsystem="drm"):
+        if _CONNECTOR.match(device.sys_name) and _text(device, "status") == "connected":
+            yield Sighting("display", device.sys_name)
+
+
+_PCM = re.compile(r"pcmC([0-9]+)D([0-9]+)([pc])")
+"""ALSA's names: card, device, playback or capture."""
+_CONNECTOR = re.compile(r"card[0-9]+-")
+
+
+def _whole(text: str | None) -> int | None:
+    """sysfs writes 1.5 for the slowest USB speed."""
+    try:
+        return None if text is None else int(float(text))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _nodes(context: Any, subsystem: str, bus: Bus) -> Iterator[Sighting]:
@@ -177,6 +238,8 @@ def _property(device: Any, name: str, *, default: str) -> str:
 
 
 def _bus_of(path: str) -> Bus:
+    if path.startswith("ipp://"):
+        return "ipp"
     if path.endswith(PCSC_SOCKET_SUFFIX):
         return "pcsc"
     resolved = str(Path(path).resolve())

@@ -95,6 +95,75 @@ def test_devices_nodes_and_their_place_in_the_usb_tree() -> None:
     assert found[0] == Sighting("usb", "1-1.4", 0x1A86, 0x7523, None, "USB Serial", "1-1.4")
 
 
+V4L = {"ID_V4L_VERSION": "2", "ID_V4L_CAPABILITIES": ":capture:"}
+
+
+def test_a_camera_tells_its_heads_and_its_speed() -> None:
+    dual = FakeDevice("1-2", attributes={"idVendor": b"05a3", "idProduct": b"9331", "bDeviceClass": b"ef", "speed": b"12\n"})
+    odd = FakeDevice("1-3", attributes={"idVendor": b"05a3", "idProduct": b"9331", "bDeviceClass": b"ef", "speed": b"fast"})
+    nodes = [
+        FakeDevice("video0", node="/dev/video0", parent=dual, properties=V4L),
+        FakeDevice("video1", node="/dev/video1", parent=dual, properties=V4L | {"ID_V4L_CAPABILITIES": ":"}),
+        FakeDevice("video2", node="/dev/video2", parent=dual, properties=V4L),
+        FakeDevice("video4", node="/dev/video4", parent=odd, properties=V4L),
+    ]
+    found = Discoverer([], {"video4linux": nodes}).sightings()
+    assert [(one.path, one.heads, one.mbps) for one in found] == [
+        ("/dev/video0", 2, 12),
+        ("/dev/video2", 2, 12),
+        ("/dev/video4", 1, None),
+    ]
+
+
+def test_sound_cards_by_direction_and_screens_by_connector() -> None:
+    headset = FakeDevice("1-4", attributes={"idVendor": b"0d8c", "idProduct": b"0014", "bDeviceClass": b"00"})
+    found = Discoverer(
+        [],
+        {
+            "sound": [
+                FakeDevice("card0"),
+                FakeDevice("controlC0", node="/dev/snd/controlC0"),
+                FakeDevice("pcmC0D3p", node="/dev/snd/pcmC0D3p"),
+                FakeDevice("pcmC0D0p", node="/dev/snd/pcmC0D0p"),
+                FakeDevice("pcmC1D0c", node="/dev/snd/pcmC1D0c", parent=headset),
+                FakeDevice("pcmC1D0p", node="/dev/snd/pcmC1D0p", parent=headset),
+                FakeDevice("pcmC2D0c"),
+            ],
+            "drm": [
+                FakeDevice("card0"),
+                FakeDevice("renderD128"),
+                FakeDevice("card0-HDMI-A-1", attributes={"status": b"connected\n"}),
+                FakeDevice("card0-DP-1", attributes={"status": b"disconnected\n"}),
+                FakeDevice("card0-Writeback-1", attributes={"status": b"unknown\n"}),
+            ],
+        },
+    ).sightings()
+    assert [(one.bus, one.path, one.role, one.usb_path) for one in found] == [
+        ("sound", "/dev/snd/pcmC0D0p", "playback", None),
+        ("sound", "/dev/snd/pcmC1D0c", "capture", "1-4"),
+        ("sound", "/dev/snd/pcmC1D0p", "playback", "1-4"),
+        ("display", "card0-HDMI-A-1", None, None),
+    ]
+
+
+def test_a_touch_screen_is_seen_on_any_bus() -> None:
+    touch = {"ID_INPUT": "1", "ID_INPUT_TOUCHSCREEN": "1"}
+    found = Discoverer(
+        [],
+        {
+            "input": [
+                FakeDevice("event1", node="/dev/input/event1", parent=SCANNER, properties=touch),
+                FakeDevice("event2", node="/dev/input/event2", properties=touch),
+                FakeDevice("event3", node="/dev/input/event3", properties={"ID_INPUT": "1", "ID_INPUT_KEYBOARD": "1"}),
+            ]
+        },
+    ).sightings()
+    assert [(one.path, one.role, one.usb_path) for one in found] == [
+        ("/dev/input/event1", "touch", "1-1.2"),
+        ("/dev/input/event2", "touch", None),
+    ]
+
+
 def test_spoiled_descriptors_do_not_hide_a_device() -> None:
     odd = FakeDevice("1-2", attributes={"idVendor": b"zz", "product": b"\xff\xfe"})
     (found,) = Discoverer([], {"usb": [odd]}).sightings()
