@@ -23,6 +23,7 @@ from edge_agent import discovery
 from edge_agent.clock import Clock, ClockReading, read
 from edge_agent.config import DeviceEntry
 from edge_agent.devices import presence
+from edge_agent.devices.attempts import AttemptBook, Met
 from edge_agent.devices.base import Driver, Observation, Place, Scheduled, SlotBinding, Testable, link_codes, unseen
 from edge_agent.devices.factory import make_driver
 from edge_agent.devices.guard import guarded
@@ -47,7 +48,7 @@ from protocols.canon.words import DeviceState, Ownership, SuggestedAction
 from protocols.contract import records
 from protocols.contract.limits import POSITION_EVERY_S
 from protocols.contract.messages import OpenFault
-from protocols.profile.schema import Family, Kind, Profile
+from protocols.profile.schema import FAULT_FAMILY, Family, Kind, Profile
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ FLUSH_EVERY_S = 30.0
 EVENTS_PER_MINUTE = 60
 """Keys and ratings of one slot: no clerk calls faster. More is a stuck or hostile pad and would only fill the spool."""
 
-FAULTS_KEY, USAGE_KEY, PROFILES_KEY = "devices.faults", "devices.usage", "devices.profiles"
+FAULTS_KEY, USAGE_KEY, PROFILES_KEY, ATTEMPTS_KEY = "devices.faults", "devices.usage", "devices.profiles", "devices.attempts"
 
 
 class Recorder(Protocol):
@@ -235,6 +236,7 @@ class Monitor:
         self._engine = FaultEngine(new_id=new_id)
         self._unreported: list[records.Fault] = []
         self._usage = UsageBook()
+        self._attempts = AttemptBook()
         self._readings = ReadingBook()
         self._remembered: dict[str, str] = {}
         self._answered: dict[tuple[str, str], str | None] = {}
@@ -263,6 +265,7 @@ class Monitor:
                 await self._discovering(group)
         finally:
             self._keep_usage()
+            self._keep_attempts()
             self._keep_faults()
 
     def slot_views(self) -> tuple[SlotView, ...]:
@@ -401,6 +404,13 @@ class Monitor:
         """The kiosk application used a device: a printed slip, a read card."""
         if slot in self._slots:
             self._capture_all(self._usage.count(slot, ok=count if ok else 0, failed=0 if ok else count))
+            if self._slots[slot].entry.family in _ATTEMPTED:
+                self._attempts.used(slot, ok=ok, now=self._now())
+
+    def note_steps(self, slot: str, steps: Iterable[Met]) -> None:
+        """What an application's command met at a reader, by the meaning of the reader's answers alone."""
+        if slot in self._slots:
+            self._attempts.met(slot, steps, self._now())
 
     def note_refill(self, slot: str, item: str, amount: int | None = None) -> None:
         """Somebody on site replaced or topped up a consumable."""
@@ -800,7 +810,7 @@ class Monitor:
             judged |= {bound.code(tail) for tail in _BY_MONITOR}
         faults = self._engine.observe(
             slot,
-            (*self._usage.conditions(slot), *observation.conditions),
+            (*self._usage.conditions(slot), *self._attempts.conditions(slot, _fault_family(state.entry)), *observation.conditions),
             now,
             judged=judged,
             mandatory=state.entry.mandatory,
@@ -892,6 +902,10 @@ class Monitor:
     def _keep_faults(self) -> None:
         self._put(FAULTS_KEY, self._engine.export(self._now(), self._unreported))
 
+    def _keep_attempts(self) -> None:
+        if self._attempts.dirty:
+            self._put(ATTEMPTS_KEY, self._attempts.export())
+
     def _keep_usage(self) -> None:
         if self._usage.dirty:
             self._put(USAGE_KEY, self._usage.export())
@@ -904,7 +918,12 @@ class Monitor:
 
     def _restore(self) -> None:
         now = self._now()
-        for key, take in ((FAULTS_KEY, self._take_faults), (USAGE_KEY, self._usage.restore), (PROFILES_KEY, self._take_profiles)):
+        for key, take in (
+            (FAULTS_KEY, self._take_faults),
+            (USAGE_KEY, self._usage.restore),
+            (ATTEMPTS_KEY, self._attempts.restore),
+            (PROFILES_KEY, self._take_profiles),
+        ):
             kept = self._store.get(key)
             if kept is not None:
                 try:
@@ -943,6 +962,7 @@ class Monitor:
         while True:
             await asyncio.sleep(self._jittered(FLUSH_EVERY_S))
             self._keep_usage()
+            self._keep_attempts()
 
     def _now(self) -> ClockReading:
         return read(self._clock)
@@ -986,7 +1006,9 @@ _TESTED: dict[DeviceState, Tested] = {
     DeviceState.POWER_OFF: "timeout",
 }
 """What a look means as a test; every other state is a fault of the device, or something that somebody on site must put right."""
-_BY_MONITOR = ("READ_FAIL_RATE", "MODE_CHANGED")
+_ATTEMPTED = frozenset({Kind.ID_READER.value, Kind.CARD_READER.value})
+"""Kinds whose uses are visits of people with a card."""
+_BY_MONITOR = ("READ_FAIL_RATE", "AUTH_FAIL_RATE", "MODE_CHANGED")
 """Tails that are concluded here, so every observation can take them back."""
 
 
@@ -1008,6 +1030,10 @@ def _key_of(binding: Binding) -> tuple[object, ...]:
 
 def _names_slot(key: tuple[object, ...], slot: str) -> bool:
     return key[:2] == ("absent", slot) or any(isinstance(part, tuple) and part[:1] == (slot,) for part in key[4:])
+
+
+def _fault_family(entry: DeviceEntry) -> str:
+    return FAULT_FAMILY[Kind(entry.family)] if entry.family in _KINDS else ""
 
 
 def _by_presence(binding: Binding) -> bool:

@@ -1,7 +1,8 @@
 """What devices did and what they use up: counters that never run backwards, levels with refills, and the spread of measured values. Pure.
 
 Two sources are kept apart: what the kiosk application reports (`count`) and what a unit counts itself (`unit_total`). Where only the second is
-known the figures are marked as derived. Nothing here knows who was served.
+known the figures are marked as derived. A lifetime is the place's, not the unit's: it begins with what the first unit had counted and goes on when
+another unit takes its place. Nothing here knows who was served.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ REFILL_AFTER_OUT_MS = 2_000
 REFILL_AFTER_LOW_MS = 30_000
 """The near-end lever flutters near its threshold; a new roll holds it up."""
 READ_FAIL_SHARE = 0.3
+KEEP_READS = 20
+"""As many as the window over them has."""
 
 _BY_PAPER = frozenset({"paper", "roll", "labels"})
 _BY_TONER = frozenset({"toner", "drum"})
@@ -46,15 +49,39 @@ class _Level(msgspec.Struct, kw_only=True):
     told_step: int | None = None
 
 
+class Unit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What tells one unit from another, as far as it says so."""
+
+    profile: str | None = None
+    serial: str | None = None
+    asset: str | None = None
+
+    def differs(self, other: Unit) -> bool:
+        """Both say the same thing differently. What one of them does not say proves nothing."""
+        pairs = ((self.profile, other.profile), (self.serial, other.serial), (self.asset, other.asset))
+        return any(mine is not None and theirs is not None and mine != theirs for mine, theirs in pairs)
+
+    def learned(self, other: Unit) -> Unit:
+        """What is known of the same unit after another look."""
+        return Unit(
+            profile=other.profile or self.profile, serial=other.serial or self.serial, asset=other.asset or self.asset
+        )
+
+
 class _Slot(msgspec.Struct, kw_only=True):
-    """Counts of one slot: of the open span, and since ever."""
+    """Counts of one slot: of the open span, and since ever. `life`: by the units' own counters, over all of them; `units`: seen here."""
 
     ok: int = 0
     failed: int = 0
     ever: int = 0
     unit_last: int | None = None
     unit_delta: int = 0
+    life: int | None = None
+    unit: Unit = Unit()
+    units: int = 1
     levels: dict[str, _Level] = msgspec.field(default_factory=dict)
+    reads: list[bool] = msgspec.field(default_factory=list)
+    """The last uses, True for one that failed: a rate outlives a restart."""
 
 
 class _Snapshot(msgspec.Struct, kw_only=True):
@@ -95,6 +122,8 @@ class UsageBook:
         for bad, times in ((False, ok), (True, failed)):
             for _ in range(min(times, 20)):
                 window.add(bad)
+                counts.reads.append(bad)
+        del counts.reads[:-KEEP_READS]
         told = []
         for rule in self._rules.get(slot, ()):
             if rule.counts == "jobs" and rule.per_job is not None and ok:
@@ -109,14 +138,47 @@ class UsageBook:
     def unit_total(self, slot: str, total: int) -> list[ConsumableBody]:
         """The unit's own lifetime counter. A smaller number is another unit (or a new main board): counting goes on from there."""
         counts = self._slot(slot)
-        delta = total - counts.unit_last if counts.unit_last is not None and total >= counts.unit_last else 0
         if counts.unit_last == total:
             return []
+        if counts.unit_last is not None and total < counts.unit_last:
+            self._swapped(slot)
+        delta = 0 if counts.unit_last is None else total - counts.unit_last
+        counts.life = total if counts.life is None else counts.life + delta
         counts.unit_last = total
         counts.unit_delta += delta
         self.dirty = True
         rules = [rule for rule in self._rules.get(slot, ()) if rule.counts == "pages" and delta]
         return [body for rule in rules for body in self._take(slot, rule, delta)]
+
+    def seen(self, slot: str, unit: Unit) -> bool:
+        """Which unit is at the slot; whether it is another one than before. Its own counter then begins anew, the place's does not."""
+        counts = self._slot(slot)
+        swapped = counts.unit.differs(unit)
+        if swapped:
+            self._swapped(slot)
+            counts.unit = unit
+        elif counts.unit.learned(unit) != counts.unit:
+            counts.unit = counts.unit.learned(unit)
+            self.dirty = True
+        return swapped
+
+    def units(self, slot: str) -> int:
+        """How many units have been at the slot."""
+        counts = self._slots.get(slot)
+        return 1 if counts is None else counts.units
+
+    def lifetime(self, slot: str) -> int | None:
+        """What was done at the slot since ever; None if nothing is counted there."""
+        counts = self._slots.get(slot)
+        return None if counts is None or (counts.life is None and counts.ever == 0) else _lifetime(counts)
+
+    def _swapped(self, slot: str) -> None:
+        counts = self._slot(slot)
+        counts.units += 1
+        counts.unit_last = None
+        counts.unit = Unit()
+        self._reads.pop(slot, None)
+        self.dirty = True
 
     def sensed(
         self,
@@ -185,7 +247,7 @@ class UsageBook:
                     total=ok + counts.failed,
                     ok=ok,
                     failed=counts.failed,
-                    lifetime=counts.ever if counts.unit_last is None else counts.unit_last,
+                    lifetime=_lifetime(counts),
                     derived=derived,
                 )
             )
@@ -205,6 +267,13 @@ class UsageBook:
             self._slots = msgspec.msgpack.decode(exported, type=_Snapshot).slots
         except msgspec.MsgspecError as err:
             raise ValueError("the kept counters are not readable") from err
+        for counts in self._slots.values():
+            if counts.life is None:  # kept by a version that gave the unit's own number
+                counts.life = counts.unit_last
+        for slot, counts in self._slots.items():
+            self._reads[slot] = RateWindow(high=READ_FAIL_SHARE)
+            for bad in counts.reads[-KEEP_READS:]:
+                self._reads[slot].add(bad)
 
     def _slot(self, slot: str) -> _Slot:
         return self._slots.setdefault(slot, _Slot())
@@ -292,6 +361,10 @@ _UNITS: Mapping[Quantity, Unit] = {
 }
 _RANK: Mapping[_Word, int] = {"out": 0, "low": 1, "full": 2}
 _WORDS: Mapping[str, _Word] = {"full": "full", "low": "low", "out": "out"}
+
+
+def _lifetime(counts: _Slot) -> int:
+    return counts.ever if counts.life is None else counts.life
 
 
 def _word(state: PaperState | TonerState | None) -> _Word | None:

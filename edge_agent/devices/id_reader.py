@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from edge_agent.clock import ClockReading
 from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, judged_tails, silent
+from edge_agent.devices.sdt_port import WRITE_TIMEOUT_S, SdtPort
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, PortStalled, SpeedPort, UsbPort
@@ -20,8 +21,6 @@ from protocols.contract.records import Evidence
 from protocols.errors import LineError, ProtocolError
 from protocols.profile.options.sdt import SdtOptions
 
-WRITE_TIMEOUT_S = 1.0
-READ_BYTES = 512
 PROBE_AFTER_MISSES = 3
 PROBE_EVERY_MS = 600_000
 """Somebody may have stored another speed; the reader is asked at all of them once, and again every ten minutes while it is silent."""
@@ -32,9 +31,9 @@ class IdReader:
 
     def __init__(self, port: BytePort | UsbPort, bound: SlotBinding) -> None:
         self._port = port
+        self._line = SdtPort(port)
         self._bound = bound
         self._options = bound.profile.sdt or SdtOptions()
-        self._split = isinstance(port, UsbPort) and len(port.endpoints_out) >= 2 and len(port.endpoints_in) >= 2
         self._reader = sdt.SdtReader()
         self._noise = RateWindow()
         self._misses = 0
@@ -97,26 +96,18 @@ class IdReader:
     async def _ask(self, command: sdt.Command) -> sdt.Answer | None:
         self._reader.reset()
         try:
-            await self._drop_stale()
+            await self._line.drain()
             self._reader.expect(command)
-            await self._write(sdt.encode(command))
+            await self._line.write(sdt.encode(command))
             return await self._answer()
         except PortStalled:
             return None
 
-    async def _write(self, frame: bytes) -> None:
-        if self._split and isinstance(self._port, UsbPort):
-            for endpoint, part in zip(self._port.endpoints_out, sdt.split_request(frame), strict=False):
-                await self._port.write_to(endpoint, part, timeout_s=WRITE_TIMEOUT_S)
-        else:
-            await self._port.write(frame, timeout_s=WRITE_TIMEOUT_S)
-
     async def _answer(self) -> sdt.Answer | None:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + sdt.ANSWER_TIMEOUT_S
-        pipe = 0
         while (left_s := deadline_s - loop.time()) > 0:
-            data = await self._read(pipe, left_s)
+            data = await self._line.read(timeout_s=left_s)
             self._reader.feed(data)
             try:
                 answer = self._reader.next_event()
@@ -128,21 +119,9 @@ class IdReader:
             if answer is not None:
                 self._noise.add(answer.verdict is sdt.Sw3Class.LINK)
                 return answer
-            if data and self._split:
-                pipe = 1 - pipe  # the header came, the body follows on the other pipe
+            if data:
+                self._line.to_body()
         return None
-
-    async def _read(self, pipe: int, timeout_s: float) -> bytes:
-        if self._split and isinstance(self._port, UsbPort):
-            return await self._port.read_from(self._port.endpoints_in[pipe], max_bytes=READ_BYTES, timeout_s=timeout_s)
-        return await self._port.read(max_bytes=READ_BYTES, timeout_s=timeout_s)
-
-    async def _drop_stale(self) -> None:
-        """Bytes of an earlier question; bounded, so that a stream without end cannot hold us."""
-        for pipe in range(2 if self._split else 1):
-            for _ in range(8):
-                if not await self._read(pipe, 0.001):
-                    break
 
     def _silent(self) -> Observation:
         observation = silent(self._bound, self._misses, Evidence(codec=sdt.CODEC, query=sdt.encode_status()))

@@ -6,10 +6,11 @@ found it. Whatever it learns of a person goes to its caller and nowhere else: no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
 from edge_agent.monitor import JobAnswer
 from edge_agent.transports.base import Port
@@ -36,6 +37,15 @@ class Request:
     name: str
     payload: Mapping[str, Any] = field(repr=False)
     timeout_s: float
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A server that tells what its commands met at a reader: meanings of answers, nothing of a card."""
+
+    def take_steps(self) -> Iterable[Met]:
+        """Since it was asked last."""
+        ...
 
 
 class Server(Protocol):

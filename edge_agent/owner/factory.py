@@ -19,6 +19,14 @@ def server_for(bound: SlotBinding) -> Server | None:
             from edge_agent.owner.card_unit import CardUnitServer
 
             return CardUnitServer(profile)
+        case Family.SDT:
+            from edge_agent.owner.id_reader import IdReader
+
+            return IdReader()
+        case Family.CCID:
+            from edge_agent.owner.smart_card import SmartCard
+
+            return SmartCard()
         case Family.SCANNER_KEYBOARD | Family.SCANNER_SERIAL:
             from edge_agent.owner.barcode_reader import BarcodeReader
 

@@ -241,6 +241,8 @@ class _ReadRawData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     track1_jis: bool | None = msgspec.field(default=None, name="track1JIS")
     track3_jis: bool | None = msgspec.field(default=None, name="track3JIS")
     ddi: bool | None = None
+    fingerprint: bool | None = None
+    """Our own: of a resident's card, the stored fingerprint as well."""
 
 
 class _ChipIo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
 from edge_agent.monitor import JobFailed, Tested, Work
 from edge_agent.owner import messages, states
-from edge_agent.owner.base import CommandFailed, Request, Server
+from edge_agent.owner.base import CommandFailed, Counting, Request, Server
 from edge_agent.owner.claims import Claim, Claims, ClaimTaken
 from edge_agent.owner.factory import server_for
 from edge_agent.owner.messages import Command, CompletionCode, MessageRefused, PayloadRefused
@@ -63,6 +64,7 @@ class Devices(Protocol):
     def slot_views(self) -> Iterable[SlotView]: ...
     async def perform(self, slot: str, work: Work[Any], *, within_s: float) -> Any: ...
     def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None: ...
+    def note_steps(self, slot: str, steps: Iterable[Met]) -> None: ...
     def can_test(self, slot: str, test: str) -> bool: ...
     async def test(self, slot: str, test: str) -> Tested: ...
 
@@ -466,7 +468,11 @@ class Line:
                     raise CommandFailed("unsupportedCommand", plain=True)
                 served = self._served = _Served(server, bound.profile.id)
             served.port = id(port)
-            return await served.server.serve(port, bound, request, tell)
+            try:
+                return await served.server.serve(port, bound, request, tell)
+            finally:
+                if isinstance(served.server, Counting):
+                    self._service._devices().note_steps(bound.slot, served.server.take_steps())
 
         return work
 

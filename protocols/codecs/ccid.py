@@ -22,7 +22,7 @@ from protocols.errors import EncodeError, FrameError, UnexpectedReply
 CODEC = "ccid"
 HEADER_BYTES = 10
 MAX_DATA_BYTES = 4096
-"""Of a message that is skipped. A whole extended APDU is longer; the monitor never asked for one, and finds its place again behind it."""
+"""Of a message that is taken apart. A whole extended APDU is longer; the monitor never asked for one, and finds its place again behind it."""
 ANSWER_TIMEOUT_S = 1.0
 """For GetSlotStatus: the reader answers from what it knows, without a card."""
 INTERFACE_CLASS = 0x0B
@@ -136,6 +136,8 @@ class CcidReader(StreamDecoder[Answer]):
     `expect(slot, sequence)` before each question; a sound message with other numbers raises UnexpectedReply and is gone.
     """
 
+    max_data_bytes = MAX_DATA_BYTES
+
     def __init__(self) -> None:
         super().__init__()
         self._asked: tuple[int, int] | None = None
@@ -148,7 +150,7 @@ class CcidReader(StreamDecoder[Answer]):
         if len(self._buffer) < HEADER_BYTES:
             return None
         kind, length, slot, sequence, status, error, _ = struct.unpack_from("<BIBBBBB", self._buffer)
-        if length > MAX_DATA_BYTES:
+        if length > self.max_data_bytes:
             evidence = bytes(self._buffer[:HEADER_BYTES])
             self._discard(HEADER_BYTES)
             raise FrameError("a message is longer than any that was asked for", evidence=evidence)

@@ -18,6 +18,7 @@ import pytest
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
+from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
 from edge_agent.local_api import Application, Applications, Gate, LocalApi, Scope
 from edge_agent.local_api.server import HttpDoor, Limits
@@ -59,6 +60,9 @@ class OneScanner:
             self.jobs -= 1
 
     def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None:
+        pass
+
+    def note_steps(self, slot: str, steps: Iterable[Met]) -> None:
         pass
 
     def can_test(self, slot: str, test: str) -> bool:
@@ -158,7 +162,7 @@ class Peer:
         self.writer.transport.abort()
 
 
-def handshake(at: str = f"{PATH}/scanner", **changes: str | None) -> bytes:
+def handshake(at: str = f"{PATH}/scanner", /, **changes: str | None) -> bytes:
     headers: dict[str, str | None] = {
         "Host": HOST,
         "Upgrade": "websocket",
