@@ -17,7 +17,7 @@ demo: environment assets  ## Start a server and 400 simulated terminals on this 
 	@$(RUN) -m tests.demo $(ARGS)
 
 test: environment assets  ## Check everything, then run all tests (about 20 minutes on two cores)
-	@$(PYTHON) -m scripts.system_packages mosquitto updates browser pcsc
+	@$(PYTHON) -m scripts.system_packages mosquitto updates browser pcsc printing stacks
 	@$(RUN) -m scripts.checks all $(ARGS)
 
 check: environment  ## The quick door before a commit: format, lint, types, import contracts, unit tests
@@ -28,7 +28,7 @@ bench: environment assets  ## Measure, and print each figure beside its budget
 	@$(RUN) -m tests.bench $(ARGS)
 
 soak: environment assets  ## The long matrices: hours of kills, cuts, floods (KF_SOAK=0.1 shortens them)
-	@$(PYTHON) -m scripts.system_packages mosquitto updates browser
+	@$(PYTHON) -m scripts.system_packages mosquitto updates browser stacks
 	@KF_SOAK="$${KF_SOAK:-1}" $(RUN) -m pytest -m soak -n 0 --timeout 0 --durations 20 $(ARGS)
 
 release: environment  ## Build a release of the agent with its interpreter and libraries (ARGS="--version 1.2.0")

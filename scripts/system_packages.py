@@ -39,8 +39,21 @@ def _is_file(path: Path) -> Callable[[], bool]:
     return path.is_file
 
 
-STARTED_BY_DEBIAN = {"mosquitto": ("mosquitto",), "pcscd": ("pcscd.socket", "pcscd.service")}
+STARTED_BY_DEBIAN = {
+    "mosquitto": ("mosquitto",),
+    "pcscd": ("pcscd.socket", "pcscd.service"),
+    "cups-daemon": ("cups.socket", "cups.path", "cups.service"),
+}
 """Packages that come with a daemon, and the units that start it."""
+
+def _is_there(path: str) -> Callable[[], bool]:
+    return Path(path).exists
+
+
+def _typelib(name: str) -> Callable[[], bool]:
+    """A library that scripts may use by GObject introspection."""
+    return lambda: any(Path("/usr/lib").glob(f"*/girepository-1.0/{name}.typelib"))
+
 
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -63,6 +76,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(lambda: any(Path("/usr/lib").glob("pcsc/drivers/serial/libifdvpcd.so*")), "vsmartcard-vpcd", "as its virtual reader"),
         Need(_on_path("pcsc_scan"), "pcsc-tools", "as another program that sees the reader"),
     ),
+    "printing": (
+        Need(_on_path("cupsd"), "cups-daemon", "to print on our printer models"),
+        Need(_on_path("lpadmin"), "cups-client", "to print on our printer models"),
+        Need(_on_path("ipptool"), "cups-ipp-utils", "to read our printer models"),
+    ),
     "bench": (
         Need(_on_path("zstd"), "zstd", "to make differences between releases"),
         Need(_on_path("bsdiff"), "bsdiff", "to compare them with"),
@@ -75,6 +93,19 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(_on_path("mkfs.xfs"), "xfsprogs", "to cut the power of an xfs disk"),
         Need(_on_path("rx"), "lrzsz", "to check XMODEM and YMODEM against another implementation"),
         Need(_on_path("dfu-util"), "dfu-util", "to write firmware over USB DFU"),
+    ),
+    "stacks": (
+        Need(_on_path("umockdev-run"), "umockdev", "to put device models behind libusb, evdev and udev"),
+        Need(_typelib("UMockdev-1.0"), "gir1.2-umockdev-1.0", "to put device models behind libusb, evdev and udev"),
+        Need(_is_there("/usr/lib/python3/dist-packages/gi"), "python3-gi", "to put device models behind libusb, evdev and udev"),
+    ),
+    "vm": (
+        Need(_on_path("qemu-system-x86_64"), "qemu-system-x86", "to run a Debian kernel"),
+        Need(_on_path("busybox"), "busybox-static", "to boot it"),
+        Need(_on_path("depmod"), "kmod", "to load its modules"),
+        Need(_on_path("usbip"), "usbip", "to plug simulated USB devices in"),
+        Need(_on_path("systemd-sysusers"), "systemd", "to run the agent as its unit"),
+        Need(_is_there("/usr/lib/systemd/systemd-udevd"), "udev", "to apply the agent's udev rules"),
     ),
     "browser": (Need(_on_path("chromium", "chromium-browser", "google-chrome"), "chromium", "to test the console's pages"),),
 }

@@ -18,6 +18,9 @@ from edge_agent.transports.base import PortBusy, PortStalled, port_error
 from edge_agent.transports.waiting import FdWaiter
 from protocols.codecs.keys import DOWN, EV_KEY, InputEvent
 
+EVIOCGVERSION = 0x80044501
+"""Of the kernel's input.h: the driver's version."""
+
 
 class EvdevPort:
     """An event node. With `grab` its keys reach nobody else; PortBusy where another program has grabbed it."""
@@ -46,7 +49,7 @@ class EvdevPort:
     async def pressed_keys(self) -> frozenset[int]:
         """Codes that are down now, after the kernel's key bitmap."""
         self._waiter.require_open()
-        with _evdev_errors(self._name):
+        with _evdev_errors(self._name, self._device.fd):
             return frozenset(self._device.active_keys())
 
     async def close(self) -> None:
@@ -62,7 +65,7 @@ class EvdevPort:
     def _grab_when_idle(self) -> None:
         if not self._wants_grab or self._grabbed:
             return
-        with _evdev_errors(self._name):
+        with _evdev_errors(self._name, self._device.fd):
             if self._device.active_keys():
                 return
             self._device.grab()
@@ -94,8 +97,11 @@ def suppressed() -> Iterator[None]:
 
 
 @contextmanager
-def _evdev_errors(name: str) -> Iterator[None]:
-    """python-evdev 2.0.0 returns without an exception set when some ioctls fail, which Python turns into SystemError."""
+def _evdev_errors(name: str, fd: int | None = None) -> Iterator[None]:
+    """python-evdev 2.0.0 returns without an exception set when some ioctls fail, which Python turns into SystemError without a number.
+
+    With `fd` the kernel is asked once more for what every input device answers, so that an unplugged one is told as gone.
+    """
     try:
         yield
     except BlockingIOError:
@@ -105,4 +111,9 @@ def _evdev_errors(name: str) -> Iterator[None]:
             raise PortBusy(f"{name}: grabbed by another program") from err
         raise port_error(err.errno, name) from err
     except SystemError as err:
+        if fd is not None:
+            try:
+                fcntl.ioctl(fd, EVIOCGVERSION, bytes(4))
+            except OSError as reason:
+                raise port_error(reason.errno, name) from reason
         raise PortStalled(f"{name}: the device's abilities cannot be read") from err
