@@ -128,4 +128,3 @@ def open_ipp(sighting: Sighting) -> IppPort:
         return IppPort(sighting.path)
     except EncodeError as err:
         raise PortRefused(f"{sighting.path}: {err}") from None
-

@@ -317,4 +317,3 @@ def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:
 
 def _attribute(tag: int, name: str, data: bytes) -> bytes:
     return bytes((tag,)) + len(name).to_bytes(2, "big") + name.encode("ascii") + len(data).to_bytes(2, "big") + data
-

@@ -15,7 +15,16 @@ from simulators.models.base import Model
 
 PRINT_JOB, VALIDATE_JOB, CREATE_JOB, SEND_DOCUMENT = 0x02, 0x04, 0x05, 0x06
 CANCEL_JOB, GET_JOB_ATTRIBUTES, GET_JOBS, GET_PRINTER_ATTRIBUTES = 0x08, 0x09, 0x0A, 0x0B
-OPERATIONS = (PRINT_JOB, VALIDATE_JOB, CREATE_JOB, SEND_DOCUMENT, CANCEL_JOB, GET_JOB_ATTRIBUTES, GET_JOBS, GET_PRINTER_ATTRIBUTES)
+OPERATIONS = (
+    PRINT_JOB,
+    VALIDATE_JOB,
+    CREATE_JOB,
+    SEND_DOCUMENT,
+    CANCEL_JOB,
+    GET_JOB_ATTRIBUTES,
+    GET_JOBS,
+    GET_PRINTER_ATTRIBUTES,
+)
 
 OK, BAD_REQUEST, NOT_FOUND, NOT_SUPPORTED, VERSION = 0x0000, 0x0400, 0x0406, 0x0501, 0x0503
 INTEGER, BOOLEAN, ENUM, RESOLUTION, RANGE, COLLECTION, COLLECTION_END = 0x21, 0x22, 0x23, 0x32, 0x33, 0x34, 0x37
@@ -271,6 +280,8 @@ class IppPrinter(Model):
             (INTEGER, "printer-up-time", [max(1, int(now))]),
             (TEXT, "printer-make-and-model", [self._maker_model]),
             (TEXT, "printer-info", [self._maker_model]),
+            (TEXT, "printer-location", ["desk"]),
+            (URI, "printer-more-info", [self.uri.replace("ipp://", "http://", 1).removesuffix("/ipp/print")]),
             (TEXT, "printer-firmware-string-version", ["2409.1 20240812"]),
             (URI, "printer-uuid", ["urn:uuid:00000000-0000-1000-8000-0000deadbeef"]),
             (INTEGER, "printer-impressions-completed", [self.impressions]),

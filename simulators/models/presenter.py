@@ -36,7 +36,14 @@ class PresenterPrinter(EscposPrinter):
 
     def __init__(self, *, usb: UsbIdentity | None = None, baud: int | None = 115200, seed: int = 0) -> None:
         super().__init__(
-            usb=usb, baud=baud, seed=seed, maker="CUSTOM", model_name="VKP80III", firmware="1.12", has_process_id=False, has_counters=False
+            usb=usb,
+            baud=baud,
+            seed=seed,
+            maker="CUSTOM",
+            model_name="VKP80III",
+            firmware="1.12",
+            has_process_id=False,
+            has_counters=False,
         )
         self.slip_out = False
         self.taken = 0

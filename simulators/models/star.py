@@ -35,9 +35,7 @@ class StarPrinter(EscposPrinter):
         "black-mark": "no black mark is found",
     }
 
-    def __init__(
-        self, *, usb: UsbIdentity | None = None, baud: int | None = 9600, seed: int = 0, status_bytes: int = 9
-    ) -> None:
+    def __init__(self, *, usb: UsbIdentity | None = None, baud: int | None = 9600, seed: int = 0, status_bytes: int = 9) -> None:
         super().__init__(usb=usb, baud=baud, seed=seed, maker="Star", model_name="TSP650II", has_text_ids=False)
         self.marks = 0
         self._status_bytes = status_bytes

@@ -24,7 +24,9 @@ END_S = 5.0
 class IppServer:
     """`async with IppServer(model) as server:` listens on a port from the system; `server.uri` is the printer's address."""
 
-    def __init__(self, model: IppPrinter, *, host: str = "127.0.0.1", port: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, model: IppPrinter, *, host: str = "127.0.0.1", port: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.model = model
         self.uri = ""
         self._host = host

@@ -204,12 +204,17 @@ def test_the_test_slip_is_what_python_escpos_renders() -> None:
     )
 
 
-real_time = st.builds(lambda n, bits: (h("10 04") + bytes((n,)), RealTimeStatus(n, bits & 0x6C | 0x12)), st.integers(1, 4), st.integers(0, 255))
+real_time = st.builds(
+    lambda n, bits: (h("10 04") + bytes((n,)), RealTimeStatus(n, bits & 0x6C | 0x12)), st.integers(1, 4), st.integers(0, 255)
+)
 queued = st.builds(
-    lambda query, bits: (query, QueuedStatus(query, bits & 0x6F)), st.sampled_from([h("1D 72 01"), h("1D 49 01"), h("1B 76")]), st.integers(0, 255)
+    lambda query, bits: (query, QueuedStatus(query, bits & 0x6F)),
+    st.sampled_from([h("1D 72 01"), h("1D 49 01"), h("1B 76")]),
+    st.integers(0, 255),
 )
 automatic = st.builds(
-    lambda raw: (b"", AutoStatus(bytes((raw[0] & 0x6C | 0x10, *(byte & 0x6F for byte in raw[1:]))))), st.binary(min_size=4, max_size=4)
+    lambda raw: (b"", AutoStatus(bytes((raw[0] & 0x6C | 0x10, *(byte & 0x6F for byte in raw[1:]))))),
+    st.binary(min_size=4, max_size=4),
 )
 printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
 identities = st.builds(lambda n, text: (h("1D 49") + bytes((n,)), Identity(n, text)), st.integers(65, 69), printable)
@@ -217,7 +222,9 @@ fences = st.builds(
     lambda job: (b"", JobPrinted(job)), st.binary(min_size=4, max_size=4).map(lambda raw: bytes(0x20 + byte % 95 for byte in raw))
 )
 counters = st.builds(
-    lambda count, number: (escpos.encode_counter_query(count), Counter(count, number)), st.sampled_from(list(escpos.Count)), st.integers(0, 10**9)
+    lambda count, number: (escpos.encode_counter_query(count), Counter(count, number)),
+    st.sampled_from(list(escpos.Count)),
+    st.integers(0, 10**9),
 )
 
 
@@ -247,7 +254,8 @@ def test_every_honest_interleaving_comes_apart(
 ) -> None:
     """Answers in any order, real-time ones inside an automatic status, flow control anywhere, cut anywhere."""
     decoder = reader(*(query for query, _ in answers))
-    out, expected = bytearray(), []
+    out = bytearray()
+    expected: list[escpos.EscPosEvent] = []
     inside: list[escpos.EscPosEvent] = []
     for _, event in answers:
         if isinstance(event, RealTimeStatus) and out and data.draw(st.booleans()):

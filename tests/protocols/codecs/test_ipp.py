@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -130,7 +131,9 @@ def test_counters_and_firmware() -> None:
 def test_evidence_holds_the_deciding_attributes_and_no_word_of_a_maker() -> None:
     planted = "PLANTED-zhang-san-report"
     whole = answer(
-        value(0x41, "printer-state-message", b"PLANTED message"), keywords("printer-state-reasons", "media-jam-error", planted), state=5
+        value(0x41, "printer-state-message", b"PLANTED message"),
+        keywords("printer-state-reasons", "media-jam-error", planted),
+        state=5,
     )
     status = ipp.decode_status(whole)
     assert status.strange_reasons == 1
@@ -161,7 +164,12 @@ def test_what_is_no_sound_answer(spoiled: bytes) -> None:
 
 
 def test_collections_are_stepped_over() -> None:
-    inner = value(0x34, "media-col", b"") + value(0x4A, "", b"printer-state") + value(0x23, "", struct.pack(">i", 5)) + value(0x37, "", b"")
+    inner = (
+        value(0x34, "media-col", b"")
+        + value(0x4A, "", b"printer-state")
+        + value(0x23, "", struct.pack(">i", 5))
+        + value(0x37, "", b"")
+    )
     assert ipp.decode_status(answer(inner)).state == 3
 
 
@@ -175,10 +183,8 @@ def test_a_length_with_its_high_bit_set_is_a_long_value_and_no_way_back() -> Non
 @given(st.binary(max_size=600))
 def test_any_bytes_end_in_a_status_or_an_error(data: bytes) -> None:
     for raw in (data, b"\x01\x01\x00\x00\x00\x00\x00\x01" + data):
-        try:
+        with suppress(ProtocolError):
             ipp.reading_of(ipp.decode_status(raw))
-        except ProtocolError:
-            pass
 
 
 @settings(deadline=None)

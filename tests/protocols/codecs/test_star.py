@@ -45,9 +45,7 @@ def test_the_first_header_says_the_length(header: int, length: int) -> None:
         ("23 06 08 00 00 00 00 00 00", ("OFFLINE",), DeviceState.OFFLINE, PaperState.FULL, CoverState.CLOSED),
     ],
 )
-def test_meaning(
-    status: str, conditions: tuple[str, ...], device: DeviceState, paper: PaperState, cover: CoverState
-) -> None:
+def test_meaning(status: str, conditions: tuple[str, ...], device: DeviceState, paper: PaperState, cover: CoverState) -> None:
     reading = star.reading_of(only(every_cut(StarReader, h(status))).status)
     assert (reading.conditions, reading.device, reading.paper, reading.cover) == (conditions, device, paper, cover)
     assert bool(reading.explanations) == bool(conditions)
