@@ -23,6 +23,7 @@ from protocols.profile.options.nmea import NmeaOptions
 READ_BYTES = 1024
 FIRST_LISTEN_S = 1.5
 """Receivers speak once a second."""
+BURST_GAP_S = 0.3
 SPEED_AFTER_MISSES = 2
 GRID = 10
 """Units of 0.0001 degrees: about 100 m."""
@@ -58,7 +59,8 @@ class Gps:
             await self._try_another_speed()
             return [self._silent()]
         self._misses = 0
-        return [self._observation(self._tracker.take(), now)]
+        status, quality = _evidence(self._tracker.last_rmc), _evidence(self._tracker.last_gga)
+        return [self._observation(self._tracker.take(), status, quality, now)]
 
     async def listen(self, timeout_s: float) -> list[Observation]:
         await self._hear(timeout_s, at_most_once=False)
@@ -72,7 +74,8 @@ class Gps:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + seconds
         while (left_s := deadline_s - loop.time()) > 0:
-            data = await self._port.read(max_bytes=READ_BYTES, timeout_s=min(left_s, 0.3) if self._tracker.sentences else left_s)
+            burst = at_most_once and self._tracker.sentences
+            data = await self._port.read(max_bytes=READ_BYTES, timeout_s=min(left_s, BURST_GAP_S) if burst else left_s)
             self._decode(data)
             if at_most_once and self._tracker.sentences and not data:
                 return
@@ -108,8 +111,9 @@ class Gps:
             return observation
         return replace(observation, conditions=(*observation.conditions, Condition(self._bound.code("LINK_NOISE"), evidence)))
 
-    def _observation(self, fix: Fix | None, now: ClockReading) -> Observation:
-        status, quality = self._evidence(self._tracker.deciding), self._evidence(self._tracker.last_gga)
+    def _observation(self, fix: Fix | None, status: Evidence, quality: Evidence, now: ClockReading) -> Observation:
+        if not status.reply:
+            status = quality  # a receiver that sends no RMC
         conditions = []
         if fix is None:
             conditions.append(Condition("VAN.GPS_LOST", status))
@@ -127,14 +131,15 @@ class Gps:
         )
         return self._with_noise(observation, status)
 
-    def _evidence(self, sentence: bytes | None) -> Evidence:
-        reply, masked = nmea.blanked(sentence or b"")
-        return Evidence(codec=nmea.CODEC, reply=reply, masked=masked)
-
 
 def coarse(fix: Fix) -> Place:
     """The fix on a grid of 0.001 degrees."""
     return Place(_on_grid(fix.latitude), _on_grid(fix.longitude), fix.grade, fix.satellites)
+
+
+def _evidence(sentence: nmea.Sentence | None) -> Evidence:
+    reply, masked = nmea.blanked(b"" if sentence is None else sentence.raw)
+    return Evidence(codec=nmea.CODEC, reply=reply, masked=masked)
 
 
 def _on_grid(degrees: float) -> int:

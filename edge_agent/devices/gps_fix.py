@@ -38,51 +38,38 @@ class Fix:
 
 @dataclass(slots=True)
 class FixTracker:
-    """What the receiver said since the last look. `feed` every sentence, then `take`."""
+    """What the receiver said since the last look. `feed` every sentence, then `take`: only the newest of each kind is looked into."""
 
     poor_above_hdop_tenths: int = 50
     sentences: int = 0
     """Sound ones, of any kind."""
-    last_rmc: bytes | None = field(default=None, repr=False)
-    last_gga: bytes | None = field(default=None, repr=False)
-    _rmc_valid: bool | None = None
-    _rmc: tuple[float, float] | None = field(default=None, repr=False)
-    _date: dt.date | None = None
-    _gga: Fix | None = None
+    last_rmc: Sentence | None = None
+    last_gga: Sentence | None = None
     _has_gga: bool = False
     """It sends GGA at all, so their quality decides."""
 
     def feed(self, sentence: Sentence) -> None:
         self.sentences += 1
-        if sentence.kind not in ("RMC", "GGA"):
-            return
-        fields = _fields(sentence)
         if sentence.kind == "RMC":
-            self.last_rmc = sentence.raw
-            mode = str(getattr(fields, "posMode", "") or "")
-            self._rmc_valid = getattr(fields, "status", "") == "A" and mode in _RMC_MODES
-            self._rmc = _place(fields) if self._rmc_valid else None
-            self._date = _date(fields) if self._rmc_valid else None
-        else:
-            self.last_gga = sentence.raw
-            self._has_gga = True
-            self._gga = _fix_of(fields, self.poor_above_hdop_tenths)
+            self.last_rmc = sentence
+        elif sentence.kind == "GGA":
+            self.last_gga, self._has_gga = sentence, True
 
     def take(self) -> Fix | None:
         """The fix since the last `take`, if there is one, and begin anew. An RMC that says no outweighs a GGA that says yes."""
-        found: Fix | None = None
-        if self._rmc_valid is not False and self._gga is not None:
-            place, hdop = (self._gga.latitude, self._gga.longitude), self._gga.hdop_tenths
-            found = Fix(*place, self._gga.grade, self._gga.satellites, hdop, self._date)
-        elif self._rmc is not None and not self._has_gga:
-            found = Fix(*self._rmc, "gps", 0, None, self._date)
-        self._rmc_valid, self._rmc, self._gga, self._date, self.sentences = None, None, None, None, 0
-        return found
-
-    @property
-    def deciding(self) -> bytes | None:
-        """The sentence that a judgement rests on."""
-        return self.last_rmc or self.last_gga
+        rmc = None if self.last_rmc is None else _fields(self.last_rmc)
+        gga = None if self.last_gga is None else _fields(self.last_gga)
+        heard_rmc = self.last_rmc is not None
+        self.last_rmc = self.last_gga = None
+        self.sentences = 0
+        is_valid = getattr(rmc, "status", "") == "A" and str(getattr(rmc, "posMode", "") or "") in _RMC_MODES
+        date = _date(rmc) if is_valid else None
+        if heard_rmc and not is_valid:
+            return None
+        if gga is not None:
+            return _fix_of(gga, self.poor_above_hdop_tenths, date)
+        place = _place(rmc) if is_valid and not self._has_gga else None
+        return None if place is None else Fix(*place, "gps", 0, None, date)
 
 
 def date_is_wrong(date: dt.date, wall_ms: int, *, wall_is_sure: bool) -> bool:
@@ -116,7 +103,7 @@ def _place(fields: Any) -> tuple[float, float] | None:
     return latitude, longitude
 
 
-def _fix_of(fields: Any, poor_above_hdop_tenths: int) -> Fix | None:
+def _fix_of(fields: Any, poor_above_hdop_tenths: int, date: dt.date | None) -> Fix | None:
     grade, place = _GRADES.get(str(getattr(fields, "quality", ""))), _place(fields)
     if grade is None or place is None:
         return None
@@ -125,7 +112,7 @@ def _fix_of(fields: Any, poor_above_hdop_tenths: int) -> Fix | None:
     if hdop_tenths is not None and hdop_tenths > poor_above_hdop_tenths:
         grade = "poor"
     count = satellites if isinstance(satellites, int) else 0
-    return Fix(*place, grade, max(0, min(SATELLITES_MAX, count)), hdop_tenths, None)
+    return Fix(*place, grade, max(0, min(SATELLITES_MAX, count)), hdop_tenths, date)
 
 
 def _date(fields: Any) -> dt.date | None:

@@ -97,16 +97,17 @@ class NmeaReader(StreamDecoder[Sentence]):
 
 
 def blanked(raw: bytes) -> tuple[bytes, tuple[tuple[int, int], ...]]:
-    """The sentence with its coordinates as zero bytes, and the span that was blanked. One of a kind without coordinates stays as it is."""
+    """The sentence with its coordinates as zero bytes, and the spans that were blanked. One of a kind without coordinates stays as it is."""
     kind = raw[1:].split(b",", 1)[0][-3:]
     fields = _COORDINATES.get(kind)
     commas = [at for at, byte in enumerate(raw) if byte == 0x2C]
     if fields is None or len(commas) <= fields[-1]:
         return raw, ()
-    start, end = commas[fields[0] - 1] + 1, commas[fields[-1]]
-    if not raw[start:end].strip(b","):
-        return raw, ()
-    return raw[:start] + bytes(end - start) + raw[end:], ((start, end),)
+    spans = tuple((commas[field - 1] + 1, commas[field]) for field in fields if commas[field] - commas[field - 1] > 1)
+    shown = bytearray(raw)
+    for start, end in spans:
+        shown[start:end] = bytes(end - start)
+    return bytes(shown), spans
 
 
 def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:

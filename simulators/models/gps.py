@@ -40,12 +40,12 @@ class Stop:
 
 
 ROUTE: tuple[Stop, ...] = (
-    Stop(31.6900, 113.3827, 1200),
-    Stop(31.7174, 113.3737, 3600),
-    Stop(31.8540, 113.2880, 3600),
-    Stop(31.6218, 113.8236, 3600),
+    Stop(29.0790, 119.6474, 1200),
+    Stop(29.2087, 119.4605, 3600),
+    Stop(29.3058, 120.0750, 3600),
+    Stop(29.2895, 120.2416, 3600),
 )
-"""A town's day: the depot and three squares."""
+"""A day of the city whose outline comes with the console: the depot and three squares."""
 
 
 class GpsReceiver(Model):

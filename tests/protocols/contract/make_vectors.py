@@ -36,6 +36,14 @@ def make() -> dict[str, object]:
     session = records.Session(
         id=b"\x21" * 16, item="social-insurance.query", outcome="success", began_ms=NOW_MS, duration_ms=95_000
     )
+    reading = records.Reading(
+        slot="climate", from_ms=NOW_MS - 900_000, to_ms=NOW_MS, quantity="temperature", unit="celsius",
+        min_tenths=251, mean_tenths=256, max_tenths=260,
+    )  # fmt: skip
+    volts = records.Reading(
+        slot="ups", from_ms=NOW_MS - 900_000, to_ms=NOW_MS, quantity="batteryVoltage", unit="volt",
+        min_tenths=274, mean_tenths=275, max_tenths=275,
+    )  # fmt: skip
     first = chain.seal(fault, session)
     first_tip = chain.tip
     second = chain.seal(records.Rating(level=5, slot="evaluator"))
@@ -55,6 +63,9 @@ def make() -> dict[str, object]:
     binary = {
         "record_fault": encoded(fault),
         "record_session": encoded(session),
+        "record_reading": encoded(reading),
+        "record_reading_volt": encoded(volts),
+        "record_position": encoded(records.Position(slot="gps", lat_e4=290_790, lon_e4=1_196_470, fix="gps", satellites=12)),
         "batch_1": first,
         "batch_1_digest": first_tip.digest,
         "batch_2": second,

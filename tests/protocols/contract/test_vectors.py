@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import cbor2
@@ -9,7 +10,7 @@ import cwt
 import pytest
 
 from protocols.contract import envelope as cose
-from protocols.contract import messages, topics
+from protocols.contract import messages, records, topics
 from protocols.contract.batch import BATCH_CONTEXT, LOSS_CONTEXT
 from protocols.contract.certs import CHECKPOINT_CONTEXT, RECORD_KEY_CONTEXT, SERVER_KEY_CONTEXT
 from tests.protocols.contract import make_vectors as vectors
@@ -83,3 +84,24 @@ def test_topics_and_shards() -> None:
 def test_topics_that_are_not_ours(topic: str) -> None:
     with pytest.raises(topics.TopicError):
         topics.parse_up(topic)
+
+
+@pytest.mark.spec("C-603", "C-604")
+def test_words_that_came_later_changed_no_byte_of_what_was_there() -> None:
+    """`record_reading` was written by the code before readings of a UPS and positions existed, and is written so today."""
+    reading = bytes.fromhex(COMMITTED["hex"]["record_reading"])
+    assert hashlib.sha256(reading).hexdigest() == "6b7f2c5f5196f1fbcc568cbb79a3c1925edf7db8040cd1bbc1ead59b7455070c"
+    later = {cbor2.loads(bytes.fromhex(COMMITTED["hex"][name]))["k"] for name in ("record_reading_volt", "record_position")}
+    assert later == {"reading", "position"}
+
+
+@pytest.mark.spec("C-604")
+def test_a_reader_that_does_not_know_a_word_says_so_and_nothing_of_it() -> None:
+    """What a server does with such a record is C-207."""
+    item = cbor2.loads(bytes.fromhex(COMMITTED["hex"]["record_reading_volt"]))
+    item["v"]["quantity"] = "pressure"
+    with pytest.raises(records.RecordError) as refused:
+        records.body_of(records.decode_record(item))
+    assert "pressure" not in str(refused.value)
+    item["k"] = "altitude"
+    assert records.body_of(records.decode_record(item)) is None
