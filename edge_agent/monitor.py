@@ -42,7 +42,7 @@ from edge_agent.transports.base import (
     PortStalled,
     Sighting,
 )
-from edge_agent.usage import ReadingBook, UsageBook
+from edge_agent.usage import ReadingBook, UnitId, UsageBook
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import DeviceState, Ownership, SuggestedAction
 from protocols.contract import records
@@ -175,6 +175,15 @@ class _Desk:
             self.listening.reschedule(asyncio.get_running_loop().time())
 
 
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What was counted for somebody who writes it down: records, and the memory that belongs into the same transaction. `undo`: it was not."""
+
+    bodies: tuple[records.Consumable, ...]
+    memory: Mapping[str, bytes]
+    undo: Callable[[], None]
+
+
 Tested = Literal["ok", "unsupported", "inUse", "device", "timeout"]
 
 
@@ -276,6 +285,8 @@ class Monitor:
                 family=state.entry.family,
                 mandatory=state.entry.mandatory,
                 state=state.current,
+                lifetime=self._usage.lifetime(state.entry.slot),
+                units=self._usage.units(state.entry.slot),
             )
             for state in self._slots.values()
         )
@@ -401,11 +412,9 @@ class Monitor:
         return desk is not None or haste is not None
 
     def note_use(self, slot: str, *, ok: bool, count: int = 1) -> None:
-        """The kiosk application used a device: a printed slip, a read card."""
+        """The agent itself used a device: a printed slip, a read card."""
         if slot in self._slots:
-            self._capture_all(self._usage.count(slot, ok=count if ok else 0, failed=0 if ok else count))
-            if self._slots[slot].entry.family in _ATTEMPTED:
-                self._attempts.used(slot, ok=ok, now=self._now())
+            self._tell_usage(self._count_use(slot, ok=ok, count=count))
 
     def note_steps(self, slot: str, steps: Iterable[Met]) -> None:
         """What an application's command met at a reader, by the meaning of the reader's answers alone."""
@@ -414,11 +423,32 @@ class Monitor:
 
     def note_refill(self, slot: str, item: str, amount: int | None = None) -> None:
         """Somebody on site replaced or topped up a consumable."""
-        self._capture_all(self._usage.refilled(slot, item, amount))
+        self._tell_usage(self._usage.refilled(slot, item, amount))
 
-    def take_refill(self, slot: str, item: str, amount: int | None = None) -> list[records.Consumable]:
-        """As `note_refill`, for a caller that captures the records itself; empty if the slot has no such consumable."""
-        return self._usage.refilled(slot, item, amount)
+    def book_use(self, slot: str, *, ok: bool, count: int = 1) -> Booking:
+        """The kiosk application used a device. Its caller makes it durable, together with what it remembers itself."""
+        return self._book(lambda: self._count_use(slot, ok=ok, count=count))
+
+    def book_refill(self, slot: str, item: str, amount: int | None = None) -> Booking:
+        """As `book_use`; without bodies if the slot has no such consumable."""
+        return self._book(lambda: self._usage.refilled(slot, item, amount))
+
+    def _count_use(self, slot: str, *, ok: bool, count: int) -> list[records.Consumable]:
+        state = self._slots.get(slot)
+        if state is not None and state.entry.family in _ATTEMPTED:
+            self._attempts.used(slot, ok=ok, now=self._now())
+        return self._usage.count(slot, ok=count if ok else 0, failed=0 if ok else count)
+
+    def _book(self, change: Callable[[], list[records.Consumable]]) -> Booking:
+        before = self._usage.export()
+        bodies = change()
+        return Booking(tuple(bodies), {USAGE_KEY: self._usage.export()}, lambda: self._usage.restore(before))
+
+    def _tell_usage(self, bodies: Sequence[records.Consumable]) -> None:
+        """Kept first, told then: what was told is not forgotten by a process that is killed."""
+        if bodies:
+            self._keep_usage()
+            self._capture_all(bodies)
 
     def close_span(self, from_ms: int, to_ms: int) -> list[records.Body]:
         """Counters and readings of the span that ends, for the summary's writer; the counts are kept first, so they cannot run backwards."""
@@ -802,6 +832,8 @@ class Monitor:
 
     def _apply_to(self, slot: str, observation: Observation, binding: Binding | None, bound: SlotBinding | None) -> None:
         state, now = self._slots[slot], self._now()
+        if bound is not None and binding is not None and not observation.holds_state and not binding.switched:
+            self._note_unit(slot, UnitId(profile=bound.profile.id, serial=_serial_of(binding), asset=observation.asset))
         told = self._count(slot, observation, now)
         if not observation.holds_state:
             self._tell_state(state, _device_body(state, observation, binding, bound), now)
@@ -822,7 +854,7 @@ class Monitor:
         for event in observation.events:
             if state.gate.passes(now.boot_ms):
                 self._capture(event)
-        self._capture_all(told)
+        self._tell_usage(told)
         if not observation.holds_state:
             while state.looked:
                 waiting = state.looked.pop()
@@ -840,6 +872,11 @@ class Monitor:
         )
         if self._capture(body):
             self._place_told_ms = now.boot_ms
+
+    def _note_unit(self, slot: str, unit: UnitId) -> None:
+        if self._usage.seen(slot, unit):
+            log.info("another unit is at a slot; its counters go on", extra={"slot": slot, "units": self._usage.units(slot)})
+            self._keep_usage()
 
     def _count(self, slot: str, observation: Observation, now: ClockReading) -> list[records.Consumable]:
         told: list[records.Consumable] = []
@@ -1089,6 +1126,12 @@ def _device_body(
 
 
 _OF_BINDING = ("owner", "limited", "profile", "port", "vid", "pid")
+
+
+def _serial_of(binding: Binding) -> str | None:
+    """The unit's own serial number; that of a converter between bus and unit is another thing's."""
+    alone = len(binding.slots) == 1 and binding.sighting.bus != "serial"
+    return (binding.sighting.serial or None) if alone else None
 
 
 def _bare(body: records.Device) -> records.Device:

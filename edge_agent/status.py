@@ -51,6 +51,9 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The kiosk application can have the device through the agent (owner API)."""
     claimed_by: str | None = None
     """The application that has it now."""
+    lifetime: int | None = None
+    """Jobs, reads or pages at this place since ever, over all units that were here."""
+    units: int = 1
 
 
 class UnknownDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +103,8 @@ class SlotView(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     mandatory: bool
     state: Device | None
+    lifetime: int | None = None
+    units: int = 1
 
 
 def service(faults: Iterable[Fault]) -> Service:
@@ -165,6 +170,8 @@ def _slot(view: SlotView, faults: tuple[Fault, ...]) -> SlotStatus:
         profile=state.profile if state else None,
         port=state.port if state else None,
         faults=tuple(_fault(fault) for fault in own),
+        lifetime=view.lifetime,
+        units=view.units,
     )
 
 

@@ -27,7 +27,7 @@ from edge_agent.housekeeping import Housekeeping, Parts
 from edge_agent.identity import Identity
 from edge_agent.local_api import Applications, Gate, KioskService, LocalApi, RefillRefused
 from edge_agent.local_api.server import HttpDoor
-from edge_agent.monitor import Monitor, Tested
+from edge_agent.monitor import Booking, Monitor, Tested
 from edge_agent.orders.desired import DesiredKeeper
 from edge_agent.orders.inbox import BookKeeper, Inbox
 from edge_agent.orders.runner import HookName, Runner
@@ -41,7 +41,7 @@ from edge_agent.transports.base import Discoverer, PortOpener
 from edge_agent.uplink import Conversation, Uplink, UplinkSettings
 from edge_agent.version import AGENT_VERSION
 from protocols.contract.messages import OpenFault
-from protocols.contract.records import Body, Boot, ClockQuality, Consumable, Device, Link, Notice, Stop, Update
+from protocols.contract.records import Body, Boot, ClockQuality, Device, Link, Notice, Stop, Update
 from protocols.profile.schema import Profile
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class Agent:
             items=frozenset(item.code for item in config.items),
             slots=frozenset(device.slot for device in config.devices),
             refill=self._refill,
-            use=lambda slot, ok, count: self._monitor.note_use(slot, ok=ok, count=count),
+            use=lambda slot, ok, count: self._monitor.book_use(slot, ok=ok, count=count),
             status=self.status,
             policy=sessions.Policy(lease_ms=config.local_api.session_lease_s * 1000),
             on_change=self._on_sessions,
@@ -718,11 +718,11 @@ class Agent:
     def _open_for_birth(self) -> tuple[OpenFault, ...]:
         return self._monitor.open_for_birth()
 
-    def _refill(self, slot: str, item: str, quantity: int) -> Consumable:
-        bodies = self._monitor.take_refill(slot, item, quantity)
-        if not bodies:
+    def _refill(self, slot: str, item: str, quantity: int) -> Booking:
+        booking = self._monitor.book_refill(slot, item, quantity)
+        if not booking.bodies:
             raise RefillRefused
-        return bodies[-1]
+        return booking
 
     def _on_sealed(self) -> None:
         if self._uplink is not None:

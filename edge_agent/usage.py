@@ -49,21 +49,21 @@ class _Level(msgspec.Struct, kw_only=True):
     told_step: int | None = None
 
 
-class Unit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class UnitId(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What tells one unit from another, as far as it says so."""
 
     profile: str | None = None
     serial: str | None = None
     asset: str | None = None
 
-    def differs(self, other: Unit) -> bool:
+    def differs(self, other: UnitId) -> bool:
         """Both say the same thing differently. What one of them does not say proves nothing."""
         pairs = ((self.profile, other.profile), (self.serial, other.serial), (self.asset, other.asset))
         return any(mine is not None and theirs is not None and mine != theirs for mine, theirs in pairs)
 
-    def learned(self, other: Unit) -> Unit:
+    def learned(self, other: UnitId) -> UnitId:
         """What is known of the same unit after another look."""
-        return Unit(
+        return UnitId(
             profile=other.profile or self.profile, serial=other.serial or self.serial, asset=other.asset or self.asset
         )
 
@@ -77,7 +77,7 @@ class _Slot(msgspec.Struct, kw_only=True):
     unit_last: int | None = None
     unit_delta: int = 0
     life: int | None = None
-    unit: Unit = Unit()
+    unit: UnitId = UnitId()
     units: int = 1
     levels: dict[str, _Level] = msgspec.field(default_factory=dict)
     reads: list[bool] = msgspec.field(default_factory=list)
@@ -150,7 +150,7 @@ class UsageBook:
         rules = [rule for rule in self._rules.get(slot, ()) if rule.counts == "pages" and delta]
         return [body for rule in rules for body in self._take(slot, rule, delta)]
 
-    def seen(self, slot: str, unit: Unit) -> bool:
+    def seen(self, slot: str, unit: UnitId) -> bool:
         """Which unit is at the slot; whether it is another one than before. Its own counter then begins anew, the place's does not."""
         counts = self._slot(slot)
         swapped = counts.unit.differs(unit)
@@ -176,7 +176,7 @@ class UsageBook:
         counts = self._slot(slot)
         counts.units += 1
         counts.unit_last = None
-        counts.unit = Unit()
+        counts.unit = UnitId()
         self._reads.pop(slot, None)
         self.dirty = True
 

@@ -36,14 +36,26 @@ class Ledger(Protocol):
 class Memory(Protocol):
     def get(self, key: str) -> bytes | None: ...
     def put(self, key: str, value: bytes) -> None: ...
+    def put_all(self, values: Mapping[str, bytes]) -> None: ...
+
+
+class Booked(Protocol):
+    """What was counted, and is not yet written down: its records, its memory, and how to take it back."""
+
+    @property
+    def bodies(self) -> tuple[Consumable, ...]: ...
+    @property
+    def memory(self) -> Mapping[str, bytes]: ...
+    @property
+    def undo(self) -> Callable[[], None]: ...
 
 
 class RefillRefused(Exception):
     """This slot does not have that consumable."""
 
 
-Refiller = Callable[[str, str, int], Consumable]
-"""(slot, item, quantity) → the record of the refill; RefillRefused if the slot has no such consumable."""
+Refiller = Callable[[str, str, int], Booked]
+"""(slot, item, quantity) → the refill; RefillRefused if the slot has no such consumable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ class KioskService:
         items: frozenset[str],
         slots: frozenset[str],
         refill: Refiller,
-        use: Callable[[str, bool, int], None],
+        use: Callable[[str, bool, int], Booked],
         status: Callable[[], StatusDocument],
         policy: Policy,
         on_change: Callable[[], None] = lambda: None,
@@ -155,22 +167,18 @@ class KioskService:
     def refill(self, ask: schema.Refill) -> Answer:
         self._need_slot(ask.slot)
 
-        def done() -> Consumable:
+        def done() -> Booked:
             try:
                 return self._refill(ask.slot, ask.item, ask.quantity)
             except RefillRefused:
                 raise ApiRefused(422, "refill", "This slot does not hold that consumable.") from None
 
-        return self._once("refill", ask.client_id, done)
+        return self._book("refill", ask.client_id, done)
 
     def use(self, ask: schema.Use) -> Answer:
         """A job of a device, told by the program that did it."""
         self._need_slot(ask.slot)
-        step = sessions.answer(self._state, sessions.hidden_id(self._salt, "use", uuid.UUID(ask.client_id)), self._policy)
-        if not step.repeated:
-            self._commit(step)
-            self._use(ask.slot, ask.ok, ask.count)
-        return Answer(200 if step.repeated else 201, {"recorded": True})
+        return self._book("use", ask.client_id, lambda: self._use(ask.slot, ask.ok, ask.count))
 
     def showing(self, ask: schema.Showing, play: Callable[[str, str, int, int], bool]) -> Answer:
         """A page was shown; told twice it counts once."""
@@ -192,6 +200,18 @@ class KioskService:
             self._write(step.state, (make(),))
         return Answer(200 if step.repeated else 201, {"recorded": True})
 
+    def _book(self, purpose: str, client_id: str, count: Callable[[], Booked]) -> Answer:
+        """Counted once: the counter, its records and the memory of the id are written in one transaction or not at all."""
+        step = sessions.answer(self._state, sessions.hidden_id(self._salt, purpose, uuid.UUID(client_id)), self._policy)
+        if not step.repeated:
+            booked = count()
+            try:
+                self._write(step.state, booked.bodies, booked.memory)
+            except BaseException:
+                booked.undo()
+                raise
+        return Answer(200 if step.repeated else 201, {"recorded": True})
+
     def _need_slot(self, slot: str | None) -> None:
         if slot is not None and slot not in self._slots:
             raise ApiRefused(422, "field", "The field slot is not a slot of this terminal.")
@@ -209,9 +229,9 @@ class KioskService:
         if step.state is not self._state:
             self._write(step.state, step.bodies)
 
-    def _write(self, state: Sessions, bodies: tuple[Body, ...]) -> None:
+    def _write(self, state: Sessions, bodies: tuple[Body, ...], more: Mapping[str, bytes] | None = None) -> None:
         """Records first, memory with the last of them: after a crash a repeat finds the same records again, with the same ids."""
-        memory = {STATE_KEY: sessions.dump(state)}
+        memory = {STATE_KEY: sessions.dump(state), **(more or {})}
         was_idle = self._state.idle
         try:
             for body in bodies[:-1]:
@@ -219,7 +239,7 @@ class KioskService:
             if bodies:
                 self._ledger.capture(bodies[-1], memory=memory)
             else:
-                self._memory.put(STATE_KEY, memory[STATE_KEY])
+                self._memory.put_all(memory)
         except CaptureRefused:
             raise ApiRefused(422, "record", "The agent cannot keep this as a record.") from None
         self._state = state

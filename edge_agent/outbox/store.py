@@ -378,6 +378,12 @@ class Outbox:
         with self._transaction():
             self._put(key, value)
 
+    def put_all(self, values: Mapping[str, bytes]) -> None:
+        """Several values in one transaction."""
+        with self._transaction():
+            for key, value in values.items():
+                self._put(key, value)
+
     def _put(self, key: str, value: bytes) -> None:
         self._db.execute("INSERT INTO kv VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
 

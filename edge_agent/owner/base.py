@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from edge_agent.devices.attempts import Met
@@ -24,6 +25,9 @@ class CommandFailed(JobAnswer):
 
     `code` is the completion's `errorCode` (e.g. `mediaJam`) or, where `plain`, its status word (e.g. `timeOut`).
     """
+
+    known: Mapping[str, Any] = MappingProxyType({})
+    """What is known all the same, for the payload: of the device, never of a person."""
 
     def __init__(self, code: str, *, plain: bool = False) -> None:
         super().__init__(code)

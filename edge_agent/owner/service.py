@@ -484,10 +484,10 @@ class Line:
 
 def _outcome(failed: CommandFailed) -> tuple[CompletionCode, Mapping[str, Any] | None]:
     if not failed.plain:
-        return "commandErrorCode", {"errorCode": failed.code}
+        return "commandErrorCode", {**failed.known, "errorCode": failed.code}
     word = "timeOut" if failed.code == "timeout" else failed.code
     known: CompletionCode = word if word in messages.CODES else "internalError"  # type: ignore[assignment]  # one of the words
-    return known, None
+    return known, dict(failed.known) or None
 
 
 def _interfaces(commands: frozenset[str]) -> list[dict[str, Any]]:

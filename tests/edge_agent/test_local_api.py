@@ -10,7 +10,7 @@ import os
 import socket
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,10 @@ class Notebook:
     uses: list[tuple[str, bool, int]] = field(default_factory=list)
     full: bool = False
 
+    def use(self, slot: str, ok: bool, count: int) -> Booked:
+        self.uses.append((slot, ok, count))
+        return Booked((), {"usage": str(self.uses).encode()}, lambda: self.uses.remove((slot, ok, count)))
+
     def capture(self, body: Body, *, urgent: bool = False, memory: Mapping[str, bytes] | None = None) -> None:
         if self.full:
             raise OutboxFull("no space for the spool")
@@ -81,10 +85,20 @@ class Kiosk:
         return self.notebook.bodies
 
 
-def refill(slot: str, item: str, quantity: int) -> Consumable:
+@dataclass
+class Booked:
+    """What a monitor counted: here a counter that the test can look at."""
+
+    bodies: tuple[Consumable, ...]
+    memory: Mapping[str, bytes]
+    undo: Callable[[], None]
+
+
+def refill(slot: str, item: str, quantity: int) -> Booked:
     if slot != "receipt-printer" or item != "roll":
         raise RefillRefused
-    return Consumable(slot=slot, item="roll", event="refill", remaining=quantity, capacity=80_000, unit="mm", source="manual")
+    body = Consumable(slot=slot, item="roll", event="refill", remaining=quantity, capacity=80_000, unit="mm", source="manual")
+    return Booked((body,), {"usage": b"refilled"}, lambda: None)
 
 
 def document() -> status.StatusDocument:
@@ -101,7 +115,7 @@ def service_of(notebook: Notebook, clock: Clock, boot_id: bytes = BOOT) -> Kiosk
         items=frozenset({"tax.invoice", "social-security.certificate.print"}),
         slots=frozenset({"receipt-printer", "scanner"}),
         refill=refill,
-        use=lambda slot, ok, count: notebook.uses.append((slot, ok, count)),
+        use=notebook.use,
         status=document,
         policy=Policy(lease_ms=120_000, max_open=2),
     )
@@ -299,6 +313,7 @@ async def test_uses_are_counted_once(kiosk: Kiosk) -> None:
     ask = {"client_id": str(uuid.uuid4()), "slot": "receipt-printer", "ok": True, "count": 2}
     assert [(await post(kiosk, "/v1/uses", ask)).status for _ in range(2)] == [201, 200]
     assert kiosk.notebook.uses == [("receipt-printer", True, 2)]
+    assert kiosk.notebook.outbox.get("usage") == str(kiosk.notebook.uses).encode()  # in the transaction that remembers the id
 
 
 async def test_status_document(kiosk: Kiosk) -> None:
