@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Final, Literal
@@ -54,8 +55,9 @@ class TextTwice(ValueError):
     """Two files of a language hold the same key: our own mistake."""
 
 
+@cache
 def load(language: Language) -> Catalogue:
-    """The console's catalogue of a language. Raises TextTwice."""
+    """The console's catalogue of a language; read once. Raises TextTwice."""
     return read(resources.files(__package__).joinpath(language), language)
 
 
