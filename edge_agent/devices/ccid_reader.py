@@ -63,7 +63,9 @@ class CcidReader:
         if answer is None:
             self._misses += 1
             await self._recover(now)
-            return [silent(self._bound, self._misses, Evidence(codec=ccid.CODEC, query=ccid.encode_slot_status(0, self._sequence)))]
+            return [
+                silent(self._bound, self._misses, Evidence(codec=ccid.CODEC, query=ccid.encode_slot_status(0, self._sequence)))
+            ]
         self._misses = 0
         missing = None
         for slot in range(1, self._options.slots):
@@ -142,9 +144,7 @@ class CcidReader:
                     await port.clear_halt(pipe)
             elif self._misses == ABORT_AFTER_MISSES:
                 value = ccid.abort_value(0, self._sequence)
-                await port.control_out(
-                    ccid.ABORT_REQUEST_TYPE, ccid.ABORT_REQUEST, value, 0, b"", timeout_s=CONTROL_TIMEOUT_S
-                )
+                await port.control_out(ccid.ABORT_REQUEST_TYPE, ccid.ABORT_REQUEST, value, 0, b"", timeout_s=CONTROL_TIMEOUT_S)
                 await port.write(ccid.encode_abort(0, self._sequence), timeout_s=WRITE_TIMEOUT_S)
             elif self._misses >= RESET_AFTER_MISSES and self._may_reset(now):
                 self._reset_ms = now.boot_ms

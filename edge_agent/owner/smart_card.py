@@ -181,7 +181,9 @@ class _Link:
         self._next = sequence
         self._reader = ContentReader()
         self._asked = 0
-        described = ccid.parse_class_descriptor(port.class_descriptor(ccid.CLASS_DESCRIPTOR)) if isinstance(port, InterfacePort) else None
+        described = (
+            ccid.parse_class_descriptor(port.class_descriptor(ccid.CLASS_DESCRIPTOR)) if isinstance(port, InterfacePort) else None
+        )
         self.level = "apdu" if described is None else described.level
         self._longest = 271 if described is None else described.max_message_bytes
 

@@ -52,9 +52,7 @@ def _identity(vid: int, pid: int, maker: str, product: str, *, level: Level, slo
 
 USB_R502 = _identity(0x096E, 0x060D, "Feitian", "R502 Contactless Reader", level="extended")
 USB_ACR39U = _identity(0x072F, 0xB100, "ACS", "ACR39U ICC Reader", level="tpdu")
-USB_ACR122U = replace(
-    _identity(0x072F, 0x2200, "ACS", "ACR122U PICC Interface", level="apdu"), kernel_driver="pn533_usb"
-)
+USB_ACR122U = replace(_identity(0x072F, 0x2200, "ACS", "ACR122U PICC Interface", level="apdu"), kernel_driver="pn533_usb")
 """The kernel's NFC driver takes it at plug-in."""
 USB_AU9540 = _identity(0x058F, 0x9540, "Generic", "EMV Smartcard Reader", level="tpdu")
 USB_TWO_SLOTS = _identity(0x163C, 0x0A03, "Watchdata", "USB CCID Reader", level="apdu", slots=2)
@@ -111,7 +109,9 @@ class CcidReader(Model):
         "remove-card": "take the card out",
     }
 
-    def __init__(self, *, usb: UsbIdentity = USB_R502, contactless: bool = True, latency_s: float = STATUS_S, seed: int = 0) -> None:
+    def __init__(
+        self, *, usb: UsbIdentity = USB_R502, contactless: bool = True, latency_s: float = STATUS_S, seed: int = 0
+    ) -> None:
         super().__init__(latency_s=latency_s, usb=usb, seed=seed)
         raw = usb.class_descriptors[0]
         self.slots = raw[4] + 1

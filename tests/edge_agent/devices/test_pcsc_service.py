@@ -148,7 +148,9 @@ def place() -> Iterator[Path]:
     """One place for all tests here: the client library looks up its socket once in a process. Short, as socket paths and record fields are."""
     needs = missing(["pcsc"])
     if needs:
-        pytest.fail(f"not on this machine: {', '.join(need.package for need in needs)}; python -m scripts.system_packages pcsc installs them")
+        pytest.fail(
+            f"not on this machine: {', '.join(need.package for need in needs)}; python -m scripts.system_packages pcsc installs them"
+        )
     before = os.environ.get(transport.SOCKET_NAME)
     folder = Path(tempfile.mkdtemp(prefix="pcsc"))
     os.environ[transport.SOCKET_NAME] = str(folder / "run" / "pcscd.comm")

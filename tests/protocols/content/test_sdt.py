@@ -17,7 +17,6 @@ PHOTO = bytes(range(256)) * 4
 FINGER = b"\xf5" * 1024
 
 
-
 def _padded(text: str, size: int) -> bytes:
     return text.ljust(size // 2)[: size // 2].encode("utf-16-le")
 
@@ -137,7 +136,11 @@ def test_a_foreigners_card() -> None:
 def test_a_foreigners_card_of_2023() -> None:
     card = decode_card(content(FOREIGNER_2023))
     assert card.form is Form.FOREIGNER_2023
-    assert (card.fields["name"], card.fields["englishName"], card.fields["number"]) == ("安娜", "TESTER, ANNA MARIA", "911110198505050012")
+    assert (card.fields["name"], card.fields["englishName"], card.fields["number"]) == (
+        "安娜",
+        "TESTER, ANNA MARIA",
+        "911110198505050012",
+    )
 
 
 @pytest.mark.parametrize("size", [0, 512, 1024])
@@ -147,7 +150,14 @@ def test_fingerprints(size: int) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x01\x00", content(CITIZEN)[:-1], content(CITIZEN) + b"\x00", b"\x00\x10\x00\x00" + bytes(16), h("01 00 08 00") + bytes(256 + 2048)],
+    [
+        b"",
+        b"\x01\x00",
+        content(CITIZEN)[:-1],
+        content(CITIZEN) + b"\x00",
+        b"\x00\x10\x00\x00" + bytes(16),
+        h("01 00 08 00") + bytes(256 + 2048),
+    ],
     ids=["empty", "cut", "short", "long", "text", "photo"],
 )
 def test_parts_that_do_not_add_up(data: bytes) -> None:
@@ -179,7 +189,14 @@ def test_nothing_of_a_card_is_in_a_repr_or_an_error() -> None:
     reader.feed(bytes(spoiled))
     with pytest.raises(ProtocolError) as told:
         reader.take_reply()
-    shown = [repr(reply), repr(decode_card(reply.data)), repr(told.value), str(told.value), told.value.evidence.hex(), repr(reader)]
+    shown = [
+        repr(reply),
+        repr(decode_card(reply.data)),
+        repr(told.value),
+        str(told.value),
+        told.value.evidence.hex(),
+        repr(reader),
+    ]
     for planted in ("李四", "19900101", "3301", CITIZEN[:8].hex(), PHOTO[4:12].hex(), "citizen"):
         assert not any(planted in text for text in shown), planted
 
