@@ -63,9 +63,7 @@ class UnitId(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def learned(self, other: UnitId) -> UnitId:
         """What is known of the same unit after another look."""
-        return UnitId(
-            profile=other.profile or self.profile, serial=other.serial or self.serial, asset=other.asset or self.asset
-        )
+        return UnitId(profile=other.profile or self.profile, serial=other.serial or self.serial, asset=other.asset or self.asset)
 
 
 class _Slot(msgspec.Struct, kw_only=True):

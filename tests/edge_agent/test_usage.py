@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.clock import ClockReading
 from edge_agent.devices.base import Measured
-from edge_agent.usage import ReadingBook, UsageBook
+from edge_agent.usage import ReadingBook, UnitId, UsageBook
 from protocols.canon.words import PaperState, TonerState
 from protocols.contract.records import ClockQuality, Counters
 from tests.edge_agent.devices.bench import PROFILES
@@ -210,3 +211,79 @@ def test_readings_keep_their_spread_and_start_anew() -> None:
     )
     assert (humidity.mean_tenths, humidity.unit) == (546, "percent")
     assert readings.close_span(0, 1) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------- other units
+
+
+def lifetime_of(usage: UsageBook, slot: str) -> int | None:
+    counters = usage.close_span(0, 1)
+    return None if counters is None else next(row.lifetime for row in counters.slots if row.slot == slot)
+
+
+def again(usage: UsageBook) -> UsageBook:
+    """After a restart."""
+    fresh = UsageBook()
+    fresh.restore(usage.export())
+    fresh.configure("receipt-printer", PRINTER)
+    fresh.configure("a4-printer", LASER)
+    return fresh
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_lifetime_goes_on_over_swaps_and_restarts(restarts: bool) -> None:
+    usage = book()
+    expected, told = 0, []
+    for first, last in ((10_000, 10_050), (12, 40), (900_000, 900_001)):
+        usage.seen("a4-printer", UnitId(serial=f"unit-{first}"))
+        expected = first if not told else expected
+        for total in (first, (first + last) // 2, last):
+            usage.unit_total("a4-printer", total)
+            usage = again(usage) if restarts else usage
+        expected += last - first
+        told.append(lifetime_of(usage, "a4-printer"))
+        assert told[-1] == expected
+    assert told == [10_050, 10_078, 10_079]
+    assert (usage.units("a4-printer"), usage.lifetime("a4-printer")) == (3, 10_079)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "swapped"),
+    [
+        (UnitId(profile="a", serial="1"), UnitId(profile="a", serial="2"), True),
+        (UnitId(profile="a"), UnitId(profile="b"), True),
+        (UnitId(profile="a", asset="x"), UnitId(profile="a", asset="y"), True),
+        (UnitId(profile="a", serial="1"), UnitId(profile="a"), False),
+        (UnitId(profile="a"), UnitId(profile="a", asset="x"), False),
+        (UnitId(), UnitId(profile="a", serial="1", asset="x"), False),
+    ],
+)
+def test_another_unit_is_told_by_what_both_say(before: UnitId, after: UnitId, swapped: bool) -> None:
+    usage = book()
+    assert usage.seen("a4-printer", before) is False
+    assert usage.seen("a4-printer", after) is swapped
+    assert usage.seen("a4-printer", after) is False
+    assert usage.units("a4-printer") == (2 if swapped else 1)
+
+
+def test_a_unit_that_is_swapped_for_one_that_counted_more_does_not_make_the_count_jump() -> None:
+    usage = book()
+    usage.seen("a4-printer", UnitId(serial="old"))
+    usage.unit_total("a4-printer", 100)
+    usage.seen("a4-printer", UnitId(serial="new"))
+    usage.unit_total("a4-printer", 5_000_000)
+    usage.unit_total("a4-printer", 5_000_003)
+    assert lifetime_of(usage, "a4-printer") == 103
+
+
+def test_what_an_earlier_version_kept_is_taken_over() -> None:
+    usage = book()
+    usage.unit_total("a4-printer", 777)
+    old = msgspec.msgpack.decode(usage.export())
+    for row in old["slots"].values():
+        for name in ("life", "unit", "units"):
+            row.pop(name)
+    fresh = UsageBook()
+    fresh.restore(msgspec.msgpack.encode(old))
+    fresh.unit_total("a4-printer", 780)
+    assert lifetime_of(fresh, "a4-printer") == 780
