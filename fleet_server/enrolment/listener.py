@@ -28,6 +28,8 @@ SEND_BUFFER_BYTES = 256 * 1024
 WRITE_BUFFER_BYTES = 64 * 1024
 """Above it the application waits. By default TLS takes half a megabyte for each connection."""
 MAX_CONNECTIONS = 2048
+SHUTDOWN_S = 3
+"""What is under way when the server stops may end; a download that is cut off is taken up again by its terminal."""
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
 
@@ -107,6 +109,7 @@ def server(application: Application, authority: Authority, host: str, port: int)
         h11_max_incomplete_event_size=HEAD_MAX_BYTES,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=10,
+        timeout_graceful_shutdown=SHUTDOWN_S,
         backlog=1024,
     )
     config.load()
