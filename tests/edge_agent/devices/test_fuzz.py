@@ -17,14 +17,25 @@ from protocols.codecs.keys import InputEvent
 from protocols.contract.records import Device, encode_record
 from tests.edge_agent.devices.bench import PROFILES, LoopClock, in_virtual_time
 
-SERIAL = ["receipt-printer-serial", "sdt-serial", "newland-uart", "newland-em-uart", "call-pad-ft12", "xy-md02", "di-module-8"]
-USB = ["snbc-btp", "sdt-usb", "lenovo-lj2650dn", "pantum-p2000"]
-KEYS = ["numeric-keypad", "evaluator-keys", "newland-fm430-keyboard"]
+SERIAL = [
+    "honeywell-serial", "evaluator-serial-byte", "evaluator-serial-frame", "window-screen-ft12",
+    "receipt-printer-serial", "sdt-serial", "newland-uart", "newland-em-uart", "call-pad-ft12", "xy-md02", "di-module-8",
+    "megatec-serial", "nmea-serial", "crt-591", "crt-310-old", "qu-cd-720m", "k720-simple", "crt-541",
+]  # fmt: skip
+USB = ["cypress-usb-serial", "snbc-btp", "sdt-usb", "lenovo-lj2650dn", "pantum-p2000"]
+KEYS = ["numeric-keypad", "evaluator-keys", "newland-fm430-keyboard", "help-button", "emergency-button"]
 
 FRAGMENTS = [
     bytes.fromhex("aaaaaa96690004000090 94".replace(" ", "")), bytes.fromhex("aaaaaa9669050800009001000400"), b"\x12", b"\x1c\x00\x0f\x0f",
     b"\x5fFV1\x00", b"@PJL INFO STATUS\r\nCODE=40021\r\nONLINE=FALSE\r\n\x0c", b"@PJL ECHO kf-1\r\n\x0c", b"\x020000QRYSYS\x06\x3b\x03",
     bytes.fromhex("ff68030368010c0e1b16"), bytes.fromhex("0104040131 02222ace".replace(" ", "")), bytes.fromhex("018402c2c1"), b"HELLO\r",
+    b"Product Name: x\r\nREVINF\x06.", b"REVINF\x15.", b"\xaa\x01\x55", b"\x01", bytes.fromhex("ff6803036801110518 16".replace(" ", "")),
+    b"\x06", b"\x15", b"\x04", b"\x05", bytes.fromhex("f20000065031303032300394"), bytes.fromhex("f20000054e3130423003c9"),
+    bytes.fromhex("f200000343313003b0"), bytes.fromhex("02000531304e494a0348"), bytes.fromhex("0200034e3102037f"),
+    bytes.fromhex("0253463032300326"), b"\x0600", bytes.fromhex("02303030300301"),
+    b"(226.0 195.0 226.0 014 50.0 27.5 30.0 11001000\r", b"#220.0 000 024.0 50.0\r", b"Q1\r", b"(NAK\r",
+    b"$GNRMC,023456.00,A,3112.3456,N,12128.7654,E,12.34,056.7,210126,,,A*4D\r\n", b"$GPRMC,,V,,,,,,,,,,N*53\r\n",
+    b"$GNGGA,023456.00,3112.3456,N,12128.7654,E,1,12,0.80,15.2,M,8.0,M,,*4C\r\n", b"\xb5\x62\x01\x07\xff\xff",
 ]  # fmt: skip
 chunks = st.lists(st.one_of(st.binary(max_size=40), st.sampled_from(FRAGMENTS)), max_size=30)
 

@@ -267,3 +267,94 @@ def test_a_printed_code_that_imitates_an_answer_leaves_nothing_in_evidence() -> 
     assert not any(answer.reply[start:end])
     assert answer.reply[end:] == b"\x06;\x03"
     assert scanner.explain(query, answer.reply)[0].key == "scanner.ok"
+
+
+# --- Honeywell menu commands (Voyager 1250g and Xenon 1900 user's guides; REVINF as public drivers show it) ---
+
+REVINF = h("16 4d 0d 52 45 56 49 4e 46 2e")
+REVISION = (
+    b"Product Name: Voyager 1602g\r\nBoot Revision: : 8992\r\nSoftware Part Number: CW000082BBA\r\n"
+    b"Software Revision: $ProjectRevision: 16345 \r\nSerial Number: N/A\r\nSupported IF: RS232\r\nREVINF\x06."
+)
+
+
+def menu_reader(query: bytes = REVINF) -> ScannerReader:
+    reader = ScannerReader()
+    reader.expect(query)
+    return reader
+
+
+def test_menu_questions() -> None:
+    assert scanner.encode_honeywell_query() == REVINF
+    assert scanner.encode_honeywell_query("CBRENA") == h("16 4d 0d") + b"CBRENA?."
+    for wrong in ("cbrena", "CBR", "CBRENA1", "CBRENA?", "TERMID.A"):
+        with pytest.raises(EncodeError):
+            scanner.encode_honeywell_query(wrong)
+
+
+def test_a_revision_is_one_answer_however_many_lines_it_has() -> None:
+    answer = only(every_cut(menu_reader, REVISION))
+    assert answer.result is UnifiedResult.OK
+    assert "Software Revision: $ProjectRevision: 16345" in answer.value
+    assert b"Voyager" not in answer.reply, "evidence holds no text that a code could have imitated"
+    assert answer.reply.endswith(b"REVINF\x06.")
+
+
+@pytest.mark.parametrize(
+    ("status", "result"), [("06", UnifiedResult.OK), ("05", UnifiedResult.UNKNOWN_COMMAND), ("15", UnifiedResult.BAD_DATA)]
+)
+def test_what_a_menu_command_is_answered_with(status: str, result: UnifiedResult) -> None:
+    query = scanner.encode_honeywell_query("CBRENA")
+    answer = only(feed(menu_reader(query), [b"CBRENA1" + h(status) + b"."]))
+    assert (answer.tag, answer.result) == ("CBRENA", result)
+    assert only(feed(menu_reader(), [b"REVINF" + h(status) + b"."])).result is result
+
+
+def test_a_code_that_was_read_meanwhile_is_a_scan() -> None:
+    found = every_cut(menu_reader, b"HELLO\r" + REVISION)
+    assert found[0] == Scan(5, Terminator.CR)
+    assert found[1].tag == "REVINF"
+
+
+def test_nothing_is_an_answer_that_was_not_asked_for() -> None:
+    found = feed(ScannerReader(), [REVISION])
+    assert all(isinstance(one, Scan) for one in found)
+
+
+def test_an_answer_without_end_is_given_up() -> None:
+    reader = menu_reader()
+    found = feed(reader, [b"Product Name:" + b"x" * 2000])
+    assert isinstance(found[0], FrameError)
+    assert feed(reader, [b"\r"])[-1].terminator is Terminator.CR
+
+
+def test_menu_evidence() -> None:
+    (said,) = scanner.explain(REVINF, b"REVINF\x06.")
+    assert (said.offset, said.key) == (6, "scanner.ok")
+    assert scanner.explain(REVINF, b"REVINF.") == ()
+
+
+# --- noise on the cable ---
+
+
+@pytest.mark.parametrize(
+    ("data", "readable"),
+    [
+        (b"6901234567892", True),
+        ("金华市".encode(), True),
+        ("金华市".encode("gbk"), True),
+        (b"[)>\x1e06\x1dP123\x1e\x04", True),
+        (b"\xff\xfe\x80", False),
+        (b"AB\x00\x01", False),
+        (b"\x81", False),
+    ],
+)
+def test_noise_is_told_from_text(data: bytes, readable: bool) -> None:
+    assert scanner.is_text(data) is readable
+    assert only(feed(ScannerReader(), [data + b"\r"])).readable is readable
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_after_a_menu_question(data: bytes) -> None:
+    for event in feed(menu_reader(), [data]):
+        assert isinstance(event, Scan | UnifiedAnswer | FrameError | BufferOverflow)
