@@ -17,7 +17,7 @@ demo: environment assets  ## Start a server and 400 simulated terminals on this 
 	@$(RUN) -m tests.demo $(ARGS)
 
 test: environment assets  ## Check everything, then run all tests (about 20 minutes on two cores)
-	@$(PYTHON) -m scripts.system_packages mosquitto updates browser pcsc printing stacks
+	@$(PYTHON) -m scripts.system_packages mosquitto updates browser pcsc power printing stacks
 	@$(RUN) -m scripts.checks all $(ARGS)
 
 check: environment  ## The quick door before a commit: format, lint, types, import contracts, unit tests

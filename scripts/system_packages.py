@@ -42,6 +42,8 @@ def _is_file(path: Path) -> Callable[[], bool]:
 STARTED_BY_DEBIAN = {
     "mosquitto": ("mosquitto",),
     "pcscd": ("pcscd.socket", "pcscd.service"),
+    "gpsd": ("gpsd.socket", "gpsd.service"),
+    "nut-server": ("nut-server.service", "nut-driver.target"),
     "cups-daemon": ("cups.socket", "cups.path", "cups.service"),
 }
 """Packages that come with a daemon, and the units that start it."""
@@ -80,6 +82,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need(_on_path("cupsd"), "cups-daemon", "to print on our printer models"),
         Need(_on_path("lpadmin"), "cups-client", "to print on our printer models"),
         Need(_on_path("ipptool"), "cups-ipp-utils", "to read our printer models"),
+    ),
+    "power": (
+        Need(_is_file(Path("/lib/nut/nutdrv_qx")), "nut-server", "to poll our UPS model with another program's driver"),
+        Need(_on_path("upsc"), "nut-client", "to poll our UPS model with another program's driver"),
+        Need(_on_path("gpsd"), "gpsd", "to read our model of a position receiver"),
+        Need(_on_path("gpspipe"), "gpsd-clients", "to read our model of a position receiver"),
     ),
     "bench": (
         Need(_on_path("zstd"), "zstd", "to make differences between releases"),

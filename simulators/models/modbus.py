@@ -197,6 +197,34 @@ class DoorModule(Module):
         return bytes((size,)) + bits.to_bytes(size, "little")
 
 
+class RelayBoard(DoorModule):
+    """The same inputs on a relay board that keeps each in a holding register (function 03), 0 open and 1 closed. Its relays are left alone."""
+
+    name: ClassVar[str] = "relay"
+    kind: ClassVar[str] = "contacts"
+
+    def answer(self, function: int, data: bytes, now: float) -> bytes:
+        if function != 0x03:
+            raise _ModbusException(ILLEGAL_FUNCTION)
+        self._reads += 1
+        bits = self.closed_inputs()
+        values = {self.first_input + index: bits >> index & 1 for index in range(self.inputs)}
+        return _registers(values, int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big"))
+
+
+class WaterModule(DoorModule):
+    """Leak and smoke detectors alone, function 02 from 0000: both contacts closed while all is dry and clear, so a cut wire is noticed."""
+
+    name: ClassVar[str] = "leak"
+    kind: ClassVar[str] = "contacts"
+
+    def __init__(self, address: int = 5) -> None:
+        super().__init__(address, inputs=2)
+
+    def closed_inputs(self) -> int:
+        return (0 if self.has("water") else 1) | (0 if self.has("smoke") else 2)
+
+
 class ModbusBus(Model):
     """The pair with its modules, as the host sees it through its adapter."""
 
