@@ -208,7 +208,7 @@ class TestHooks:
             f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
             f"pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid)); time.sleep(600)"
         )
-        running = asyncio.ensure_future(hooks.run((sys.executable, "-c", code), within_s=10.0))
+        running = asyncio.ensure_future(hooks.run((sys.executable, "-c", code), within_s=4.0))
         assert await running == "timeout"
         pid = int((tmp_path / "child").read_text())
         await until(lambda: not lives(pid), "the child has ended")
