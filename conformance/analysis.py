@@ -58,17 +58,25 @@ def analyse(wire: Wire, transfers: Iterable[Transfer]) -> Findings:
         elif way == "?":
             _requests(wire, turn, found)
         elif way == ">":
-            waiting = _asked(wire, turn, heard, found)
+            waiting = _asked(wire, turn, heard, waiting, found)
         else:
             heard = b"".join(transfer.data or b"" for transfer in turn)
             _told(wire, turn, heard, waiting, found)
     return found
 
 
-def _asked(wire: Wire, turn: Sequence[Transfer], heard: bytes, found: Findings) -> list[tuple[Question, Exchange]]:
+def _asked(
+    wire: Wire, turn: Sequence[Transfer], heard: bytes, before: list[tuple[Question, Exchange]], found: Findings
+) -> list[tuple[Question, Exchange]]:
+    for transfer in turn:
+        if transfer.request is not None and transfer.request[:2] not in wire.carriers:
+            found.forbidden.append(f"control transfer {transfer.request[0]:02x} {transfer.request[1]:02x}")
     whole = b"".join(transfer.data or b"" for transfer in turn)
-    ends, waiting, at = _ends(turn), [], 0
-    for piece in asked(wire, whole, heard=heard):
+    ends, at = _ends(turn), 0
+    pieces = asked(wire, whole, heard=heard)
+    keeps = all(piece.question is not None and piece.question.continues for piece in pieces)
+    waiting = list(before) if keeps else []
+    for piece in pieces:
         if piece.question is not None:
             exchange = Exchange(piece.name, piece.question.answered, _time_at(ends, at))
             found.exchanges.append(exchange)

@@ -80,7 +80,8 @@ _DEEDS: Mapping[str, tuple[str, str, str]] = {
     "TAMPER": ("tamper", "Interrupt the tamper loop.", "Close the tamper loop."),
     "WATER": ("water", "Wet the water sensor.", "Dry the water sensor."),
     "STACKER_EMPTY": ("stacker-empty", "Take all cards out of the stacker.", "Put the cards back."),
-    "MAINS_LOST": ("mains-lost", "Pull the mains plug of the UPS.", "Plug the mains in again."),
+    "MAINS_LOST": ("mains-lost", "Take the mains away from the contact.", "Give the mains back."),
+    "ON_BATTERY": ("mains-lost", "Pull the mains plug of the UPS.", "Plug the mains in again."),
     "EMERGENCY": ("emergency", "Press the emergency button.", "Release the emergency button."),
 }
 """Tail of a fault code: the model's word, what to ask for, what to ask for afterwards."""
@@ -103,9 +104,7 @@ def _can_tell(profile: Profile, tail: str) -> bool:
     """Whether the profile says that its units have the sensor: contacts are wired one by one, and a limited model shows paper at most."""
     if profile.modbus is not None:
         return tail in {_CONTACT_TAILS[entry.name] for entry in profile.modbus.input if entry.name in _CONTACT_TAILS}
-    if tail == "MAINS_LOST":
-        return profile.fault_family == "PWR"
-    return not (profile.limited and tail != "PAPER_OUT")
+    return tail != "MAINS_LOST" and not (profile.limited and tail != "PAPER_OUT")
 
 
 _CONTACT_TAILS: Mapping[str, str] = {"door": "DOOR_OPEN", "tamper": "TAMPER", "water": "WATER", "mains": "MAINS_LOST"}

@@ -20,7 +20,7 @@ from conformance.watch import Target, Watch, with_profile
 from edge_agent import discovery
 from edge_agent.config import DeviceEntry
 from edge_agent.devices.base import link_codes
-from edge_agent.transports.base import PortError, Sighting
+from edge_agent.transports.base import BytePort, PortError, Sighting
 from protocols.canon.faults import FAULTS
 from protocols.canon.words import DeviceState
 from protocols.contract.records import Device
@@ -33,6 +33,7 @@ from simulators.wire import is_described, wire_of
 WELL = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
 FIRST_LOOK_S = 60.0
 """A printer that sleeps needs 20 s for its first answer, a reader at an unknown speed is asked at five."""
+SETTLE_S = 0.3
 HANDS_S = 60.0
 ONE_POLL_TIMES = 3
 """A question that is asked so often and not always answered is no accident."""
@@ -62,10 +63,13 @@ class Check:
         self._wire = wire_of(profile)
         self.report = Report(profile.id, target.port + (" (simulated)" if target.simulated else ""))
         self._loop = asyncio.get_running_loop()
+        self._nothing_there = False
 
     async def run(self) -> Report:
         """Every requirement. Raises nothing that a device can cause."""
         await self._judge("found", "recognised by what it says of itself", self._found)
+        if self._nothing_there:
+            return self.report
         watch = Watch(self.profile, self.target, every_s=self._settings.every_s)
         self.tap = watch.tap
         async with watch:
@@ -120,12 +124,15 @@ class Check:
     async def _found(self) -> Outcome:
         sightings = [one for one in self.target.discoverer.sightings() if self.target.port in (one.usb_path, one.path)]
         if not sightings:
+            self._nothing_there = True
             return _failed(
                 f"there is nothing at {self.target.port}",
                 "Check the cable and the path; `ls /dev/serial/by-path` and `lsusb -t` list what the system sees.",
             )
-        if all(isinstance(rule, SerialMatch) and rule.by_name for rule in self.profile.match):
-            return _skipped("a profile that the inventory names; a plain line says nothing of itself")
+        if all(getattr(rule, "by_name", False) for rule in self.profile.match):
+            return _skipped("a profile that the inventory names; its port says nothing of what is behind it")
+        if all(one.bus == "serial" and one.vid is None for one in sightings) and _is_spoken_on_lines(self.profile):
+            return _skipped("a line without an adapter's numbers: the inventory names the profile")
         if not any(candidates(one, [self.profile], kind=self.profile.kind) for one in sightings):
             return _failed(
                 f"no [[match]] of the profile fits {_describe(sightings[0])}",
@@ -135,13 +142,12 @@ class Check:
 
     async def _bound(self, sightings: list[Sighting]) -> Outcome:
         """Whether the agent, given all profiles and only the kind, comes to this one."""
-        entry = DeviceEntry(
-            slot=self.profile.kind.value, family=self.profile.kind.value, port=self.target.port, address=self.target.address
-        )
+        entry = DeviceEntry(slot="unit", family=self.profile.kind.value, port=self.target.port, address=self.target.address)
         try:
             plan = discovery.make_plan(sightings, [entry], self._profiles)
             for task in plan.probes:
                 told = await discovery.probe(task, self.target.opener)
+                await self._settle(sightings[0])
                 plan = discovery.make_plan(sightings, [entry], self._profiles, answered={(task.sighting.place, task.slot): told})
         except (PortError, AmbiguousMatch) as err:
             return _failed(str(err), "See the message; another profile may claim the same numbers.")
@@ -152,6 +158,15 @@ class Check:
             return _passed(f"as {bound[0]}, whose units look the same on a line; the inventory names this one")
         reason = plan.unclear[0][1] if plan.unclear else f"it is taken for {bound[0] if bound else 'nothing'}"
         return _failed(reason, "Make [[match]] more exact (pid, product text) or the probe's answer more telling.")
+
+    async def _settle(self, sighting: Sighting) -> None:
+        """Let the rest of a long answer to the probe pass, which nobody waits for any more."""
+        port = await self.target.opener.open(sighting, self.profile)
+        try:
+            while isinstance(port, BytePort) and await port.read(max_bytes=4096, timeout_s=SETTLE_S):
+                pass
+        finally:
+            await port.close()
 
     def _shares_its_line(self, other: str) -> bool:
         """A serial profile found by kind alone: the general one of its kind comes first, the inventory decides."""
@@ -278,10 +293,11 @@ class Check:
         if not await self._hands.do(Deed("unplug", "Pull the device's data cable out.")):
             return _skipped("nobody pulled it out")
         codes = link_codes(self.profile.kind).all | {self.profile.fault_code("BUS_DOWN")}
-        if await watch.until(lambda: bool(watch.records.open_codes() & codes), within_s=HANDS_S):
+        within_s = HANDS_S + max(FAULTS[code].debounce_s for code in codes if code in FAULTS)
+        if await watch.until(lambda: bool(watch.records.open_codes() & codes), within_s=within_s):
             return _passed(", ".join(sorted(watch.records.open_codes() & codes)))
         return _failed(
-            f"not noticed in {HANDS_S:.0f} s", "An adapter with its own supply hides the unit: plug unit and adapter as one."
+            f"not noticed in {within_s:.0f} s", "An adapter with its own supply hides the unit: plug unit and adapter as one."
         )
 
     async def _replug(self, watch: Watch) -> Outcome:
@@ -366,6 +382,10 @@ def _word(state: Device | None) -> str:
 def _faults(watch: Watch) -> str:
     codes = sorted(watch.records.open_codes())
     return "open: " + ", ".join(f"{code} ({FAULTS[code].en})" for code in codes) if codes else "no open fault"
+
+
+def _is_spoken_on_lines(profile: Profile) -> bool:
+    return any(isinstance(rule, SerialMatch) for rule in profile.match)
 
 
 def _describe(sighting: Sighting) -> str:

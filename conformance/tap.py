@@ -6,7 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from edge_agent.transports.base import BytePort, KeyPort, Port, PortError, PortOpener, Sighting, SpeedPort, UsbPort
+from edge_agent.transports.base import (
+    AskPort,
+    BytePort,
+    InterfacePort,
+    KeyPort,
+    Port,
+    PortError,
+    PortOpener,
+    Sighting,
+    SpeedPort,
+    UsbPort,
+)
 from protocols.codecs.keys import InputEvent
 from protocols.profile.schema import Profile
 from simulators.capture import MAX_BYTES, Transfer
@@ -64,7 +75,9 @@ def tapped(port: Port, tap: Tap) -> Port:
     """The same shape as `port`."""
     if isinstance(port, UsbPort):
         tap.endpoints = (*port.endpoints_out, *port.endpoints_in)
-        return _TappedUsb(port, tap)
+        return _TappedInterface(port, tap) if isinstance(port, InterfacePort) else _TappedUsb(port, tap)
+    if isinstance(port, AskPort):
+        return _TappedService(port, tap)
     if isinstance(port, KeyPort):
         return _TappedKeys(port, tap)
     if isinstance(port, SpeedPort):
@@ -145,6 +158,50 @@ class _TappedUsb(_TappedBytes):
             self._tap.note(Transfer(asked_s, "?", None, request=numbers))
             raise
         self._tap.note(Transfer(asked_s, "?", bytes(data), request=numbers))
+        return data
+
+
+class _TappedInterface(_TappedUsb):
+    @property
+    def bulk_out(self) -> tuple[int, ...]:
+        return tuple(self._port.bulk_out)
+
+    @property
+    def bulk_in(self) -> tuple[int, ...]:
+        return tuple(self._port.bulk_in)
+
+    @property
+    def interrupt_in(self) -> tuple[int, ...]:
+        return tuple(self._port.interrupt_in)
+
+    def class_descriptor(self, kind: int) -> bytes:
+        return bytes(self._port.class_descriptor(kind))
+
+    async def control_out(
+        self, request_type: int, request: int, value: int, index: int, data: bytes, *, timeout_s: float
+    ) -> None:
+        numbers = (request_type, request, value, index, len(data))
+        self._tap.note(Transfer(self._tap.now_s(), ">", bytes(data), request=numbers))
+        await self._port.control_out(request_type, request, value, index, data, timeout_s=timeout_s)
+
+    async def clear_halt(self, endpoint: int) -> None:
+        self._tap.event("clear halt")
+        await self._port.clear_halt(endpoint)
+
+    async def reset(self) -> None:
+        self._tap.event("reset")
+        await self._port.reset()
+
+
+class _TappedService(_Tapped):
+    @property
+    def address(self) -> str:
+        return str(self._port.address)
+
+    async def ask(self, message: bytes, *, max_bytes: int, timeout_s: float) -> bytes:
+        self._note(">", message)
+        data: bytes = await self._port.ask(message, max_bytes=max_bytes, timeout_s=timeout_s)
+        self._note("<", data)
         return data
 
 

@@ -12,7 +12,8 @@
 
 A line is the time since the one before it in milliseconds, the direction (`>` to the device, `<` from it, `?` a control transfer that reads, `!` the
 port was opened, closed or lost), the bytes, and what they are. `~112` stands for 112 bytes that are not told. On USB the endpoint stands behind the
-direction (`>02`, `<82`); a control transfer is `? a1 01 0000 0000 0001 : 18`.
+direction (`>02`, `<82`); a control transfer is `? a1 01 0000 0000 0001 : 18`, one that carries a question to the device
+`> 21 09 0200 0000 0008 : 51 31 0d 00 00 00 00 00`.
 
 Scrubbing keeps what is proven to say nothing about a person: status questions and answers of the profile's family (`simulators.wire`), an answer only
 where its question was asked. Everything else becomes a length. It is the default, and the only form that belongs into a repository.
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from simulators.errors import SimulatorError
-from simulators.wire import Piece, Question, Wire, asked, told
+from simulators.wire import Piece, Question, Wire, asked, still_waiting, told
 
 HEAD = "kiosk-sim capture 1"
 MAX_BYTES = 16 * 1024 * 1024
@@ -81,7 +82,7 @@ def scrub(wire: Wire, transfers: Iterable[Transfer]) -> list[Transfer]:
             whole = b"".join(transfer.data or b"" for transfer in turn)
             if first.way == ">":
                 pieces = asked(wire, whole, heard=heard)
-                waiting = [piece.question for piece in pieces if piece.question is not None and piece.question.reply is not None]
+                waiting = still_waiting(waiting, pieces)
             else:
                 pieces, heard = told(wire, whole, waiting), whole
             out += _cut_again(turn, pieces)
@@ -171,8 +172,8 @@ def _line(transfer: Transfer) -> str:
     if transfer.way == "!":
         return f"! {transfer.note}"
     data = f"~{transfer.size}" if transfer.data is None else transfer.data.hex(" ") or "-"
-    if transfer.way == "?":
-        kind, request, value, index, length = transfer.request or (0, 0, 0, 0, 0)
+    if transfer.request is not None:
+        kind, request, value, index, length = transfer.request
         data = f"{kind:02x} {request:02x} {value:04x} {index:04x} {length:04x} : {data}"
     endpoint = "" if transfer.endpoint is None else f"{transfer.endpoint:02x}"
     note = f"  {transfer.note}" if transfer.note else ""
@@ -190,7 +191,7 @@ _LINE = re.compile(
 def _parse_line(line: str, number: int) -> Transfer:
     """A transfer whose time is the one since the line before."""
     found = _LINE.match(line.rstrip())
-    if found is None or (found["way"] == "?") != (found["request"] is not None):
+    if found is None or (found["way"] == "?" and found["request"] is None):
         raise CaptureError(f"Line {number}: “{line.strip()[:60]}” is not a line such as “3 < 12  status”.")
     since_s = int(found["ms"]) / 1000
     if found["event"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from protocols.profile.places import SerialMatch
@@ -43,6 +43,8 @@ class Question:
     frame: Frame
     reply: Frame | None = None
     answered: Answered = "always"
+    continues: bool = False
+    """A handshake byte: the question before it still waits for its answer."""
 
     @property
     def name(self) -> str:
@@ -66,6 +68,8 @@ class Wire:
     questions: Sequence[Question] = ()
     notices: Sequence[Frame] = ()
     requests: Sequence[Request] = ()
+    carriers: frozenset[tuple[int, int]] = frozenset()
+    """Control transfers (request type, request) that carry questions to the device, or end one."""
     acknowledges: bool = False
     """The host sends back what the device sent."""
 
@@ -85,7 +89,7 @@ def wire_of(profile: Profile) -> Wire:
     """The wire of a profile's family, with the profile's own status questions."""
     build = _BY_FAMILY.get(profile.family)
     wire = Wire() if build is None else build(profile)
-    return Wire((*_own_questions(profile), *wire.questions), wire.notices, wire.requests, wire.acknowledges)
+    return replace(wire, questions=(*_own_questions(profile), *wire.questions))
 
 
 def is_described(family: Family) -> bool:
@@ -96,6 +100,13 @@ def is_described(family: Family) -> bool:
 def asked(wire: Wire, data: bytes, *, heard: bytes = b"") -> list[Piece]:
     """What the host wrote, taken apart. `heard`: what the device said just before, for families that acknowledge by sending back."""
     return list(_split(data, lambda at: _question_at(wire, data, at, heard)))
+
+
+def still_waiting(waiting: Sequence[Question], pieces: Sequence[Piece]) -> list[Question]:
+    """Who may be answered next, after these pieces were sent: a question takes the place of those before it, a handshake byte does not."""
+    new = [piece.question for piece in pieces if piece.question is not None and piece.question.reply is not None]
+    keeps = bool(pieces) and all(piece.question is not None and piece.question.continues for piece in pieces)
+    return [*waiting, *new] if keeps else new
 
 
 def told(wire: Wire, data: bytes, waiting: list[Question]) -> list[Piece]:
@@ -178,6 +189,45 @@ def _filled(pattern: bytes) -> Callable[[bytes], bytes]:
     return scrub
 
 
+@dataclass(frozen=True)
+class _CountedFrame(Frame):
+    """A frame that carries its length: `count_at` is the place of the count (`count_bytes` long), `more` the bytes around what it counts."""
+
+    count_at: int = 0
+    count_bytes: int = 1
+    more: int = 0
+
+    def length_at(self, data: bytes, at: int) -> int:
+        start = at + self.count_at
+        if self.pattern.match(data, at) is None or len(data) < start + self.count_bytes:
+            return 0
+        size = int.from_bytes(data[start : start + self.count_bytes], "big") + self.more
+        raw = data[at : at + size]
+        return size if len(raw) == size and self.valid(raw) else 0
+
+
+@dataclass(frozen=True)
+class _Either(Frame):
+    """The first of several forms that fits."""
+
+    forms: tuple[Frame, ...] = ()
+
+    def length_at(self, data: bytes, at: int) -> int:
+        return next((size for form in self.forms if (size := form.length_at(data, at))), 0)
+
+
+@dataclass(frozen=True)
+class _HexReply(Frame):
+    """An answer that a profile describes by an expression over its hex digits, as short as it can be."""
+
+    expression: str = ""
+
+    def length_at(self, data: bytes, at: int) -> int:
+        return next(
+            (size for size in range(1, min(64, len(data) - at) + 1) if re.match(self.expression, data[at : at + size].hex())), 0
+        )
+
+
 def _own_questions(profile: Profile) -> Iterator[Question]:
     """Questions that the profile itself brings: its status tables, its version question, its probes."""
     for status in profile.status:
@@ -198,8 +248,10 @@ def _family_questions(profile: Profile) -> Sequence[Question]:
 # ----------------------------------------------------------------------------------------------------------------- printers, ESC/POS
 
 
-def _escpos(_: Profile) -> Wire:
+def _escpos(profile: Profile) -> Wire:
     """Epson, ESC/POS Application Programming Guide; Citizen CT-S310 command reference, "transmission status identification"."""
+    if profile.escpos is not None and profile.escpos.dialect == "star":
+        return _star()
     queued = _frame("queued status", _byte(0x90, 0x00))
     block = _frame("identity", rb"[\x5f\x37\x53][\x20-\x7e]{0,80}\x00")
     serial = _frame("serial number", rb"\x5f[\x20-\x7e]{0,80}\x00", scrub=_filled(rb"\x5f(.*)\x00"))
@@ -211,12 +263,33 @@ def _escpos(_: Profile) -> Wire:
             Question(_frame("paper (ESC v)", rb"\x1b\x76"), queued, "maybe"),
             Question(_frame("model id", rb"\x1d\x49[\x01-\x03]"), queued, "maybe"),
             Question(_frame("serial number", rb"\x1d\x49\x44"), serial, "maybe"),
+            Question(_frame("counter", rb"\x1d\x67\x32\x00.."), _frame("counter", rb"\x5f[0-9]{1,10}\x00"), "maybe"),
             Question(_frame("identity", rb"\x1d\x49[\x41-\x43\x45]"), block, "maybe"),
         ),
         notices=(
             _frame("automatic status", _byte(0x93, 0x10) + _byte(0x90, 0x00) + b"{3}"),
             _frame("flow control", rb"[\x11\x13]"),
         ),
+        requests=_PRINTER_CLASS,
+    )
+
+
+def _star() -> Wire:
+    """Star Micronics, STAR line mode command specifications: ESC ACK SOH, ESC RS a; header 1 tells how many bytes the status has."""
+
+    def sized(raw: bytes) -> bool:
+        return ((raw[0] >> 1) & 0x07 | (raw[0] >> 2) & 0x08) == len(raw)
+
+    rest = _byte(0x11, 0x00)
+    statuses = [
+        _frame("status", _byte(0x91, 0x01) + rest + b"{%d}" % (size - 1), sized) for size in (7, 8, 9, 10, 11, 12, 13, 14, 15)
+    ]
+    return Wire(
+        questions=(
+            Question(_frame("status", rb"\x1b\x06\x01"), _Either("status", re.compile(b""), forms=tuple(statuses))),
+            Question(_frame("automatic status on", rb"\x1b\x1e\x61[\x00\x01]"), None, "never"),
+        ),
+        notices=(*statuses, _frame("flow control", rb"[\x11\x13]")),
         requests=_PRINTER_CLASS,
     )
 
@@ -321,22 +394,19 @@ def _scanner_serial(profile: Profile) -> Wire:
     elif dialect == "zone":
         reply = _CountedFrame("register", re.compile(rb"\x02\x00\x00.", re.DOTALL), register_sound, count_at=3, more=6)
         asks += [Question(_frame("register", rb"\x7e\x00\x07\x01....{2}", register_sound), reply)]
+    elif dialect == "honeywell":
+        # Honeywell, area-imager user's guides, serial programming commands: SYN M CR, tag, "?" or REVINF, "."; answers end with ACK, NAK or ENQ.
+        revision = _frame("revision", rb"[^\x05\x06\x15]{0,1000}[\x05\x06\x15][.!]?", scrub=_only_firmware_text)
+        asks += [Question(_frame("revision", rb"\x16\x4d\x0d(?:REVINF|[A-Z0-9]{6}\?)\."), revision)]
     return Wire(questions=asks, notices=(_frame("code", rb"[^\x02][^\r\n]{0,7168}[\r\n]+", scrub=None),))
 
 
-@dataclass(frozen=True)
-class _CountedFrame(Frame):
-    """A frame that carries its length: `count_at` is the place of the count, `more` the bytes around what it counts."""
-
-    count_at: int = 0
-    more: int = 0
-
-    def length_at(self, data: bytes, at: int) -> int:
-        if self.pattern.match(data, at) is None or len(data) <= at + self.count_at:
-            return 0
-        size = data[at + self.count_at] + self.more
-        raw = data[at : at + size]
-        return size if len(raw) == size and self.valid(raw) else 0
+def _only_firmware_text(raw: bytes) -> bytes:
+    """Of a unit's description only the word Firmware (Software) with its number stays."""
+    out = bytearray(FILLER * len(raw))
+    for found in re.finditer(rb"(?i)(?:firm|soft)ware[^:;=\r\n]*[:;=]\s*[\w.]+|[\r\n]|Product Name:|[\x05\x06\x15][.!]?\Z", raw):
+        out[found.start() : found.end()] = found[0]
+    return bytes(out)
 
 
 # ------------------------------------------------------------------------------------------------------------------- pads, sensors on a bus
@@ -370,7 +440,9 @@ def _callpad(profile: Profile) -> Wire:
         for more in (range(1, 9) if options.length != "fixed" else [options.fixed_bytes - 2])
     ]
     asks = Question(_frame("poll", poll, sound), _frame("poll", poll, sound))
-    return Wire(questions=(asks,), notices=(_frame("poll", poll, sound), *told_frames), acknowledges=options.echo_ack)
+    # Whether the adapter hears itself: bytes that begin no frame, so that no unit obeys them.
+    echo = Question(_frame("echo test", rb"\x55{4}"), _frame("echo", rb"\x55{4}"), "maybe")
+    return Wire(questions=(asks, echo), notices=(_frame("poll", poll, sound), *told_frames), acknowledges=options.echo_ack)
 
 
 def _modbus(_: Profile) -> Wire:
@@ -392,6 +464,121 @@ def _modbus(_: Profile) -> Wire:
     return Wire(questions=(Question(read, Reply("answer", read.pattern)),))
 
 
+# --------------------------------------------------------------------------------------------------------------- cards, motorised and chip
+
+
+def _bcc(raw: bytes) -> bool:
+    return xor8(raw) == 0
+
+
+_HANDSHAKE = Question(_frame("handshake", rb"[\x04\x05\x06\x15]"), None, "never", continues=True)
+_MARKS = _frame("handshake", rb"[\x04\x05\x06\x15]")
+
+
+def _card_f2(_: Profile) -> Wire:
+    """CREATOR CRT-591-M001 communication protocol 1.0: status (1, 0 and 1, 1) and version (A4, 0). All other commands move or read a card."""
+    command = rb"(?:10|11|\xa40)"
+    reply = _CountedFrame(
+        "status", re.compile(rb"\xf2.{3}[\x50\x4e\x45]" + command, re.DOTALL), _bcc, count_at=2, count_bytes=2, more=6
+    )
+    ask = Question(_frame("status", rb"\xf2.\x00\x03\x43" + command + rb"\x03.", _bcc), reply)
+    return Wire(questions=(ask, _HANDSHAKE), notices=(_MARKS,))
+
+
+def _card_stx(_: Profile) -> Wire:
+    """CREATOR CRT-310 of the old protocol: 02, length, command, 03, XOR; 1, 0 asks for the state, 1, / for the sensors."""
+    reply = _CountedFrame("status", re.compile(rb"\x02..(?:1|N1)", re.DOTALL), _bcc, count_at=1, count_bytes=2, more=5)
+    ask = Question(_frame("status", rb"\x02\x00\x02(?:10|1/)\x03.", _bcc), reply)
+    return Wire(questions=(ask, _HANDSHAKE), notices=(_MARKS,))
+
+
+def _card_d1801(_: Profile) -> Wire:
+    """D1801 boards and CRT-541: RF and PB ask for the state, GV for the version, AP (addressed) for both. DC, CP and others move cards."""
+    reply = _frame("status", rb"\x02(?:(?:SF|PB|GV)[\x20-\x7e]{3}|[0-9]{2}[\x20-\x7e]{2})\x03.", _bcc)
+    ask = Question(_frame("status", rb"\x02(?:[0-9]{2}AP|RF|PB|GV)\x03.", _bcc), reply)
+    return Wire(questions=(ask, _HANDSHAKE), notices=(_frame("handshake", rb"[\x06\x15][0-9]{2}"), _MARKS))
+
+
+def _ccid(_: Profile) -> Wire:
+    """USB device class for smart-card readers (CCID) 1.1: GetSlotStatus, and Abort of what a slot still works on. No power, no exchange."""
+    status = _frame("slot status", rb"\x81\x00{4}.{5}")
+    return Wire(
+        questions=(
+            Question(_frame("slot status", rb"\x65\x00{4}..\x00{3}"), status),
+            Question(_frame("abort", rb"\x72\x00{4}..\x00{3}"), status, "maybe"),
+        ),
+        notices=(_frame("slot change", rb"\x50[\x00-\xff]"), _frame("hardware error", rb"\x51.{3}"), status),
+        carriers=frozenset({(0x21, 0x01)}),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------------- UPS, position, ratings
+
+
+def _megatec(_: Profile) -> Wire:
+    """Megatec Systems, UPS communication protocol 1.1: Q1, F and I ask. T (test), S (shutdown), C and Q (beeper) are commands."""
+    identity = _frame("identity", rb"#[\x20-\x7e]{15} [\x20-\x7e]{10} [\x20-\x7e]{10}\r\x00*")
+    return Wire(
+        questions=(
+            Question(_frame("status", rb"Q1\r\x00*"), _frame("status", rb"\([0-9. -]{37,40}[01]{8}\r\x00*")),
+            Question(_frame("rating", rb"F\r\x00*"), _frame("rating", rb"#[0-9. -]{15,24}\r\x00*"), "maybe"),
+            Question(_frame("identity", rb"I\r\x00*"), identity, "maybe"),
+        ),
+        notices=(_frame("refusal", rb"[(#]?(?:N|NAK|I|F)\r\x00*"), _frame("filler", rb"\x00+")),
+        carriers=frozenset({(0x21, 0x09)}),
+    )
+
+
+def _nmea(_: Profile) -> Wire:
+    """NMEA 0183: a receiver talks, nobody asks. Where a van is stays out of a capture: coordinates become zeros."""
+
+    def sound(raw: bytes) -> bool:
+        return b"%02X" % xor8(raw[1:-5]) == raw[-4:-2].upper()
+
+    def nowhere(raw: bytes) -> bytes:
+        body = re.sub(
+            rb"(?<=,)(\d{4,5}\.\d+)(?=,[NSEW])",
+            lambda found: bytes(0x30 if digit != 0x2E else digit for digit in found[1]),
+            raw[1:-5],
+        )
+        return b"$" + body + b"*%02X\r\n" % xor8(body)
+
+    sentence = _frame("sentence", rb"\$[A-Z]{2}[A-Z]{3},[\x20-\x29\x2b-\x7e]{0,90}\*[0-9A-Fa-f]{2}\r\n", sound, nowhere)
+    return Wire(notices=(sentence, _frame("maker's sentence", rb"\$P[A-Z0-9]{3,8},[\x20-\x7e]{0,90}\r\n", scrub=None)))
+
+
+def _rating(profile: Profile) -> Wire:
+    """What a citizen pressed is a frame of the family and never kept. A pad is asked only where its maker documents a heartbeat."""
+    assert profile.rating is not None
+    options = profile.rating
+    if options.framing == "byte":
+        answer = _frame("rating", rb".", scrub=None)
+    else:
+        start, end = re.escape(bytes.fromhex(options.start)), re.escape(bytes.fromhex(options.end))
+        answer = _frame("rating", start + rb".{1,18}?" + end, scrub=None)
+    if options.heartbeat is None:
+        return Wire(notices=(answer,))
+    reply = _HexReply("heartbeat", re.compile(b""), expression=options.heartbeat.reply)
+    return Wire(
+        questions=(Question(_frame("heartbeat", re.escape(bytes.fromhex(options.heartbeat.send))), reply),), notices=(answer,)
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ services
+
+
+def _ipp(_: Profile) -> Wire:
+    """RFC 8011: Get-Printer-Attributes (000B) and nothing else. Of the answer only the length is kept: names of jobs and people may be in it."""
+    return Wire(
+        questions=(
+            Question(
+                _frame("Get-Printer-Attributes", rb"[\x01\x02].\x00\x0b.+"),
+                _frame("attributes", rb"[\x01\x02].{3}.+", scrub=None),
+            ),
+        )
+    )
+
+
 # ----------------------------------------------------------------------------------------------------------------- nothing is ever sent
 
 
@@ -410,5 +597,14 @@ _BY_FAMILY: dict[str, Callable[[Profile], Wire]] = {
     "keys": _silent,
     "presence": _silent,
     "callpad": _callpad,
+    "card-f2": _card_f2,
+    "card-stx": _card_stx,
+    "card-d1801": _card_d1801,
+    "ccid": _ccid,
+    "pcsc": _silent,
+    "ipp": _ipp,
+    "megatec": _megatec,
+    "nmea": _nmea,
+    "rating-serial": _rating,
     "modbus": _modbus,
 }

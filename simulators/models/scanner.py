@@ -15,6 +15,8 @@ from simulators.models.checksums import crc16_ccitt
 TAIL = b"\x3b\x03"
 ACK, BAD_DATA, NOT_SUPPORTED = 0x06, 0x15, 0x05
 MAX_BUFFER_BYTES = 1024
+FRAME_TIMEOUT_S = 0.2
+"""Chosen: commands come in one piece; what is cut for so long never ends."""
 STUCK_PERIOD_S = 0.4
 TRIGGER_S = 5.0
 """A trigger session ends by itself after this time."""
@@ -76,6 +78,7 @@ class SerialScanner(Model):
         self._rs232 = rs232
         self._identity = identity
         self._buffer = bytearray()
+        self._last_byte_at = 0.0
         self._triggered_until = 0.0
         self._next_stuck = 0.0
         self._registers = bytearray(256)
@@ -86,6 +89,9 @@ class SerialScanner(Model):
         return super().is_mute or (self._rs232 and (self.has("mode-switched") or self.has("hid-pos")))
 
     def on_bytes(self, data: bytes, now: float) -> None:
+        if now - self._last_byte_at > FRAME_TIMEOUT_S:
+            self._buffer.clear()  # half a command of another engine's kind, as a program sends that looks for who is there
+        self._last_byte_at = now
         self._buffer += data
         del self._buffer[: max(0, len(self._buffer) - MAX_BUFFER_BYTES)]
         while self._next_command(now):
