@@ -44,6 +44,7 @@ class _Module:
     every_ms: int
     due_ms: int = 0
     misses: int = 0
+    spoiled: int = 0
     noise: RateWindow = field(default_factory=RateWindow)
     same_since_ms: int | None = None
     same_values: tuple[int, ...] = ()
@@ -97,7 +98,7 @@ class ModbusBus:
             except ProtocolError as err:
                 return self._failed(module, request, err)
             answers.append(answer)
-        module.misses = 0
+        module.misses = module.spoiled = 0
         try:
             return self._observation(module, answers, now)
         except ProtocolError as err:
@@ -153,12 +154,30 @@ class ModbusBus:
                 conditions=(Condition(bound.code("WRONG_MODULE"), evidence),),
                 judged=judged_tails(bound, "WRONG_MODULE"),
             )
-        module.misses += 1
-        observation = silent(bound, module.misses, evidence)
+        if isinstance(err, LineError) and not isinstance(err, modbus.Silence):
+            observation = self._spoiled(module, evidence)
+        else:
+            module.misses, module.spoiled = module.misses + 1, 0
+            observation = silent(bound, module.misses, evidence)
         if module.noise.is_high:
             noise = Condition(bound.code("BUS_CRC"), evidence)
             observation = replace(observation, conditions=(*observation.conditions, noise))
         return observation
+
+    def _spoiled(self, module: _Module, evidence: Evidence) -> Observation:
+        """Something answers and cannot be understood. That is not silence: cable and power are there, and somebody should look at the wiring."""
+        module.misses, module.spoiled = 0, module.spoiled + 1
+        bound = module.bound
+        needed = bound.profile.poll.offline_after_misses if bound.profile.poll else 3
+        return Observation(
+            slot=bound.slot,
+            device=DeviceState.UNKNOWN,
+            cover=CoverState.UNKNOWN if bound.profile.kind is Kind.CONTACTS else CoverState.NOT_SUPPORTED,
+            action=SuggestedAction.MAINTENANCE,
+            holds_state=module.spoiled < needed,
+            evidence=evidence,
+            judged=judged_tails(bound, "BUS_CRC"),
+        )
 
     def _is_drowned_out(self, module: _Module, err: ProtocolError) -> bool:
         """Text on the bus comes from a climate module that was switched to talk by itself; its neighbours are only not heard."""

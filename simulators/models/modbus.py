@@ -18,8 +18,8 @@ ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 0x01, 0x02, 0x03
 STREAM_PERIOD_S = 1.0
 MAX_INPUTS = 16
 
-DOOR, CALL_BUTTON, TAMPER, WATER, SMOKE = 0, 1, 2, 3, 4
-"""Input numbers of the door module. Door and tamper loop are closed at rest; button, water and smoke contacts are open at rest."""
+DOOR, CALL_BUTTON, TAMPER, WATER, SMOKE, MAINS = 0, 1, 2, 3, 4, 5
+"""Input numbers of the door module. Door, tamper loop and mains relay are closed at rest; button, water and smoke contacts are open at rest."""
 
 
 class _ModbusException(Exception):
@@ -151,6 +151,7 @@ class DoorModule(Module):
         "tamper": "the tamper loop is interrupted",
         "water": "water on the floor",
         "smoke": "the smoke detector has closed",
+        "mains-lost": "the relay that the mains holds lets go",
         "chatter": "the door contact bounces",
     }
     module_actions: ClassVar[Mapping[str, str]] = {
@@ -179,6 +180,7 @@ class DoorModule(Module):
         if not self.has("door-open") and not (self.has("chatter") and self._reads % 2):
             bits |= 1 << DOOR
         bits |= (1 << CALL_BUTTON) if self.button_pressed else 0
+        bits |= 0 if self.has("mains-lost") else 1 << MAINS
         bits |= (1 << WATER) if self.has("water") else 0
         return bits | ((1 << SMOKE) if self.has("smoke") else 0)
 
@@ -212,17 +214,14 @@ class RelayBoard(DoorModule):
         return _registers(values, int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big"))
 
 
-class WaterModule(DoorModule):
-    """Leak and smoke detectors alone, function 02 from 0000: both contacts closed while all is dry and clear, so a cut wire is noticed."""
+class HoldingClimateModule(ClimateModule):
+    """A maker that keeps the two values in holding registers 0 and 1 (function 03)."""
 
-    name: ClassVar[str] = "leak"
-    kind: ClassVar[str] = "contacts"
-
-    def __init__(self, address: int = 5) -> None:
-        super().__init__(address, inputs=2)
-
-    def closed_inputs(self) -> int:
-        return (0 if self.has("water") else 1) | (0 if self.has("smoke") else 2)
+    def answer(self, function: int, data: bytes, now: float) -> bytes:
+        if function != 0x03:
+            raise _ModbusException(ILLEGAL_FUNCTION)
+        values = {0: self._temperature(now), 1: self._humidity(now)}
+        return _registers(values, int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big"))
 
 
 class ModbusBus(Model):
