@@ -36,6 +36,7 @@ class F2CardUnit(CardMechanism):
     """
 
     kind: ClassVar[str] = "card-dispenser"
+    profile: ClassVar[str | None] = "crt-591"
     own_faults: ClassVar[Mapping[str, str]] = {
         "jam": "a card is jammed in the path (error 10)",
         **STOCK_FAULTS,
@@ -183,6 +184,9 @@ class F2CardUnit(CardMechanism):
             if self.place != "none" and words[1:] in (b"0", b"4"):
                 self.place = "gate"
             elif self.place != "none" and words[1:] in (b"1", b"5"):
+                if self.is_bin_full:
+                    self._fail(words, BIN_FULL, at)
+                    return
                 self.capture()
             self._done(words, at, self._firmware)
 
@@ -332,9 +336,12 @@ class F2CardReader(F2CardUnit):
     """The same mechanism without a stacker."""
 
     kind: ClassVar[str] = "card-reader"
+    profile: ClassVar[str | None] = "crt-310-f2"
     own_faults: ClassVar[Mapping[str, str]] = {
         name: text for name, text in F2CardUnit.own_faults.items() if name not in (*STOCK_FAULTS, "double-card", "bin-full")
     }
 
     def __init__(self, *, baud: int = 9600, latency_s: float = 0.01, seed: int = 0, firmware: str = "CRT-310-V2.00") -> None:
-        super().__init__(baud=baud, latency_s=latency_s, seed=seed, stacker=None, firmware=firmware)
+        super().__init__(
+            baud=baud, latency_s=latency_s, seed=seed, stacker=None, firmware=firmware, entry="30-prohibits"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import os
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+from wsproto.events import TextMessage
 
 from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
@@ -30,12 +28,11 @@ from protocols.canon.words import DeviceState, Ownership
 from protocols.contract.records import Device
 from protocols.errors import ProtocolError
 from tests.edge_agent.devices.bench import PROFILES
+from tests.edge_agent.owner.peer import HOST, PATH, Peer, handshake
 from tests.edge_agent.test_local_api import HandClock, hashed, reachable_folder
 
 ORIGIN = "https://kiosk.example.org"
-HOST = "kiosk.local:7077"
 TOKEN, PLAIN_TOKEN = "correct-horse-battery-staple-0123456789", "no-devices-0123456789"
-PATH = "/xfs4iot/v1.0"
 PROFILE = next(profile for profile in PROFILES.values() if profile.family == "scanner-keyboard")
 
 
@@ -106,73 +103,6 @@ async def open_doors(**more: Any) -> AsyncIterator[Doors]:
             for writer in doors.writers:
                 writer.transport.abort()
             await api.stop()
-
-
-class Peer:
-    """A WebSocket client that can also misbehave."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
-        self.reader, self.writer, self.head = reader, writer, head
-        self.status = int(head.split()[1])
-        self.ws = Connection(ConnectionType.CLIENT)
-        self.pings = 0
-
-    def send(self, message: Any) -> None:
-        self.raw(self.ws.send(TextMessage(data=message if isinstance(message, str) else json.dumps(message))))
-
-    def raw(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    def command(self, name: str, number: int = 1, payload: Any = None) -> None:
-        version = "1.0" if name.startswith("KioskFleet.") else "2.0"
-        head = {"type": "command", "name": name, "requestId": number, "version": version}
-        self.send({"header": head, "payload": payload})
-
-    async def next(self) -> Any:
-        """The next message, or the close code as a number; 0 for a connection that was cut."""
-        text = ""
-        async with asyncio.timeout(15):
-            while True:
-                for event in self.ws.events():
-                    if isinstance(event, TextMessage):
-                        text += event.data
-                        if event.message_finished:
-                            return json.loads(text)
-                    elif isinstance(event, CloseConnection):
-                        return int(event.code)
-                    elif isinstance(event, Ping | Pong):
-                        self.pings += 1
-                try:
-                    data = await self.reader.read(65536)
-                except ConnectionError:
-                    return 0
-                if not data:
-                    return 0
-                self.ws.receive_data(data)
-
-    async def completion(self, name: str, number: int = 1, payload: Any = None) -> Any:
-        self.command(name, number, payload)
-        while True:
-            message = await self.next()
-            assert not isinstance(message, int), message
-            if message["header"]["type"] == "completion" and message["header"]["requestId"] == number:
-                return message
-
-    def cut(self) -> None:
-        self.writer.transport.abort()
-
-
-def handshake(at: str = f"{PATH}/scanner", /, **changes: str | None) -> bytes:
-    headers: dict[str, str | None] = {
-        "Host": HOST,
-        "Upgrade": "websocket",
-        "Connection": "keep-alive, Upgrade",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-    }
-    headers |= {name.replace("_", "-"): value for name, value in changes.items()}
-    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
-    return "\r\n".join([f"GET {at} HTTP/1.1", *lines, "", ""]).encode()
 
 
 def browser(**changes: str | None) -> dict[str, str | None]:
