@@ -101,6 +101,12 @@ class _Unit(ABC):
         told = await self.questions.state()
         return None if told is None else told.reading
 
+    async def _not_enquired(self) -> _Done:
+        """Without its acknowledgement the unit was not enquired, and it acts on nothing else. A question takes the command's place in it, so that
+        no later enquiry can mean the command."""
+        await self.questions.state()
+        return _Done(code=NOT_READY)
+
     def proves(self, before: CardReading | None, now: CardReading, origin: Position, target: Position) -> bool:
         """Whether where the card is now shows that the move was made."""
         if target == EXIT:
@@ -232,8 +238,7 @@ class _StxUnit(_Unit):
         )
         answer = said.answer
         if answer is None:
-            # Without its acknowledgement the unit was not enquired, and it acts on nothing else.
-            return _Done(acknowledged=said.acknowledged) if said.enquired else _Done(code=NOT_READY)
+            return _Done(acknowledged=True) if said.enquired else await self._not_enquired()
         if not answer.positive:
             code, plain = {2: (NOT_READY, True), 6: ("mediaJam", False)}.get(answer.error or 0, (HARDWARE, True))
             return _Done(acknowledged=True, code=code, plain=plain)
@@ -264,7 +269,7 @@ class _SimpleUnit(_Unit):
 
     async def command(self, frame: bytes, *, timeout_s: float) -> _Done:
         said = await self._line.exchange(frame, lambda _: False, times=1, result_timeout_s=timeout_s, expects_result=False)
-        return _Done(acknowledged=True) if said.enquired else _Done(code=NOT_READY)
+        return _Done(acknowledged=True) if said.enquired else await self._not_enquired()
 
 
 class _AddressedUnit(_Unit):
@@ -433,13 +438,16 @@ class CardUnitServer:
         frame = unit.reset_frame(target)
         if frame is None:
             raise CommandFailed(UNSUPPORTED, plain=True)
+        before = await unit.reading()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + card_f2.RESET_TIMEOUT_S
         done = await unit.command(frame, timeout_s=card_f2.RESET_TIMEOUT_S)
         _raise_refusal(done, full="retainBinFull")
+        # A unit that was well before and did not even acknowledge proves nothing by being well.
+        provable = done.acknowledged or (before is not None and not _is_reset(before, target))
         now = await unit.reading()
-        while not done.confirmed and not _is_reset(now, target):
-            if loop.time() >= deadline_s:
+        while not done.confirmed and not (provable and _is_reset(now, target)):
+            if loop.time() >= deadline_s or not provable:
                 raise MotionUnconfirmed(acknowledged=done.acknowledged, position=_position(now))
             await asyncio.sleep(LOOK_EVERY_S)
             now = await unit.reading()

@@ -62,6 +62,8 @@ class _Dispenser(CardMechanism):
 class D1801Dispenser(_Dispenser):
     """The simple form: a command waits for ENQ, then the board acts; RF and PB tell how it is."""
 
+    profile: ClassVar[str | None] = "qu-cd-720m"
+
     own_faults: ClassVar[Mapping[str, str]] = {
         "dispense-failed": "the last card could not be dispensed (state 200)",
         "jam": "a card is jammed (state 020)",
@@ -203,6 +205,8 @@ class D1801Dispenser(_Dispenser):
 
 class Crt541Dispenser(_Dispenser):
     """The addressed form: a command is acknowledged with the address and carried out at once."""
+
+    profile: ClassVar[str | None] = "crt-541"
 
     own_faults: ClassVar[Mapping[str, str]] = {
         "dispense-failed": "dispensing fails (work state 4)",

@@ -90,6 +90,8 @@ class CardMechanism(Model):
             finish(now)
 
     def on_power_cycle(self, now: float) -> None:
+        if self.has("unplug"):
+            return  # the pulled cable carries data; the motor's supply is another one
         self._finish = None
         self.forget()
 

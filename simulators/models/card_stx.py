@@ -18,6 +18,7 @@ class StxCardReader(CardMechanism):
     """Motor reader: cards enter at the front, leave at the front or, captured, at the rear."""
 
     kind: ClassVar[str] = "card-reader"
+    profile: ClassVar[str | None] = "crt-310-old"
     own_faults: ClassVar[Mapping[str, str]] = {
         "short-card": "a short or abnormal card is stuck inside (position 47)",
         "long-card": "two cards, or one too long, are stuck inside (position 46)",
