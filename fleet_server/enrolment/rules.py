@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 import sqlite3
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -140,7 +140,12 @@ def _inventory(connection: sqlite3.Connection, terminal: str) -> list[dict[str, 
 
 def _family_of(slot: str) -> str:
     """What stands at a place whose family nobody named: places are called after it, several of one kind are numbered (`call-pad-3`)."""
-    return re.sub(r"-\d+$", "", slot)
+    stem = re.sub(r"-\d+$", "", slot)
+    return _PLACES.get(stem, stem)
+
+
+_PLACES: Final = {"laser-printer": "a4-printer", "face-camera": "camera", "room-camera": "camera", "door": "contacts"}
+"""Places that are called otherwise than the kind of device that stands there."""
 
 
 def _certified(connection: sqlite3.Connection, authority: Authority, terminal: str, public_key: bytes, *, now_ms: int) -> bytes:

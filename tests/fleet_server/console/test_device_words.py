@@ -7,6 +7,7 @@ import pytest
 from fleet_server.console import i18n
 from fleet_server.console.render import Voice
 from fleet_server.console.words import slot_name
+from fleet_server.enrolment.rules import _family_of
 from protocols.canon.faults import FAULTS
 from protocols.profile.schema import FAULT_FAMILY, Kind
 from simulators.terminal import TYPES, build_terminal
@@ -31,3 +32,10 @@ def test_places_of_whole_terminals(kind: str, language: str) -> None:
         assert slot_name(voice, slot) != slot, slot
         if language == "zh":
             assert slot_name(voice, slot) != slot.rstrip("0123456789-"), slot
+
+
+def test_an_inventory_by_names_of_places_names_kinds_that_agents_know() -> None:
+    """What an operator types when a terminal is added: places alone."""
+    for kind in TYPES:
+        for entry in build_terminal(kind, seed=1, windows=6, whole=True).ports():
+            assert _family_of(str(entry["slot"])) == entry["family"]
