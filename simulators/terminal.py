@@ -612,7 +612,7 @@ def _place(slot: Slot, kind: str, name: str, address: int | None = None) -> dict
     if slot.profile is not None:
         entry["profile"] = slot.profile
     elif slot.bus == "serial" and slot.adapter not in (USB_NEWLAND_CDC, *USB_UBLOX):
-        entry["profile"] = SERIAL_PROFILES[kind]
+        entry["profile"] = slot.model.profile or SERIAL_PROFILES[kind]
     return entry
 
 

@@ -115,6 +115,8 @@ class Model:
     kind: ClassVar[str] = "device"
     own_faults: ClassVar[Mapping[str, str]] = {}
     own_actions: ClassVar[Mapping[str, str]] = {}
+    profile: ClassVar[str | None] = None
+    """What an installer names for it on a plain serial line, where models of one kind differ."""
 
     def __init__(
         self, *, latency_s: float = 0.003, baud: int | None = None, usb: UsbIdentity | None = None, seed: int = 0
@@ -290,6 +292,10 @@ class Model:
 
     def on_bytes(self, data: bytes, now: float) -> None:
         """Bytes from the host, in order, cut anywhere."""
+
+    def takes(self, size_bytes: int) -> int:
+        """How many of so many bytes a USB device takes now; it holds the host off (NAK) until it takes the rest."""
+        return size_bytes
 
     def on_endpoint(self, endpoint: int, data: bytes, now: float) -> None:
         self.on_bytes(data, now)

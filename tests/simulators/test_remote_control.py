@@ -152,7 +152,7 @@ GOOD_QUERIES = {
     "scanner-em": bytes.fromhex("7e0007010002 01abcd"),
     "callpad": bytes.fromhex("ff6802026801010216"),
     "modbus": bytes.fromhex("010400010002200b"),
-    "card-f2": bytes.fromhex("f20000034331300 3b0"),
+    "card-f2": bytes.fromhex("f200000343313003b0"),
     "card-stx": bytes.fromhex("02000231300302"),
     "card-d1801": bytes.fromhex("0252460315"),
     "card-541": bytes.fromhex("02303041500310"),
