@@ -13,7 +13,7 @@ from datetime import date
 
 from protocols.canon.faults import fault
 from protocols.contract import records
-from simulators.population import TerminalPlan
+from simulators.population import DIVISIONS, TerminalPlan
 from simulators.traffic import (
     BY_CODE,
     CameOnline,
@@ -83,7 +83,8 @@ def recorded_past(
 
 
 def day_records(plan: TerminalPlan, inventory: Inventory, day: DayHistory, *, seed: int = 1) -> DayRecords:
-    told = [*_events(plan, inventory, day.events, seed), *_summaries(inventory, day.summary)]
+    told = [*_events(plan, inventory, day.events, seed), *_trip(plan, inventory, day, seed)]
+    told = [*sorted(told, key=lambda one: one.at_ms), *_summaries(inventory, day.summary)]
     return DayRecords(day.day, day.summary.to_ms, tuple(told))
 
 
@@ -224,6 +225,28 @@ def _summaries(inventory: Inventory, summary: DaySummary) -> Iterator[Told]:
             in_use_s=summary.in_use_s,
         ),
     )
+
+
+OUT_FROM_MS, STOP_MS, STOPS = 9 * 60 * MINUTE_MS, 150 * MINUTE_MS, 3
+PLACE_EVERY_MS = 20 * MINUTE_MS
+"""Less often than an agent may tell, which is enough to see a year's stops."""
+
+
+def _trip(plan: TerminalPlan, inventory: Inventory, day: DayHistory, seed: int) -> Iterator[Told]:
+    """Where a van stood on a day on which it served: three towns one after the other, silent while somebody is served."""
+    cases = [(event.began_ms, event.began_ms + event.duration_ms) for event in day.events if isinstance(event, Case)]
+    if plan.kind != "van" or not inventory.has("gps") or not cases:
+        return
+    first = int.from_bytes(_id(plan, seed, "trip", day.day.toordinal())[:4], "big")
+    for stop in range(STOPS):
+        town = DIVISIONS[(first + stop) % len(DIVISIONS)]
+        arrived_ms = day.summary.from_ms + OUT_FROM_MS + stop * STOP_MS
+        for at_ms in range(arrived_ms, arrived_ms + STOP_MS - PLACE_EVERY_MS, PLACE_EVERY_MS):
+            if not any(began_ms <= at_ms <= ended_ms for began_ms, ended_ms in cases):
+                place = records.Position(
+                    slot="gps", lat_e4=round(town.lat * 1000) * 10, lon_e4=round(town.lon * 1000) * 10, fix="gps", satellites=11
+                )
+                yield Told(at_ms, place)
 
 
 def _id(plan: TerminalPlan, seed: int, what: str, number: int) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from edge_agent.config import DeviceEntry
 from protocols.canon.words import Ownership
 from protocols.codecs import modbus
-from protocols.contract.records import Fault
+from protocols.contract.records import Fault, Reading
 from simulators.models.modbus import ClimateModule, DoorModule, HoldingClimateModule, ModbusBus, Module, RelayBoard
 from simulators.ports.slots import CH340, Slot
 from tests.edge_agent.devices.bench import Bench, in_virtual_time
@@ -75,7 +75,7 @@ def test_climate_of_each_module(profile: str) -> None:
     async def story() -> None:
         async with bench(profile) as watched:
             await watched.until(lambda: watched.states() == {"climate": "online"})
-            told = {body.quantity: body.mean_tenths for body in watched.monitor.close_span(0, 1) if hasattr(body, "quantity")}
+            told = {body.quantity: body.mean_tenths for body in watched.monitor.close_span(0, 1) if isinstance(body, Reading)}
             assert told["temperature"] in (256, 257)
             assert told["humidity"] in (512, 513)
             watched.terminal.do(["fault", "sensors", "too-cold"])
