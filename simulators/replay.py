@@ -77,11 +77,13 @@ class ReplayDevice(Model):
 
     def _question(self) -> bytes | None:
         """The longest known question that the buffer starts with; in order, only the next one."""
-        known = [self._pairs[self._at % len(self._pairs)][0]] if self.in_order else list(self._scripts)
-        return max((one for one in known if self._buffer.startswith(one)), key=len, default=None)
+        return max((one for one in self._known() if self._buffer.startswith(one)), key=len, default=None)
 
     def _may_become_one(self) -> bool:
-        return any(question.startswith(bytes(self._buffer)) for question in self._scripts)
+        return any(question.startswith(bytes(self._buffer)) for question in self._known())
+
+    def _known(self) -> list[bytes]:
+        return [self._pairs[self._at % len(self._pairs)][0]] if self.in_order and self._pairs else list(self._scripts)
 
     def _answer(self, question: bytes) -> Answer:
         if self.in_order:

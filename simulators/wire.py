@@ -27,8 +27,8 @@ class Frame:
     name: str
     pattern: re.Pattern[bytes]
     valid: Callable[[bytes], bool] = lambda _: True
-    scrub: Callable[[bytes], bytes] | None = lambda raw: raw
-    """None: the frame belongs to the family and is never kept (a key, a code)."""
+    scrub: Callable[[bytes], bytes | None] | None = lambda raw: raw
+    """None: the frame belongs to the family and is never kept (a key, a code). It may also decide so for one frame."""
 
     def length_at(self, data: bytes, at: int) -> int:
         """Bytes of the frame that starts at `at`; 0 if none does."""
@@ -139,7 +139,13 @@ def _answer_at(wire: Wire, data: bytes, at: int, waiting: list[Question]) -> Pie
 
 
 def _told(frame: Frame, raw: bytes, question: Question | None) -> Piece:
-    return Piece(frame.name, raw, None if frame.scrub is None else frame.scrub(raw), question)
+    kept = None if frame.scrub is None else frame.scrub(raw)
+    return Piece(frame.name, raw, kept, question)
+
+
+def _unless_text(raw: bytes) -> bytes | None:
+    """A notice without a check value that reads like letters may be letters: an automatic status of `PLAN` cannot be told from the word."""
+    return None if all(0x20 <= byte <= 0x7E for byte in raw) else raw
 
 
 def _split(data: bytes, piece_at: Callable[[int], Piece | None]) -> Iterator[Piece]:
@@ -267,7 +273,7 @@ def _escpos(profile: Profile) -> Wire:
             Question(_frame("identity", rb"\x1d\x49[\x41-\x43\x45]"), block, "maybe"),
         ),
         notices=(
-            _frame("automatic status", _byte(0x93, 0x10) + _byte(0x90, 0x00) + b"{3}"),
+            _frame("automatic status", _byte(0x93, 0x10) + _byte(0x90, 0x00) + b"{3}", scrub=_unless_text),
             _frame("flow control", rb"[\x11\x13]"),
         ),
         requests=_PRINTER_CLASS,
@@ -282,7 +288,8 @@ def _star() -> Wire:
 
     rest = _byte(0x11, 0x00)
     statuses = [
-        _frame("status", _byte(0x91, 0x01) + rest + b"{%d}" % (size - 1), sized) for size in (7, 8, 9, 10, 11, 12, 13, 14, 15)
+        _frame("status", _byte(0x91, 0x01) + rest + b"{%d}" % (size - 1), sized, _unless_text)
+        for size in (7, 8, 9, 10, 11, 12, 13, 14, 15)
     ]
     return Wire(
         questions=(
@@ -507,7 +514,7 @@ def _ccid(_: Profile) -> Wire:
             Question(_frame("slot status", rb"\x65\x00{4}..\x00{3}"), status),
             Question(_frame("abort", rb"\x72\x00{4}..\x00{3}"), status, "maybe"),
         ),
-        notices=(_frame("slot change", rb"\x50[\x00-\xff]"), _frame("hardware error", rb"\x51.{3}"), status),
+        notices=(_frame("slot change", rb"\x50[\x00-\x0f]"), _frame("hardware error", rb"\x51[\x00-\x07]..", scrub=None), status),
         carriers=frozenset({(0x21, 0x01)}),
     )
 
