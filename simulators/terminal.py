@@ -17,6 +17,8 @@ from typing import Any
 from simulators.errors import UnknownName, unknown
 from simulators.models.base import Controllable, Model, UsbIdentity
 from simulators.models.callpad import CallPadBus
+from simulators.models.card_d1801 import D1801Dispenser
+from simulators.models.card_f2 import F2CardReader, F2CardUnit
 from simulators.models.ccid import USB_ACR39U, USB_R502, CcidReader
 from simulators.models.escpos import USB_POS58, USB_SNBC, EscposPrinter
 from simulators.models.gps import USB_UBLOX, USB_UBLOX8, GpsReceiver
@@ -506,11 +508,13 @@ class _Rest:
         self._sound(mandatory=False)
         self._help(mandatory=False)
         self._ups()
+        self._card_unit("card-reader-2", F2CardReader(seed=self._seed))
 
     def _zone(self) -> None:
         self._kiosk()
         self._emergency()
         self._camera("room-camera")
+        self._card_unit("card-dispenser", F2CardUnit(seed=self._seed))
 
     def _hall(self) -> None:
         self._add.seen("display", Display(seed=self._seed), "display", "card0-HDMI-A-1", on_usb=False)
@@ -539,6 +543,7 @@ class _Rest:
         self._help()
         self._emergency()
         self._ups(mandatory=False)
+        self._card_unit("card-dispenser", D1801Dispenser(seed=self._seed))
 
     def _van(self) -> None:
         self._front()
@@ -575,6 +580,10 @@ class _Rest:
         contactless = self._choice.random() < 0.5
         reader = CcidReader(usb=USB_R502 if contactless else USB_ACR39U, contactless=contactless, seed=self._seed)
         self._add.usb("card-reader", reader, mandatory=False)
+
+    def _card_unit(self, name: str, model: Model) -> None:
+        """A motorised reader, or a dispenser of social-security cards."""
+        self._add.serial(name, model, mandatory=False, adapter=self._choice.choice((CH340, CP2102)))
 
     def _signature_pad(self, *, mandatory: bool = True) -> None:
         pad = SeenDevice("signature-pad", usb=USB_SIGNATURE_PAD, seed=self._seed)

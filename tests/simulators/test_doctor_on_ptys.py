@@ -53,7 +53,7 @@ async def test_every_line_is_listed_with_profile_and_state(
             await until(home.socket_path.exists, "the local API listens")
             said = await _doctor(file, capsys)
             for entry in ports:
-                (line,) = [line for line in said.splitlines() if f"  {entry['slot']} " in line]
+                (line,) = [line for line in said.splitlines() if line.split()[1] == entry["slot"]]
                 assert line.startswith("ok")
                 assert entry["profile"] in line
                 assert "online" in line

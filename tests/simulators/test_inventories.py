@@ -21,7 +21,7 @@ ROWS = {
     },
     "zone": {
         "id-reader", "a4-printer", "receipt-printer", "scanner", "touch-screen", "display", "camera", "emergency-button", "contacts", "climate",
-        "ups",
+        "ups", "card-dispenser",
     },
     "call-pads": {"receipt-printer", "call-pad", "window-screen", "evaluator", "display", "speaker", "ups"},
     "booth": {
@@ -82,7 +82,7 @@ def test_doctor_lists_every_device_with_profile_and_state(kind: str) -> None:
             assert all(device.profile for device in bench.records.of(Device))
             text = doctor.render(list(doctor.of_running(document_of(bench), "en")))
             for entry in terminal.ports():
-                (line,) = [line for line in text.splitlines() if f"  {entry['slot']} " in line]
+                (line,) = [line for line in text.splitlines() if line.split()[1] == entry["slot"]]
                 assert line.startswith("ok")
                 assert f" {entry['family']} " in line
                 assert "no profile" not in line
