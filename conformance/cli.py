@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from conformance.hands import Hands
     from conformance.suite import Check
     from protocols.profile.schema import Profile
+    from simulators.replay import ReplayDevice
 
 DONE, FAILED = cli.DONE, 1
 
@@ -43,6 +44,9 @@ def _add_check(commands: Any) -> None:
     where.add_argument(
         "--simulated-pty", action="store_true", help="the profile's device model behind a pseudo-terminal, in real time"
     )
+    where.add_argument(
+        "--replay", type=Path, metavar="FILE", help="a capture as the unit, in memory: the golden test of a profile"
+    )
     check.add_argument(
         "--model", metavar="MODULE:CLASS", help="with --simulated: a device model of your own, found from the current directory"
     )
@@ -62,7 +66,8 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.rounds < 1:
         raise SimulatorError("--rounds is at least 1.")
     work = _run(arguments, profile, profiles)
-    check = in_virtual_time(work) if arguments.simulated else asyncio.run(work)
+    in_memory = arguments.simulated or arguments.replay is not None
+    check = in_virtual_time(work) if in_memory else asyncio.run(work)
     report = check.report
     print(as_text(report))
     if arguments.junit:
@@ -79,6 +84,11 @@ async def _run(arguments: argparse.Namespace, profile: Profile, profiles: dict[s
 
     hands: Hands = Nobody() if arguments.unattended else Person()
     settings = Settings(rounds=arguments.rounds)
+    if arguments.replay is not None:
+        target, _ = targets.in_memory(profile, model=replayed(arguments.replay, profile), address=arguments.address)
+        check = Check(profile, target, Nobody(), profiles, settings)
+        await check.run()
+        return check
     if arguments.simulated:
         target, model = targets.in_memory(profile, model=_own_model(arguments), address=arguments.address)
         check = Check(profile, target, Nobody() if arguments.unattended else ModelHands(model), profiles, settings)
@@ -100,6 +110,13 @@ async def _run(arguments: argparse.Namespace, profile: Profile, profiles: dict[s
     check = Check(profile, target, hands, profiles, settings)
     await check.run()
     return check
+
+
+def replayed(path: Path, profile: Profile) -> ReplayDevice:
+    """The unit of a capture, at the profile's speed."""
+    from simulators.replay import ReplayDevice
+
+    return ReplayDevice(cli.load_capture(path), baud=profile.transport.serial.baud if profile.transport.serial else None)
 
 
 def _own_model(arguments: argparse.Namespace) -> Model | None:

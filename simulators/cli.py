@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulators import control, scripts
 from simulators.catalogue import DEVICE_TYPES
-from simulators.errors import ControlError, ScriptError, SimulatorError, unknown
+from simulators.errors import ControlError, SimulatorError, unknown
 from simulators.ports.pty import AsyncPty
 from simulators.ports.slots import Slot
 from simulators.serving import PORTS_DIR, TerminalServer
@@ -24,6 +24,7 @@ from simulators.terminal import TYPES, Ticker, VirtualTerminal, build_terminal
 
 if TYPE_CHECKING:
     from protocols.profile.schema import Profile
+    from simulators.capture import Capture
 
 DONE, REFUSED, WRONG = 0, 1, 2
 
@@ -225,14 +226,9 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from simulators.capture import parse
     from simulators.replay import ReplayDevice
 
-    try:
-        text = arguments.capture.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ScriptError(f"Cannot read {arguments.capture}: {getattr(err, 'strerror', 'not UTF-8')}.") from None
-    model = ReplayDevice(parse(text), in_order=arguments.in_order)
+    model = ReplayDevice(load_capture(arguments.capture), in_order=arguments.in_order)
 
     async def serve() -> None:
         stop = _stop_on_signals()
@@ -246,6 +242,19 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     asyncio.run(serve())
     return DONE
+
+
+def load_capture(path: Path) -> Capture:
+    """Read a capture file; SimulatorError with the line that is wrong."""
+    from simulators.capture import CaptureError, parse
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as err:
+        raise CaptureError(f"Cannot read {path}: {err.strerror}.") from None
+    except UnicodeDecodeError:
+        raise CaptureError(f"Cannot read {path}: it is not UTF-8.") from None
+    return parse(text)
 
 
 def load_profile(word: str) -> tuple[dict[str, Profile], Profile]:
