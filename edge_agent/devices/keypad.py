@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from edge_agent.clock import Clock, ClockReading
 from edge_agent.devices.base import Observation, SlotBinding, Tally, judged_tails
+from edge_agent.devices.read_test import READ, read_test
 from edge_agent.faults import Condition
 from edge_agent.transports.base import KeyPort
 from protocols.canon.words import DeviceState, SuggestedAction
@@ -87,6 +88,15 @@ class Keypad:
             if self._keys_down and not was_down:
                 return []  # the monitor comes back sooner now
         return []
+
+    @property
+    def tests(self) -> frozenset[str]:
+        return READ
+
+    async def test(self, test: str) -> bool:
+        """True when a key was pressed; which one is nobody's business."""
+        before = self._keys.press_count
+        return await read_test(self.listen, lambda _: True if self._keys.press_count > before else None)
 
     async def stop(self) -> None:
         return

@@ -12,6 +12,7 @@ from collections import deque
 
 from edge_agent.clock import Clock, ClockReading
 from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, judged_tails, silent
+from edge_agent.devices.read_test import READ, by_events, read_test
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, PortStalled
@@ -101,6 +102,14 @@ class RatingPad:
                 self._news = False
                 return [self._observation(None)]
         return []
+
+    @property
+    def tests(self) -> frozenset[str]:
+        return READ
+
+    async def test(self, test: str) -> bool:
+        """True when a rating was pressed; it counts for nobody."""
+        return await read_test(self.listen, by_events)
 
     async def stop(self) -> None:
         return

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from edge_agent.clock import Clock, ClockReading
 from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, judged_tails, silent, version_of
+from edge_agent.devices.read_test import READ, by_tally, read_test
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, KeyPort, PortStalled
@@ -142,6 +143,14 @@ class KeyboardScanner:
             wait_s = min(left_s, scanner.FLUSH_AFTER_S) if events else left_s
         return []
 
+    @property
+    def tests(self) -> frozenset[str]:
+        return READ
+
+    async def test(self, test: str) -> bool:
+        """True when a code was read, with its end."""
+        return await read_test(self.listen, by_tally)
+
     async def stop(self) -> None:
         return
 
@@ -201,6 +210,14 @@ class SerialScanner:
             left_s = deadline_s - loop.time()
             wait_s = min(left_s, scanner.FLUSH_AFTER_S) if self._reader.pending_bytes else left_s
         return []
+
+    @property
+    def tests(self) -> frozenset[str]:
+        return READ
+
+    async def test(self, test: str) -> bool:
+        """True when a code was read, with its end."""
+        return await read_test(self.listen, by_tally)
 
     async def stop(self) -> None:
         return
