@@ -24,7 +24,7 @@ from simulators.models.gps import GpsReceiver
 from simulators.models.ipp import IppPrinter
 from simulators.models.keys import EmergencyButton, EvaluatorPad, HelpButton, HidScanner, Keypad
 from simulators.models.laser import USB_LJ2650, LaserPrinter
-from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
+from simulators.models.modbus import ClimateModule, DoorModule, HoldingClimateModule, ModbusBus, RelayBoard
 from simulators.models.pcsc import PcscService
 from simulators.models.presence import Camera, Display, Microphone, SeenDevice, Speaker, TouchScreen
 from simulators.models.presenter import USB_VKP80, PresenterPrinter
@@ -189,10 +189,13 @@ def _pads(profile: Profile, seed: int) -> Model:
 def _modules(profile: Profile, seed: int) -> Model:
     assert profile.modbus is not None
     address = profile.modbus.address
+    by_register = profile.modbus.read[0].function == 3
     if profile.kind is Kind.CLIMATE:
-        return ModbusBus(ClimateModule(address), baud=_baud(profile, 9600), seed=seed)
+        climate = HoldingClimateModule(address) if by_register else ClimateModule(address)
+        return ModbusBus(climate, baud=_baud(profile, 9600), seed=seed)
     read = profile.modbus.read[0]
-    return ModbusBus(DoorModule(address, first_input=read.start, inputs=read.count), baud=_baud(profile, 9600), seed=seed)
+    make = RelayBoard if by_register else DoorModule
+    return ModbusBus(make(address, first_input=read.start, inputs=read.count), baud=_baud(profile, 9600), seed=seed)
 
 
 def _keys(profile: Profile, seed: int) -> Model:
