@@ -8,7 +8,11 @@ import re
 import msgspec
 import pytest
 
+from edge_agent.clock import read
 from edge_agent.config import DeviceEntry
+from edge_agent.devices.base import SlotBinding
+from edge_agent.devices.card_unit import CardUnit
+from edge_agent.devices.guard import guarded
 from protocols.canon.words import MediaState, SuggestedAction
 from protocols.codecs import card_d1801, card_f2, card_stx
 from protocols.content import card_f2 as f2_content
@@ -18,7 +22,7 @@ from simulators.models.card_f2 import F2CardReader, F2CardUnit
 from simulators.models.card_mechanism import CardMechanism
 from simulators.models.card_stx import StxCardReader
 from simulators.ports.slots import CH340, Slot
-from tests.edge_agent.devices.bench import PROFILES, Bench, in_virtual_time
+from tests.edge_agent.devices.bench import PROFILES, Bench, LoopClock, in_virtual_time
 
 MODELS = {
     "f2": F2CardUnit,
@@ -263,6 +267,51 @@ def test_the_version_is_asked_once_from_a_unit_that_is_well() -> None:
                 await asyncio.sleep(300)
             asked = {card_f2.encode(card_f2.Query.VERSION), card_d1801.encode(card_d1801.Query.VERSION)}
             assert sum(piece in asked for piece in heard) == 1
+
+    in_virtual_time(story())
+
+
+class Endless:
+    """A port that never stops talking."""
+
+    def __init__(self, pattern: bytes) -> None:
+        self._pattern = pattern
+        self.written = 0
+
+    async def write(self, data: bytes, *, timeout_s: float) -> None:
+        self.written += len(data)
+
+    async def read(self, *, max_bytes: int, timeout_s: float) -> bytes:
+        return (self._pattern * max_bytes)[:max_bytes]
+
+    async def set_baud(self, baud: int) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    ("profile", "pattern"),
+    [
+        ("crt-591", b"\xf2\x00\x02\x06"),
+        ("crt-591", b"A"),
+        ("crt-310-old", b"\x02\x02\x00\x30"),
+        ("qu-cd-720m", b"\x06"),
+        ("crt-541", b"\x15"),
+    ],
+    ids=["f2-frames", "f2-letters", "stx-frames", "d1801-acks", "addressed-naks"],
+)
+def test_a_unit_that_never_stops_talking_costs_its_own_time_only(profile: str, pattern: bytes) -> None:
+    async def story() -> None:
+        port = Endless(pattern)
+        unit = CardUnit(guarded(port), SlotBinding(slot="card", profile=PROFILES[profile]))  # type: ignore[arg-type]
+        clock = LoopClock()
+        for _ in range(2):
+            async with asyncio.timeout(unit.poll_budget_s):
+                (seen,) = await unit.poll(read(clock))
+            assert seen.media is MediaState.UNKNOWN
+        assert port.written < 2000, "it is not talked back to without end"
 
     in_virtual_time(story())
 
