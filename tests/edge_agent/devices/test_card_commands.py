@@ -468,7 +468,7 @@ steps = st.lists(st.tuples(st.integers(0, len(ORDERS) - 1), st.booleans(), st.bo
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(plan=fates, orders=steps)
 def test_no_motion_but_those_that_were_ordered(form: str, plan: list[str], orders: list[tuple[int, bool, bool]]) -> None:
     """Whatever the wire does to frames, acknowledgements and results, and though the unit is watched in between: the motor turns at most as often
