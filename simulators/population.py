@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from simulators.terminal import VirtualTerminal, build_terminal
 from simulators.workdays import Hours
@@ -140,7 +140,7 @@ class TerminalPlan:
 
     def build(self, *, serial_only: bool = False, clock: Callable[[], float] | None = None) -> VirtualTerminal:
         """The virtual terminal with this plan's devices."""
-        more = {} if clock is None else {"clock": clock}
+        more: dict[str, Any] = {} if clock is None else {"clock": clock}
         return build_terminal(
             "zone" if self.kind == "kiosk" and self.is_whole else self.kind,
             name=self.id,
