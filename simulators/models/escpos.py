@@ -14,6 +14,9 @@ from simulators.models.base import Endpoint, Model, UsbIdentity
 
 DLE, EOT, ENQ, ESC, FS, GS, LF = 0x10, 0x04, 0x05, 0x1B, 0x1C, 0x1D, 0x0A
 XON, XOFF = b"\x11", b"\x13"
+DC4 = 0x14
+CLEAR_BUFFERS = bytes.fromhex("10140801031401060208")
+"""DLE DC4 8 with its fixed parameters."""
 
 ROLL_MM = 80_000
 """An 80 mm roll of 80 mm diameter holds about 80 m."""
@@ -25,6 +28,7 @@ COLUMNS = 48
 CUT_FEED_MM = 12
 SPEED_MM_PER_S = 200.0
 BUFFER_BYTES = 4096
+RESERVE_BYTES = 16
 HEAD_COOL_DOWN_S = 20.0
 """Head temperature is the one error that clears by itself; chosen short enough to watch."""
 
@@ -150,6 +154,8 @@ class EscposPrinter(Model):
         self._tail = b""
         self._buffer = bytearray()
         self._column = 0
+        self._graphics_left = 0
+        """Bytes of a picture that are still to come."""
         self._busy_until = 0.0
         self._starved = False
         """The buffer ends inside a command: nothing moves until the host sends more."""
@@ -223,11 +229,15 @@ class EscposPrinter(Model):
 
     # ------------------------------------------------------------------ host side
 
+    def takes(self, size_bytes: int) -> int:
+        """A full buffer holds the host off; a few bytes are kept free for real-time commands."""
+        return size_bytes if size_bytes <= RESERVE_BYTES else min(size_bytes, BUFFER_BYTES - len(self._buffer))
+
     def on_bytes(self, data: bytes, now: float) -> None:
         if self.has("usb-only"):
             return
         self._answer_real_time(data, now)
-        room = BUFFER_BYTES - len(self._buffer)
+        room = BUFFER_BYTES + RESERVE_BYTES - len(self._buffer)
         self.dropped_bytes += max(0, len(data) - room)
         self._buffer += data[:room]
         self._starved = False
@@ -251,6 +261,7 @@ class EscposPrinter(Model):
         self._tail = b""
         self._asb_mask = 0
         self._column = 0
+        self._graphics_left = 0
         self._latched.clear()
         self._latched |= {name for name in ("cutter", "jam") if self.has(name)}
         self._busy_until = now
@@ -330,6 +341,13 @@ class EscposPrinter(Model):
         position = 0
         while position + 3 <= len(window):
             lead, second, n = window[position : position + 3]
+            if (lead, second, n) == (DLE, DC4, 8):
+                if len(window) - position < len(CLEAR_BUFFERS):
+                    break
+                if window[position : position + len(CLEAR_BUFFERS)] == CLEAR_BUFFERS:
+                    self._clear_buffer()
+                    position += len(CLEAR_BUFFERS)
+                    continue
             if lead != DLE or second not in (EOT, ENQ):
                 position += 1
                 continue
@@ -342,14 +360,22 @@ class EscposPrinter(Model):
             position += 3
         self._tail = window[position:]
 
+    def _clear_buffer(self) -> None:
+        self._buffer.clear()
+        self._graphics_left = 0
+
     def _recover(self, *, clear_buffer: bool, now: float) -> None:
         self._latched = {name for name in self._latched if self.has(name)}
         if clear_buffer:
-            self._buffer.clear()
+            self._clear_buffer()
         self._report_change(now)
 
     def _execute(self, buffer: bytearray, now: float) -> int:
         """Run the first command in `buffer`; returns its length, 0 while it is incomplete."""
+        if self._graphics_left > 0:
+            used = min(self._graphics_left, len(buffer))
+            self._graphics_left -= used
+            return used
         lead = buffer[0]
         if lead == DLE:
             return _real_time_length(buffer)
@@ -358,6 +384,11 @@ class EscposPrinter(Model):
         if len(buffer) < 2:
             return 0
         length = self._command_size(buffer)
+        if (lead, buffer[1]) == (GS, 0x76) and length > 0:
+            # Rows are printed as they come: a picture may be larger than the buffer.
+            self._run_command(bytes(buffer[:8]), now)
+            self._graphics_left = length - 8
+            return 8
         if length == 0 or len(buffer) < length:
             return 0
         self._run_command(bytes(buffer[:length]), now)

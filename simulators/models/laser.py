@@ -100,8 +100,13 @@ class LaserPrinter(Model):
         self._awake_at: float | None = None
         self._ustatus_device = "OFF"
         self._ustatus_page = False
+        self._ustatus_job = False
         self._ustatus_timed_s = 0
         self._next_timed = 0.0
+        self._job_name: str | None = None
+        self._job_pages = 0
+        self._ended_jobs: list[tuple[str, int]] = []
+        """Names and pages of jobs that were sent whole, until their last page is out."""
         self._reported_code = 0
 
     # ------------------------------------------------------------------ state
@@ -150,6 +155,8 @@ class LaserPrinter(Model):
         if (request_type, request) == (0x21, 0x02):
             self._buffer.clear()
             self._in_pjl = False
+            self.pages_waiting = 0
+            self._ended_jobs.clear()
             return b""
         return None
 
@@ -166,7 +173,9 @@ class LaserPrinter(Model):
         self._in_pjl = False
         self.pages_waiting = 0
         self._ustatus_device = "OFF"
-        self._ustatus_page = False
+        self._ustatus_page = self._ustatus_job = False
+        self._job_name = None
+        self._ended_jobs.clear()
         self._ustatus_timed_s = 0
         self._warm_at = now + WARM_UP_S
 
@@ -227,9 +236,17 @@ class LaserPrinter(Model):
         self.toner_pages -= 1
         self.page_count += 1
         self._page_done_at = now + PAGE_S
+        self._tell_ended_jobs(now)
         if self._ustatus_page:
             self._emit_block(b"@PJL USTATUS PAGE", [str(self.page_count)], now)
         self._report_change(now)
+
+    def _tell_ended_jobs(self, now: float) -> None:
+        """A job has ended when its last page is out; jobs here are printed one after the other."""
+        while self._ended_jobs and self.pages_waiting == 0:
+            name, pages = self._ended_jobs.pop(0)
+            if self._ustatus_job:
+                self._emit_block(b"@PJL USTATUS JOB", ["END", f'NAME="{name}"', f"PAGES={pages}"], now)
 
     def _report_change(self, now: float) -> None:
         code = self.code
@@ -256,6 +273,10 @@ class LaserPrinter(Model):
         return self._consume_line(now) if self._in_pjl else self._consume_page_data(now)
 
     def _consume_line(self, now: float) -> bool:
+        begun = bytes(self._buffer).lstrip(b" \t\r\n")[:4].upper()
+        if begun and not b"@PJL".startswith(begun):
+            self._in_pjl = False  # the document begins, in whatever language it is
+            return True
         end = self._buffer.find(b"\n")
         start = self._buffer.find(UEL)
         if end < 0 or 0 <= start < end:
@@ -288,6 +309,7 @@ class LaserPrinter(Model):
 
     def _count_pages(self, data: bytes, now: float) -> None:
         pages = data.count(FORM_FEED)
+        self._job_pages += pages
         if pages:
             self._queue_pages(pages, now)
             self._report_change(now)
@@ -306,8 +328,15 @@ class LaserPrinter(Model):
             self._ustatus("".join(rest), now)
         elif verb == "USTATUSOFF":
             self._ustatus_device, self._ustatus_page, self._ustatus_timed_s = "OFF", False, 0
+            self._ustatus_job = False
         elif verb == "ENTER":
             self._in_pjl = False
+        elif verb == "JOB":
+            self._job_name, self._job_pages = _name_in(line), 0
+        elif verb == "EOJ" and self._job_name is not None:
+            self._ended_jobs.append((self._job_name, self._job_pages))
+            self._job_name = None
+            self._tell_ended_jobs(now)
 
     def _info(self, category: str, now: float) -> None:
         lines = {
@@ -328,6 +357,8 @@ class LaserPrinter(Model):
                 self._emit_block(b"@PJL USTATUS DEVICE", self._status_lines(), now)
         elif name == "PAGE":
             self._ustatus_page = value == "ON"
+        elif name == "JOB":
+            self._ustatus_job = value == "ON"
         elif name == "TIMED" and value.isdecimal() and (value == "0" or 5 <= int(value) <= 300):
             self._ustatus_timed_s = int(value)
             self._next_timed = now + int(value)
@@ -350,6 +381,11 @@ class LaserPrinter(Model):
             if now >= self._awake_at:
                 self._awake_at = None
         self.emit(head + CRLF + body + FORM_FEED, now, delay_s=delay_s)
+
+
+def _name_in(line: bytes) -> str:
+    """The quoted name of a JOB line."""
+    return line.decode("latin-1").partition('"')[2].partition('"')[0]
 
 
 def _partial_suffix(data: bytearray) -> int:

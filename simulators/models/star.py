@@ -12,7 +12,7 @@ from typing import ClassVar
 from simulators.models.base import Endpoint, UsbIdentity
 from simulators.models.escpos import DOT_MM, ESC, LINE_MM, EscposPrinter
 
-ENQ, EOT, ETB, FF, RS, ACK, SOH = 0x05, 0x04, 0x17, 0x0C, 0x1E, 0x06, 0x01
+ENQ, EOT, ETB, FF, RS, ACK, SOH, CAN = 0x05, 0x04, 0x17, 0x0C, 0x1E, 0x06, 0x01, 0x18
 _HEADER = {7: 0x0F, 8: 0x21, 9: 0x23}
 _LENGTH: Mapping[int, int] = {
     **dict.fromkeys((64, 50, 69, 70), 2),
@@ -65,6 +65,9 @@ class StarPrinter(EscposPrinter):
         while position < len(window):
             if window[position] == ENQ:
                 self.emit(bytes(((0x08 if self.paper_out else 0) | (0x04 if self.paper_low else 0),)), now)
+            elif window[position] == CAN and self.offline:
+                self._buffer.clear()
+                self.marks = 0
             elif window[position : position + 3] == bytes((ESC, ACK, SOH)):
                 self.emit(self.asb(), now)
                 position += 2
