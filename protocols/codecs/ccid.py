@@ -29,6 +29,7 @@ INTERFACE_CLASS = 0x0B
 CLASS_DESCRIPTOR, CLASS_DESCRIPTOR_BYTES = 0x21, 0x36
 ABORT_REQUEST_TYPE, ABORT_REQUEST = 0x21, 0x01
 """Control request ABORT (5.3.1): goes before the bulk message Abort, with slot and sequence number in wValue."""
+OVER_CURRENT = 0x01
 _GET_SLOT_STATUS, _ABORT = 0x65, 0x72
 _NOTIFY_SLOT_CHANGE, _HARDWARE_ERROR = 0x50, 0x51
 
@@ -199,7 +200,7 @@ class SlotChange:
 
 @dataclass(frozen=True, slots=True)
 class HardwareError:
-    """HardwareError: the reader switched something off to protect itself. Code 01 is over-current."""
+    """HardwareError: the reader switched something off to protect itself. The only code that the standard has is over-current."""
 
     slot: int
     sequence: int
@@ -211,7 +212,7 @@ def decode_notice(packet: bytes, *, slots: int = 1) -> SlotChange | HardwareErro
     if len(packet) >= 1 + -(-slots // 4) and packet[0] == _NOTIFY_SLOT_CHANGE:
         pairs = [packet[1 + slot // 4] >> 2 * (slot % 4) & 3 for slot in range(slots)]
         return SlotChange(tuple(bool(pair & 1) for pair in pairs), tuple(bool(pair & 2) for pair in pairs))
-    if len(packet) >= 4 and packet[0] == _HARDWARE_ERROR:
+    if len(packet) == 4 and packet[0] == _HARDWARE_ERROR and packet[1] < slots and packet[3] == OVER_CURRENT:
         return HardwareError(packet[1], packet[2], packet[3])
     raise FrameError("not a notice of a reader", evidence=packet[:16])
 

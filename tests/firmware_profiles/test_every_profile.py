@@ -11,13 +11,15 @@ import pytest
 
 from firmware_profiles import read_all, root
 from protocols.canon.faults import FAULTS
-from protocols.codecs import escpos, pjl, scanner, sdt
+from protocols.codecs import card_d1801, card_f2, card_stx, card_unit, escpos, ipp, pjl, scanner, sdt
 from protocols.profile.export import schema_text
 from protocols.profile.match import candidates, match_profile, ties
 from protocols.profile.places import (
     CdcMatch,
     DisplayMatch,
     InputMatch,
+    IppMatch,
+    PcscMatch,
     SerialMatch,
     SoundMatch,
     UsbMatch,
@@ -35,12 +37,16 @@ HARMLESS_PROBES = {
     escpos.encode_identity_query(67),
     scanner.encode_query(),
     scanner.encode_zone_read(0x2A, 2),
+    card_f2.encode(card_f2.Query.STATUS),
+    card_stx.encode(card_stx.Query.STATUS),
+    card_d1801.encode(card_d1801.Query.STATE),
     scanner.encode_honeywell_query(),
 }
 """What may be sent to a port before it is known what is there: questions that none of the other families obeys."""
 
 SAMPLE_TEXT = {
     "^(Lenovo )?LJ2650DN": "LJ2650DN",
+    "^(Star )?TSP[678][0-9]{2}": "TSP650II (STR_T-001)",
     "^(Lenovo )?LJ2206W": "LJ2206W",
     "^(.*[ _-])?(?i:keypad|number ?pad|pinpad)( .*)?$": "USB Keypad",
     "^(.*[ _-])?(?i:evaluat(or|ion))( .*)?$": "Evaluator Pad",
@@ -88,7 +94,7 @@ def test_its_file_has_its_name_and_a_readable_size(profile: Profile) -> None:
 def test_it_is_found_by_the_device_it_describes(profile: Profile) -> None:
     for rule in profile.match:
         found = [c.profile.id for c in candidates(_device_of(rule), PROFILES.values(), kind=profile.kind)]
-        if isinstance(rule, SerialMatch | VideoMatch) and rule.by_name:
+        if isinstance(rule, SerialMatch | VideoMatch | IppMatch) and rule.by_name:
             assert profile.id not in found
         else:
             assert profile.id in found
@@ -103,6 +109,7 @@ def test_its_probes_are_harmless(profile: Profile) -> None:
     for rule in profile.match:
         if isinstance(rule, SerialMatch) and rule.probe:
             assert hex_bytes(rule.probe.send) in HARMLESS_PROBES
+            assert rule.probe.after_ack in (None, "05"), "what is sent after the question asks for its answer and nothing else"
             assert not re.match(rule.probe.reply, hex_bytes(rule.probe.send).hex()), (
                 "the echo of the question would pass as an answer"
             )
@@ -143,9 +150,15 @@ def test_every_condition_of_its_family_is_a_fault_of_its_kind(profile: Profile) 
             "HEAD_HOT",
             "OFFLINE",
         },
+        Family.IPP: {ipp.condition_of(f"{word}{suffix}") for word in ipp.REASON_WORDS for suffix in ("", "-warning")} - {""},
         Family.PJL: {pjl.meaning_of(code)[1] for code in range(10000, 60000)} - {""} | {"OFFLINE"},
         Family.USB_PRINTER: {"PAPER_OUT", "PRINT_ERROR", "OFFLINE"},
         Family.SDT: set(sdt.CONDITION_OF.values()) | {"OPEN_FAIL", "READ_FAIL_RATE"},
+        Family.CARD_F2: {*card_unit.TAILS, "OPEN_FAIL", "LINK_NOISE"},
+        Family.CARD_STX: {*card_unit.TAILS, "OPEN_FAIL", "LINK_NOISE"},
+        Family.CARD_D1801: {*card_unit.TAILS, "OPEN_FAIL", "LINK_NOISE"},
+        Family.CCID: {"OPEN_FAIL", "UNPLUGGED", "SELF_TEST", "CARD_STUCK", "PSAM_MISSING", "READ_FAIL_RATE", "AUTH_FAIL_RATE"},
+        Family.PCSC: {"OPEN_FAIL", "UNPLUGGED", "CARD_STUCK", "READ_FAIL_RATE"},
         Family.SCANNER_KEYBOARD: {"MODE_CHANGED", "NO_SUFFIX", "STUCK"},
         Family.SCANNER_SERIAL: {"MODE_CHANGED", "NO_SUFFIX", "OPEN_FAIL", "STUCK", "LINK_NOISE"},
         Family.KEYS: {"STUCK_KEY"} | ({"EMERGENCY", "HELP"} if profile.fault_family == "BTN" else {"REPEAT_STORM"}),
@@ -163,6 +176,18 @@ def test_every_condition_of_its_family_is_a_fault_of_its_kind(profile: Profile) 
             "WATER",
             "SMOKE",
         },
+        Family.MEGATEC: {
+            "ON_BATTERY",
+            "BATTERY_LOW",
+            "BATTERY_REPLACE",
+            "UPS_FAILED",
+            "OVERLOAD",
+            "BYPASS",
+            "LINK_NOISE",
+            "OFFLINE",
+            "OPEN_FAIL",
+        },
+        Family.NMEA: {"NO_REPLY", "LINK_NOISE", "POOR_FIX", "CLOCK_WRONG"},
     }.get(profile.family, set())
     for condition in conditions:
         assert profile.fault_code(condition) in FAULTS
@@ -222,6 +247,10 @@ def _device_of(rule: object) -> Seen:
         return Seen("sound", rule.vid, rule.pid, None, _text(rule.product), rule.role)
     if isinstance(rule, DisplayMatch):
         return Seen("display", path="card0-HDMI-A-1")
+    if isinstance(rule, IppMatch):
+        return Seen("ipp", path="ipp://127.0.0.1:60000/ipp/print")
+    if isinstance(rule, PcscMatch):
+        return Seen("pcsc")
     assert isinstance(rule, SerialMatch)
     return Seen("serial", rule.adapters[0].vid, rule.adapters[0].pid) if rule.adapters else Seen("serial")
 

@@ -13,6 +13,7 @@ from edge_agent.devices.base import Observation, SlotBinding
 from edge_agent.devices.factory import make_driver
 from edge_agent.devices.guard import guarded
 from edge_agent.devices.window import RateWindow
+from edge_agent.transports.base import CardReaders
 from protocols.codecs.keys import InputEvent
 from protocols.contract.records import Device, encode_record
 from tests.edge_agent.devices.bench import PROFILES, LoopClock, in_virtual_time
@@ -22,13 +23,14 @@ SERIAL = [
     "receipt-printer-serial", "sdt-serial", "newland-uart", "newland-em-uart", "call-pad-ft12", "xy-md02", "di-module-8",
     "megatec-serial", "nmea-serial", "crt-591", "crt-310-old", "qu-cd-720m", "k720-simple", "crt-541",
 ]  # fmt: skip
-USB = ["cypress-usb-serial", "snbc-btp", "sdt-usb", "lenovo-lj2650dn", "pantum-p2000"]
+USB = ["cypress-usb-serial", "snbc-btp", "sdt-usb", "lenovo-lj2650dn", "pantum-p2000", "feitian-r502", "acs-acr39u"]
 KEYS = ["numeric-keypad", "evaluator-keys", "newland-fm430-keyboard", "help-button", "emergency-button"]
 
 FRAGMENTS = [
     bytes.fromhex("aaaaaa96690004000090 94".replace(" ", "")), bytes.fromhex("aaaaaa9669050800009001000400"), b"\x12", b"\x1c\x00\x0f\x0f",
     b"\x5fFV1\x00", b"@PJL INFO STATUS\r\nCODE=40021\r\nONLINE=FALSE\r\n\x0c", b"@PJL ECHO kf-1\r\n\x0c", b"\x020000QRYSYS\x06\x3b\x03",
     bytes.fromhex("ff68030368010c0e1b16"), bytes.fromhex("0104040131 02222ace".replace(" ", "")), bytes.fromhex("018402c2c1"), b"HELLO\r",
+    bytes.fromhex("81000000000001020000"), bytes.fromhex("80060000000003000000504c4e449000"), bytes.fromhex("5003"), bytes.fromhex("51000001"),
     b"Product Name: x\r\nREVINF\x06.", b"REVINF\x15.", b"\xaa\x01\x55", b"\x01", bytes.fromhex("ff6803036801110518 16".replace(" ", "")),
     b"\x06", b"\x15", b"\x04", b"\x05", bytes.fromhex("f20000065031303032300394"), bytes.fromhex("f20000054e3130423003c9"),
     bytes.fromhex("f200000343313003b0"), bytes.fromhex("02000531304e494a0348"), bytes.fromhex("0200034e3102037f"),
@@ -85,6 +87,41 @@ class BabblingUsb(Babbling):
         return await self.read(max_bytes=64, timeout_s=timeout_s)
 
 
+class BabblingInterface(BabblingUsb):
+    bulk_out: tuple[int, ...] = (0x02,)
+    bulk_in: tuple[int, ...] = (0x81,)
+    interrupt_in: tuple[int, ...] = (0x85,)
+
+    def class_descriptor(self, kind: int) -> bytes:
+        return self._said[0][:255] if self._said else b""
+
+    async def control_out(self, *numbers: object, timeout_s: float) -> None:
+        return
+
+    async def clear_halt(self, endpoint: int) -> None:
+        return
+
+    async def reset(self) -> None:
+        return
+
+
+class BabblingService:
+    """A PC/SC service that says anything."""
+
+    def __init__(self, said: list[CardReaders]) -> None:
+        self._said = said
+
+    async def look(self, *, timeout_s: float) -> CardReaders:
+        return self._said.pop(0) if self._said else CardReaders(0)
+
+    async def changed(self, *, timeout_s: float) -> bool:
+        await asyncio.sleep(0 if self._said else timeout_s)
+        return bool(self._said)
+
+    async def close(self) -> None:
+        return
+
+
 class BabblingKeys:
     def __init__(self, said: list[list[InputEvent]]) -> None:
         self._said = said
@@ -137,6 +174,25 @@ def test_a_serial_device_may_say_anything(profile: str, said: list[bytes]) -> No
 @given(said=chunks)
 def test_a_usb_device_may_say_anything(profile: str, said: list[bytes]) -> None:
     check(in_virtual_time(drive(profile, BabblingUsb([chunk for chunk in said if chunk]))))
+
+
+@pytest.mark.parametrize("profile", ["feitian-r502", "sdt-usb"])
+@settings(max_examples=40, deadline=None)
+@given(said=chunks)
+def test_a_usb_device_with_every_kind_of_pipe_may_say_anything(profile: str, said: list[bytes]) -> None:
+    check(in_virtual_time(drive(profile, BabblingInterface([chunk for chunk in said if chunk]))))
+
+
+words = st.integers(-(2**31), 2**32 - 1)
+services = st.builds(
+    CardReaders, st.one_of(st.just(0), words), st.lists(st.tuples(st.text(max_size=8), words), max_size=4).map(tuple)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(said=st.lists(services, max_size=12))
+def test_a_card_service_may_say_anything(said: list[CardReaders]) -> None:
+    check(in_virtual_time(drive("pcsc-reader", BabblingService(said))))
 
 
 events = st.builds(

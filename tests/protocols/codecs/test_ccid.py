@@ -122,7 +122,9 @@ def test_notices(packet: str, slots: int, notice: object) -> None:
     assert ccid.decode_notice(h(packet), slots=slots) == notice
 
 
-@pytest.mark.parametrize("packet", ["", "50", "51 00", "52 03", "81 00 00 00 00 00 01 02 00 00"])
+@pytest.mark.parametrize(
+    "packet", ["", "50", "51 00", "51 00 07 02", "51 01 07 01", "51 00 07 01 00", "52 03", "81 00 00 00 00 00 01 02 00 00"]
+)
 def test_what_is_no_notice(packet: str) -> None:
     with pytest.raises(FrameError):
         ccid.decode_notice(h(packet))

@@ -7,11 +7,29 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.codecs import callpad, escpos, modbus, pjl, rating, scanner, sdt, usb_printer
+from protocols.codecs import (
+    callpad,
+    card_d1801,
+    card_f2,
+    card_stx,
+    ccid,
+    escpos,
+    ipp,
+    megatec,
+    modbus,
+    nmea,
+    pcsc,
+    pjl,
+    rating,
+    scanner,
+    sdt,
+    star,
+    usb_printer,
+)
 from protocols.codecs.explain import MEANINGS, explain
 from tests.protocols.codecs.feeding import h
 
-CODECS = [module.CODEC for module in (callpad, escpos, modbus, pjl, rating, scanner, sdt, usb_printer)]
+CODECS = [module.CODEC for module in (callpad, card_d1801, card_f2, card_stx, ccid, escpos, ipp, megatec, modbus, nmea, pcsc, pjl, rating, scanner, sdt, star, usb_printer)]  # fmt: skip
 
 
 def test_words() -> None:
@@ -26,11 +44,20 @@ def test_every_codec_explains() -> None:
     samples = {
         "escpos": (h("10 04 04"), h("7E")),
         "usb_printer": (b"", b"\x38"),
+        "star": (b"", h("23 86 20 00 00 08 00 00 00")),
+        "ipp": (b"", h("01 01 00 00 00 00 00 01 04 23 00 0D") + b"printer-state" + h("00 04 00 00 00 05 03")),
         "pjl": (b"", b"@PJL INFO STATUS\r\nCODE=41203\r\nONLINE=FALSE\r\n\x0c"),
         "sdt": (b"", h("AA AA AA 96 69 00 04 00 00 60 64")),
+        "ccid": (b"", h("81 00 00 00 00 00 01 41 FB 00")),
+        "pcsc": (b"", h("80 10 00 1D")),
         "scanner": (b"", h("02 00 03 01 00 6A 61")),
         "callpad": (b"", h("FF 68 03 03 68 01 01 12 14 16")),
         "modbus": (b"", h("01 84 02 C2 C1")),
+        "card_f2": (b"", h("F2 00 00 05 4E 32 30 31 30 03 B9")),
+        "card_stx": (b"", h("02 00 05 31 30 4E 49 4A 03 48")),
+        "card_d1801": (h("02 52 46 03 15"), h("02 53 46 30 32 30 03 26")),
+        "megatec": (b"Q1\r", b"(226.0 195.0 226.0 014 50.0 27.5 30.0 00001000\r"),
+        "nmea": (b"", b"$GPRMC,,V,,,,,,,,,,N*53\r\n"),
     }
     assert set(samples) == set(CODECS)
     for codec, (query, reply) in samples.items():
@@ -49,6 +76,8 @@ def test_every_status_byte_is_worded() -> None:
             "escpos": [(h("10 04 01"), bytes((byte,))), (h("10 04 02"), bytes((byte,))), (h("10 04 03"), bytes((byte,)))],
             "usb_printer": [(b"", bytes((byte,)))],
             "sdt": [(b"", h("AA AA 96 69 00 04 00 00") + bytes((byte, 0)))],
+            "ccid": [(b"", h("81 00 00 00 00 00 01") + bytes((status, byte, 0))) for status in (0, 1, 2, 3, 0x40, 0x80, 0xC0)],
+            "pcsc": [(b"", h("80 10 00") + bytes((byte,))), (b"", h("00 01") + bytes((byte & 3, byte)))],
             "modbus": [(b"", _closed(bytes((1, 0x84, byte))))],
             "scanner": [(b"", bytes((2, 0, byte, 1, 0, 0, 0)))],
         }
