@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -243,8 +244,16 @@ class _Planner:
 _KINDS = frozenset(kind.value for kind in Kind)
 _IDENTIFIES = 40
 """Specificity from which a rule names the device itself and not just an adapter (`protocols.profile.match`)."""
-_NEVER_STRANGE = frozenset({"sound", "display"})
+_NEVER_STRANGE = frozenset({"sound", "display", "ipp"})
 """Buses whose nodes are no hardware of their own: a sound node's USB device is reported as such."""
+_TOLD: Mapping[str, Literal["usb", "serial", "input", "video"]] = {
+    "usb": "usb",
+    "serial": "serial",
+    "pipe": "serial",
+    "input": "input",
+    "video": "video",
+}
+"""Words of a sighting's record; other nodes are told by what they hang on."""
 _SEEN_ONLY = frozenset({"video", "sound", "display"})
 _RESTRICTION = {Ownership.OBSERVER: 0, Ownership.IDLE_PROBER: 1, Ownership.OWNER: 2}
 
@@ -265,6 +274,8 @@ def _binding(group: Sequence[_Found]) -> Binding:
 
 def _pinned_fits(profile: Profile, sighting: Sighting) -> bool:
     """The inventory names the profile: a port it can be spoken to on is enough where the bus tells nothing, else the ids must fit."""
+    if sighting.bus == "ipp" and any(bus_of(rule) == "ipp" for rule in profile.match):
+        return True
     if sighting.bus in ("serial", "pipe") and any(bus_of(rule) == "serial" for rule in profile.match):
         return True
     if sighting.bus == "video" and any(isinstance(rule, VideoMatch) and rule.by_name for rule in profile.match):
@@ -279,9 +290,9 @@ def _is_other_mode(profile: Profile, sighting: Sighting) -> bool:
 
 def sighting_body(sighting: Sighting, *, present: bool = True) -> records.Sighting | None:
     """The record of unknown hardware; None for a place or a kind of node that a record cannot carry."""
-    if sighting.bus == "sound" or sighting.bus == "display" or sighting.bus == "pcsc":
+    bus = _TOLD.get(sighting.bus)
+    if bus is None:
         return None
-    bus = "serial" if sighting.bus == "pipe" else sighting.bus
     body = records.Sighting(bus=bus, port=sighting.place, vid=sighting.vid, pid=sighting.pid, present=present)
     try:
         return msgspec.convert(msgspec.to_builtins(body), records.Sighting)
