@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edge_agent.clock import Clock
 from edge_agent.devices.base import Driver, SlotBinding
-from edge_agent.transports.base import BytePort, KeyPort, Port, PortRefused, ReaderPort, UsbPort
+from edge_agent.transports.base import AskPort, BytePort, KeyPort, Port, PortRefused, ReaderPort, UsbPort
 from protocols.profile.schema import Family
 
 SHARED = frozenset({Family.CALLPAD, Family.MODBUS, Family.PCSC})
@@ -31,6 +31,11 @@ def make_driver(port: Port, slots: Sequence[SlotBinding], clock: Clock, *, stays
             from edge_agent.devices.pcsc_readers import PcscReaders
 
             return PcscReaders(port, slots, clock)
+    elif isinstance(port, AskPort):
+        if family is Family.IPP:
+            from edge_agent.devices.ipp_printer import IppPrinter
+
+            return IppPrinter(port, first)
     elif isinstance(port, UsbPort) and family is Family.CCID:
         from edge_agent.devices.ccid_reader import CcidReader
 
@@ -50,6 +55,10 @@ def _byte_driver(port: BytePort, slots: Sequence[SlotBinding], clock: Clock, *, 
     first = slots[0]
     match first.profile.family:
         case Family.ESCPOS:
+            if first.profile.escpos is not None and first.profile.escpos.dialect == "star":
+                from edge_agent.devices.star_printer import StarPrinter
+
+                return StarPrinter(port, first, push=stays)
             from edge_agent.devices.receipt_printer import ReceiptPrinter
 
             return ReceiptPrinter(port, first, push=stays)

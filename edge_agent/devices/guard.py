@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from edge_agent.transports.base import (
+    AskPort,
     BytePort,
     CardReaders,
     InterfacePort,
@@ -145,6 +146,19 @@ class GuardedReaderPort(GuardedPort):
         return told
 
 
+class GuardedAskPort(GuardedPort):
+    port: AskPort
+
+    @property
+    def address(self) -> str:
+        return self.port.address
+
+    async def ask(self, message: bytes, *, max_bytes: int, timeout_s: float) -> bytes:
+        answer = await self.port.ask(message, max_bytes=max_bytes, timeout_s=max(timeout_s, 0.001))
+        await self._spend(len(answer))
+        return answer[:max_bytes]
+
+
 class GuardedKeyPort(GuardedPort):
     port: KeyPort
 
@@ -157,12 +171,14 @@ class GuardedKeyPort(GuardedPort):
         return await self.port.pressed_keys()
 
 
-def guarded(port: Port) -> GuardedBytePort | GuardedKeyPort | GuardedReaderPort:
+def guarded(port: Port) -> GuardedBytePort | GuardedKeyPort | GuardedReaderPort | GuardedAskPort:
     """The same shape as `port`, with a budget."""
     if isinstance(port, InterfacePort):
         return GuardedInterfacePort(port)
     if isinstance(port, ReaderPort):
         return GuardedReaderPort(port)
+    if isinstance(port, AskPort):
+        return GuardedAskPort(port)
     if isinstance(port, UsbPort):
         return GuardedUsbPort(port)
     if isinstance(port, KeyPort):

@@ -16,7 +16,7 @@ from protocols.codecs.keys import InputEvent as InputEvent  # part of the ports'
 if TYPE_CHECKING:
     from protocols.profile.schema import Profile
 
-Bus = Literal["usb", "serial", "input", "video", "sound", "display", "pcsc", "pipe"]
+Bus = Literal["usb", "serial", "input", "video", "sound", "display", "pcsc", "ipp", "pipe"]
 Role = Literal["touch", "capture", "playback"]
 
 
@@ -159,7 +159,20 @@ class KeyPort(Protocol):
     async def close(self) -> None: ...
 
 
-Port = BytePort | UsbPort | KeyPort | ReaderPort
+@runtime_checkable
+class AskPort(Protocol):
+    """A service at an address that answers one message with one message."""
+
+    @property
+    def address(self) -> str: ...
+    async def ask(self, message: bytes, *, max_bytes: int, timeout_s: float) -> bytes:
+        """The whole answer, b"" if there is none within `timeout_s`. Never more than `max_bytes`: a longer answer is PortStalled."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+Port = BytePort | UsbPort | KeyPort | ReaderPort | AskPort
 
 
 class PortOpener(Protocol):

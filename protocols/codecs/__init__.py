@@ -8,6 +8,8 @@ counted in `noise_bytes`. Requests are built by `encode_*` functions.
 |---|---|---|
 | `escpos` | receipt printers | `EscPosReader`, `encode_status_query`, `encode_auto_status`, `reading_of_real_time`, `reading_of_auto_status` |
 | `usb_printer` | USB printer class | `port_status_request`, `device_id_request`, `parse_port_status`, `parse_device_id` |
+| `star` | receipt printers in Star's line mode | `StarReader`, `encode_status_query`, `reading_of` |
+| `ipp` | A4 printers' own IPP service | `encode_status_query`, `decode_status`, `reading_of`, `address_of` |
 | `pjl` | A4 printers | `PjlReader`, `encode_info`, `encode_unsolicited`, `reading_of_code` |
 | `sdt` | resident-ID readers (health only) | `SdtReader`, `encode_status`, `encode_sam_number`, `encode_reset`, `split_request` |
 | `scanner` | code scanners | `BurstCounter` (keyboard mode), `ScannerReader` (serial), `encode_query`, `encode_zone_read`, `encode_honeywell_query` |

@@ -19,6 +19,7 @@ from protocols.profile.places import (
     CdcMatch,
     DisplayMatch,
     InputMatch,
+    IppMatch,
     Match,
     PcscMatch,
     Probe,
@@ -151,6 +152,8 @@ def _score(seen: Seen, rule: Match) -> int | None:
         return _CLASS if seen.bus == "display" and _text_fits(seen.path, rule.connector) else None
     if isinstance(rule, PcscMatch):
         return _BY_SLOT if seen.bus == "pcsc" else None
+    if isinstance(rule, IppMatch):
+        return _BY_SLOT if seen.bus == "ipp" and not rule.by_name else None
     if seen.bus not in ("serial", "pipe"):
         return None
     if rule.adapters and not any((seen.vid, seen.pid) == (adapter.vid, adapter.pid) for adapter in rule.adapters):

@@ -120,11 +120,18 @@ class DisplayMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="displ
         check_pattern(self.connector, "connector")
 
 
+class IppMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="ipp"):
+    """A printer's own IPP service, at the address that the inventory names."""
+
+    by_name: bool = False
+    """Only where the inventory names this very profile."""
+
+
 class PcscMatch(Table, frozen=True, kw_only=True, tag_field="bus", tag="pcsc"):
     """The PC/SC service of the machine, at the socket that the inventory names. Which of its readers is meant stands in the `pcsc` table."""
 
 
-Match = UsbMatch | SerialMatch | CdcMatch | InputMatch | VideoMatch | SoundMatch | DisplayMatch | PcscMatch
+Match = UsbMatch | SerialMatch | CdcMatch | InputMatch | VideoMatch | SoundMatch | DisplayMatch | PcscMatch | IppMatch
 
 
 class UsbTransport(Table, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from protocols.profile.options.callpad import CallPadOptions
 from protocols.profile.options.card import CardOptions
 from protocols.profile.options.ccid import CcidOptions
 from protocols.profile.options.escpos import EscPosOptions, Quirks, Status
+from protocols.profile.options.ipp import IppOptions
 from protocols.profile.options.keys import KeysOptions
 from protocols.profile.options.megatec import MegatecOptions
 from protocols.profile.options.modbus import ModbusOptions
@@ -84,6 +85,7 @@ class Family(StrEnum):
     SDT = "sdt"
     CCID = "ccid"
     PCSC = "pcsc"
+    IPP = "ipp"
     CARD_F2 = "card-f2"
     CARD_STX = "card-stx"
     CARD_D1801 = "card-d1801"
@@ -150,6 +152,7 @@ class Profile(Table, frozen=True, kw_only=True):
     sdt: SdtOptions | None = None
     ccid: CcidOptions | None = None
     pcsc: PcscOptions | None = None
+    ipp: IppOptions | None = None
     card: CardOptions | None = None
     scanner: ScannerOptions | None = None
     keys: KeysOptions | None = None
@@ -180,6 +183,7 @@ _FAMILY_RULES: Mapping[Family, tuple[frozenset[Kind], frozenset[str], str | None
     Family.SDT: (frozenset({Kind.ID_READER}), frozenset({"usb", "serial"}), "sdt"),
     Family.CCID: (frozenset({Kind.CARD_READER}), frozenset({"usb"}), "ccid"),
     Family.PCSC: (frozenset({Kind.CARD_READER}), frozenset({"pcsc"}), "pcsc"),
+    Family.IPP: (frozenset({Kind.A4_PRINTER}), frozenset({"ipp"}), "ipp"),
     Family.CARD_F2: (frozenset({Kind.CARD_READER, Kind.CARD_DISPENSER}), frozenset({"serial", "cdc"}), "card"),
     Family.CARD_STX: (frozenset({Kind.CARD_READER}), frozenset({"serial", "cdc"}), "card"),
     Family.CARD_D1801: (frozenset({Kind.CARD_DISPENSER}), frozenset({"serial", "cdc"}), "card"),
@@ -204,7 +208,7 @@ _FAMILY_RULES: Mapping[Family, tuple[frozenset[Kind], frozenset[str], str | None
 """Kinds, buses and the options table (with default values where it is left out) of each family."""
 
 
-_OPTION_TABLES = ("presence", "rating", "escpos", "pjl", "sdt", "scanner", "keys", "callpad", "modbus", "megatec", "nmea", "ccid", "pcsc", "card")
+_OPTION_TABLES = ("presence", "rating", "escpos", "pjl", "sdt", "scanner", "keys", "callpad", "modbus", "megatec", "nmea", "ccid", "pcsc", "card", "ipp")
 
 
 _DEFAULTS: Mapping[str, type[msgspec.Struct]] = {
@@ -220,6 +224,7 @@ _DEFAULTS: Mapping[str, type[msgspec.Struct]] = {
     "nmea": NmeaOptions,
     "ccid": CcidOptions,
     "pcsc": PcscOptions,
+    "ipp": IppOptions,
     "card": CardOptions,
 }
 
@@ -228,7 +233,7 @@ _BUS_TRANSPORT = {"usb": "usb", "serial": "serial", "cdc": "serial", "input": "i
 
 
 _POLLED = frozenset({
-    Family.ESCPOS, Family.PJL, Family.USB_PRINTER, Family.SDT, Family.CALLPAD, Family.MODBUS, Family.MEGATEC, Family.NMEA, Family.CCID, Family.PCSC,
+    Family.ESCPOS, Family.PJL, Family.USB_PRINTER, Family.SDT, Family.CALLPAD, Family.MODBUS, Family.MEGATEC, Family.NMEA, Family.CCID, Family.PCSC, Family.IPP,
     Family.CARD_F2, Family.CARD_STX, Family.CARD_D1801,
 })  # fmt: skip  # fmt: skip
 

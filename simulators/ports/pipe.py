@@ -236,10 +236,23 @@ class PipeUsbPort(_Port):
         return await self.read_from(self.endpoints_in[0], max_bytes=max_bytes, timeout_s=timeout_s)
 
     async def write_to(self, endpoint: int, data: bytes, *, timeout_s: float) -> None:
-        now = self._require()
-        self._require_running(endpoint, self.endpoints_out)
-        self._model.feed(data, now, endpoint=endpoint)
-        self._waker.wake()
+        deadline = self._require() + timeout_s
+        left = data
+        while True:
+            now = self._require()
+            self._require_running(endpoint, self.endpoints_out)
+            self._model.advance(now)
+            size = self._model.takes(len(left))
+            if size or not data:
+                self._model.feed(left[:size], now, endpoint=endpoint)
+                self._waker.wake()
+                left = left[size:]
+                if not left:
+                    return
+            if now >= deadline:
+                raise self._kit.stalled(f"{self._slot.place} takes no bytes")
+            if not size:
+                await self._wait(now, deadline, None)
 
     async def read_from(self, endpoint: int, *, max_bytes: int, timeout_s: float) -> bytes:
         deadline = self._require() + timeout_s
