@@ -198,6 +198,7 @@ EXAMPLES: list[records.Body] = [
     records.Plays(
         component="content/guides", version="1.0", from_ms=1, to_ms=2, pages=(records.Play("guide.social-insurance", 3, 90),)
     ),
+    records.Position(slot="gps", lat_e4=290_790, lon_e4=1_196_470, fix="dgps", satellites=9),
 ]
 
 
