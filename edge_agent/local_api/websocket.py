@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from edge_agent.local_api.refusal import ApiRefused
+
+log = logging.getLogger(__name__)
 
 SUBPROTOCOL = "kiosk-fleet.devices.v1"
 TOKEN_PREFIX = "kiosk-fleet.bearer."  # noqa: S105 -- what stands before a token, not one
@@ -161,6 +164,9 @@ class Socket:
             await self._say_goodbye(closed.reason)
         except (OSError, TimeoutError):
             pass
+        except Exception as err:  # noqa: BLE001 -- its text may quote what passed, so only the kind is logged
+            log.error("a connection to a device failed", extra={"kind": type(err).__name__})
+            await self._say_goodbye(CloseReason.INTERNAL_ERROR)
         finally:
             sending.cancel()
             self._queue.clear()

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from edge_agent.devices.base import SlotBinding
 from edge_agent.owner.base import Server
-from protocols.profile.schema import Family, Kind
+from protocols.profile.schema import Family, Kind, Profile
+
+SERVED = frozenset({
+    Family.CARD_D1801, Family.CARD_F2, Family.CARD_STX, Family.CCID, Family.ESCPOS, Family.PJL, Family.SCANNER_KEYBOARD, Family.SCANNER_SERIAL,
+    Family.SDT, Family.USB_PRINTER,
+})  # fmt: skip
+"""Families whose every device has commands; keys only where they are a keypad."""
+
+
+def has_commands(profile: Profile) -> bool:
+    """Whether there is something to claim; asked often, so no server is loaded for it."""
+    return profile.family in SERVED or (profile.family is Family.KEYS and profile.kind is Kind.KEYPAD)
 
 
 def server_for(bound: SlotBinding) -> Server | None:
@@ -23,6 +34,10 @@ def server_for(bound: SlotBinding) -> Server | None:
             from edge_agent.owner.id_reader import IdReader
 
             return IdReader()
+        case Family.ESCPOS | Family.PJL | Family.USB_PRINTER:
+            from edge_agent.owner.printer import PrinterServer
+
+            return PrinterServer(profile)
         case Family.CCID:
             from edge_agent.owner.smart_card import SmartCard
 

@@ -19,7 +19,7 @@ from edge_agent.monitor import JobFailed, Tested, Work
 from edge_agent.owner import messages, states
 from edge_agent.owner.base import CommandFailed, Counting, Request, Server
 from edge_agent.owner.claims import Claim, Claims, ClaimTaken
-from edge_agent.owner.factory import server_for
+from edge_agent.owner.factory import has_commands, server_for
 from edge_agent.owner.messages import Command, CompletionCode, MessageRefused, PayloadRefused
 from edge_agent.status import Closed, SlotView
 from edge_agent.transports.base import Port, PortBusy, PortError, PortGone, PortRefused
@@ -86,13 +86,18 @@ class OwnerService:
         self._version = version
         self._claims = Claims()
         self._lines: set[Line] = set()
+        self._taken = asyncio.Event()
+        """Somebody has a device, so there is something to look after."""
 
     # ------------------------------------------------------------------------------------------------------------ for the agent
 
     async def run(self) -> None:
         """Ends leases that run out, and takes claims back while nobody may begin; until cancelled."""
         while True:
+            await self._taken.wait()
             self.tick()
+            if not self._claims.names():
+                self._taken.clear()
             await asyncio.sleep(TICK_S)
 
     def tick(self) -> None:
@@ -144,8 +149,7 @@ class OwnerService:
         bound, view = self._devices().bound_to(slot), self.view(slot)
         if bound is None or view is None or view.state is None or view.state.device is DeviceState.NO_DEVICE:
             return False
-        server = server_for(bound)
-        return server is not None and bool(server.commands)
+        return has_commands(bound.profile)
 
     def _take_back(self, claim: Claim, reason: str) -> None:
         line = claim.holder
@@ -393,6 +397,7 @@ class Line:
         except ClaimTaken as taken:
             self._fail(command, "claimed", claimedBy=taken.by)
             return
+        service._taken.set()
         if fresh:
             self._served = None
         self._complete(command, "success", {"errorCode": None, "leaseS": lease_s})
