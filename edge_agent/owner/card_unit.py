@@ -428,7 +428,8 @@ class CardUnitServer:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
         position = _position(last)
-        tell("CardReader.MediaDetectedEvent", {"position": position})
+        if position != "none":
+            tell("CardReader.MediaDetectedEvent", {"position": position})
         raise MotionUnconfirmed(acknowledged=done.acknowledged, position=position)
 
     async def _reset(self, unit: _Unit, payload: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:

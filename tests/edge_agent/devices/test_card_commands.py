@@ -211,8 +211,20 @@ class TestF2:
             failed = await shop.fails("Move", OUT)
             assert isinstance(failed, MotionUnconfirmed)
             assert failed.known == {"commandSent": True, "acknowledged": True, "position": "none"}
-            assert shop.told == [("CardReader.MediaDetectedEvent", {"position": "none"})]
+            assert shop.told == [], "there is no card to tell of"
             assert shop.said(bytes.fromhex("f200000343323003b3")) == 1
+
+        run(story)
+
+    def test_a_card_that_is_still_where_it_was_is_told_of(self) -> None:
+        async def story() -> None:
+            unit = F2CardUnit()
+            shop = await counter(unit, "crt-591")
+            await shop.do("Move", {"from": "unitStacker", "to": "transport"})
+            unit._move = lambda words, now: None  # type: ignore[method-assign]
+            failed = await shop.fails("Move", {"from": "transport", "to": "exit"})
+            assert isinstance(failed, MotionUnconfirmed)
+            assert shop.told == [("CardReader.MediaDetectedEvent", {"position": "transport"})]
 
         run(story)
 
