@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from simulators.errors import unknown
 from simulators.models.base import Endpoint, Model, UsbIdentity
 from simulators.models.checksums import xor8
 
 PREAMBLE = b"\xaa\xaa\xaa\x96\x69"
 HEADER_BYTES = 7
 MAX_FRAME_BYTES = 256
+PACKET_BYTES, PACKET_S = 64, 0.0005
 FRAME_TIMEOUT_S = 2.0
 """A frame that is not finished after this time is forgotten."""
 
@@ -40,6 +42,18 @@ USB_SPLIT = UsbIdentity(
 """Header on 02/81, body on 06/85."""
 USB_WHOLE = UsbIdentity(0x0400, 0xC35A, (Endpoint(0x02), Endpoint(0x81)), manufacturer="SDT", product="USB Second ID Reader")
 """Whole frames on one bulk pair, in packets of 64 bytes."""
+USB_WHOLE_AND_INTERRUPT = UsbIdentity(
+    0x0400,
+    0xC35A,
+    (Endpoint(0x03, 8, transfer=3), Endpoint(0x83, 8, transfer=3), Endpoint(0x02), Endpoint(0x81)),
+    manufacturer="SDT",
+    product="USB Second ID Reader",
+)
+"""As before, beside a pair of interrupt pipes that nobody uses: four pipes, and yet whole frames."""
+
+
+Form = Literal["citizen", "permit", "foreigner"]
+"""Resident's card; permit of a resident of Hong Kong, Macau or Taiwan (type mark J); permanent residence card of a foreigner (I)."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +64,38 @@ class SyntheticCard:
     item_number: bytes = field(default=b"\x00" * 4, repr=False)
     card_serial: bytes = field(default=b"\x00" * 8, repr=False)
     has_fingerprint: bool = False
+    form: Form = "citizen"
 
     def text_block(self) -> bytes:
         """The 256-byte text area: UTF-16LE, fixed fields, padded with spaces."""
-        fields = (
+        if self.form == "permit":
+            fields: tuple[tuple[str, int], ...] = (
+                (self.marker, 15), ("9", 1), ("", 2), ("19000101", 8), (f"地址{self.marker}", 35), (f"81{self.marker}".ljust(18, "0"), 18),
+                (f"机关{self.marker}", 15), ("20000101", 8), ("20100101", 8), ("H00000000", 9), ("01", 2), ("", 3), ("J", 1), ("", 3),
+            )  # fmt: skip
+        elif self.form == "foreigner":
+            fields = (
+                (f"{self.marker}, TEST", 60), ("9", 1), (f"ZZZ{self.marker}"[:15], 15), ("ZZZ", 3), (self.marker, 15), ("20000101", 8),
+                ("20100101", 8), ("19000101", 8), ("01", 2), ("0000", 4), ("I", 1), ("", 3),
+            )  # fmt: skip
+        else:
+            fields = self._citizen()
+        return "".join(text[:width].ljust(width) for text, width in fields).encode("utf-16-le")
+
+    def _citizen(self) -> tuple[tuple[str, int], ...]:
+        return (
             (self.marker, 15), ("9", 1), ("97", 2), ("19000101", 8), (f"地址{self.marker}", 35), (f"00{self.marker}".ljust(18, "0"), 18),
             (f"机关{self.marker}", 15), ("20000101", 8), ("长期", 8), ("", 18),
         )  # fmt: skip
-        return "".join(text[:width].ljust(width) for text, width in fields).encode("utf-16-le")
 
     def photo(self) -> bytes:
         return (self.marker.encode("ascii", "replace") * 1024)[:1024]
 
     def fingerprint(self) -> bytes:
         return (b"FP" + self.marker.encode("ascii", "replace")).ljust(1024, b"\x00")[:1024]
+
+
+_FORMS: Mapping[str, Form] = {"citizen": "citizen", "permit": "permit", "foreigner": "foreigner"}
 
 
 class SdtReader(Model):
@@ -83,7 +115,7 @@ class SdtReader(Model):
         "usb-halt": "the endpoints stall until the host clears the halt",
     }
     own_actions: ClassVar[Mapping[str, str]] = {
-        "place-card": "lay a synthetic card on the reader",
+        "place-card": "lay a synthetic card on the reader (its marker, then citizen, permit or foreigner)",
         "remove-card": "take the card away",
     }
 
@@ -108,7 +140,7 @@ class SdtReader(Model):
 
     @property
     def split(self) -> bool:
-        return self.usb is not None and len(self.usb.endpoints) >= 4
+        return self.usb is not None and len(self.usb.bulk_in) >= 2
 
     def on_bytes(self, data: bytes, now: float) -> None:
         if now - self._last_byte_at > FRAME_TIMEOUT_S:
@@ -130,7 +162,10 @@ class SdtReader(Model):
 
     def on_action(self, name: str, now: float, *args: str) -> None:
         if name == "place-card":
-            self.place_card(SyntheticCard(args[0] if args else "TESTMARK"))
+            form = _FORMS.get(args[1] if len(args) > 1 else "citizen")
+            if form is None:
+                raise unknown("kind of card", args[1], list(_FORMS))
+            self.place_card(SyntheticCard(args[0] if args else "TESTMARK", form=form))
         elif name == "remove-card":
             self.remove_card()
 
@@ -224,6 +259,15 @@ class SdtReader(Model):
             self.reads += 1
             self._answer(OK, _content(card, with_fingerprint=parameter == 0x10), now, delay_s=READ_S)
 
+    def _emit_whole(self, frame: bytes, now: float, delay_s: float | None) -> None:
+        """A line paces its bytes; a bulk pipe delivers packets, a little apart, so that a long answer takes many reads."""
+        if self.usb is None:
+            self.emit(frame, now, delay_s=delay_s)
+            return
+        due_s = self.latency_s if delay_s is None else delay_s
+        for number, packet in enumerate(_packets(frame)):
+            self.emit(packet, now, delay_s=due_s + number * PACKET_S, endpoint=self.usb.bulk_in[0])
+
     def _set_speed(self, parameter: int, now: float) -> None:
         """The answer still comes at the old speed."""
         self._answer(OK, b"", now)
@@ -235,11 +279,15 @@ class SdtReader(Model):
         length = (len(body) + 1).to_bytes(2, "big")
         check = bytes((xor8(length + body),))
         if not self.split or self.usb is None:
-            self.emit(PREAMBLE + length + body + check, now, delay_s=delay_s)
+            self._emit_whole(PREAMBLE + length + body + check, now, delay_s)
             return
         header_in, body_in = self.usb.endpoints_in[:2]
         self.emit(PREAMBLE + length, now, delay_s=delay_s, endpoint=header_in)
         self.emit(body + check, now, delay_s=delay_s, endpoint=body_in)
+
+
+def _packets(data: bytes) -> list[bytes]:
+    return [data[at : at + PACKET_BYTES] for at in range(0, len(data), PACKET_BYTES)]
 
 
 def _content(card: SyntheticCard, *, with_fingerprint: bool) -> bytes:

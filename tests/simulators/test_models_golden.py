@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from simulators.models.base import Model
 from simulators.models.callpad import CallPadBus, PadDialect, frame
+from simulators.models.ccid import BULK_IN, BULK_OUT, INTERRUPT_IN, USB_R502, CcidReader, SyntheticChip, class_descriptor
 from simulators.models.checksums import crc16_ccitt, crc16_modbus
 from simulators.models.escpos import USB_TM_T88V, EscposPrinter
 from simulators.models.laser import LaserPrinter
@@ -103,10 +106,75 @@ class TestSdt:
         reader.feed(bytes.fromhex("aaaaaa9669000311ffed"), 400.0, line_baud=9600)
         assert reader.take(500.0, 999, line_baud=9600).hex() == "aaaaaa966900040000" + "9094"
 
+    @pytest.mark.parametrize(("form", "mark"), [("citizen", " "), ("permit", "J"), ("foreigner", "I")])
+    def test_the_three_kinds_of_text(self, form: Literal["citizen", "permit", "foreigner"], mark: str) -> None:
+        block = SyntheticCard(form=form).text_block()
+        assert (len(block), block[248:250].decode("utf-16-le")) == (256, mark)
+        assert "TESTMARK" in block.decode("utf-16-le")
+
+    def test_items_beside_text_and_photo(self) -> None:
+        reader = SdtReader()
+        reader.place_card(SyntheticCard())
+        for at, query in ((10, "20 01 22"), (200, "20 02 21")):
+            ask(reader, f"aa aa aa 96 69 00 03 {query}", at)
+        assert ask(reader, "aa aa aa 96 69 00 03 30 03 30", 400).endswith("00 00 91 95")
+
     def test_repr_of_a_card_hides_its_numbers(self) -> None:
         card = SyntheticCard(item_number=b"\x11\x22\x33\x44", card_serial=b"\x55" * 8)
         assert "\\x11" not in repr(card)
         assert "U" * 4 not in repr(card)
+
+
+class TestCcid:
+    """Messages of the CCID class specification 1.1."""
+
+    @pytest.mark.parametrize(
+        ("query", "answer"),
+        [
+            ("65 00 00 00 00 00 01 00 00 00", "81 00 00 00 00 00 01 02 00 00"),
+            ("62 00 00 00 00 00 02 00 00 00", "80 00 00 00 00 00 02 42 fe 00"),
+            ("6f 05 00 00 00 00 03 00 00 00 ff ca 00 00 00", "80 00 00 00 00 00 03 42 fe 00"),
+            ("63 00 00 00 00 00 04 00 00 00", "81 00 00 00 00 00 04 02 00 00"),
+            ("65 00 00 00 00 01 05 00 00 00", "81 00 00 00 00 01 05 42 05 00"),
+            ("6b 00 00 00 00 00 06 00 00 00", "81 00 00 00 00 00 06 42 00 00"),
+        ],
+    )
+    def test_answers_without_a_card(self, query: str, answer: str) -> None:
+        assert self.ask(CcidReader(), query) == answer
+
+    def test_a_card_is_told_powered_and_asked_for_its_number(self) -> None:
+        reader = CcidReader(usb=USB_R502)
+        reader.insert(SyntheticChip("TEST"), 0.0)
+        assert reader.take(1.0, 8, endpoint=INTERRUPT_IN).hex(" ") == "50 03"
+        assert self.ask(reader, "65 00 00 00 00 00 01 00 00 00", 2.0) == "81 00 00 00 00 00 01 01 00 00"
+        assert self.ask(reader, "62 00 00 00 00 00 02 00 00 00", 4.0) == "80 08 00 00 00 00 02 00 00 00 3b 64 00 00 54 45 53 54"
+        uid = "6f 05 00 00 00 00 03 00 00 00 ff ca 00 00 00"
+        assert self.ask(reader, uid, 6.0) == "80 06 00 00 00 00 03 00 00 00 54 45 53 54 90 00"
+        reader.remove(8.0)
+        assert reader.take(9.0, 8, endpoint=INTERRUPT_IN).hex(" ") == "50 02"
+
+    @pytest.mark.parametrize(
+        ("fault", "query", "answer"),
+        [
+            ("card-mute", "62 00 00 00 00 00 02 00 00 00", "80 00 00 00 00 00 02 41 fe 00"),
+            ("hardware-error", "65 00 00 00 00 00 01 00 00 00", "81 00 00 00 00 00 01 41 fb 00"),
+            ("antenna", "65 00 00 00 00 00 01 00 00 00", "81 00 00 00 00 00 01 02 00 00"),
+        ],
+    )
+    def test_faults(self, fault: str, query: str, answer: str) -> None:
+        reader = CcidReader()
+        reader.insert(SyntheticChip(), 0.0)
+        reader.set(fault, 0.0)
+        assert self.ask(reader, query) == answer
+
+    def test_the_class_descriptor(self) -> None:
+        raw = class_descriptor(level="tpdu")
+        assert (len(raw), raw[:6].hex(" "), raw[40:48].hex(" ")) == (54, "36 21 10 01 00 07", "ba 00 01 00 0f 01 00 00")
+
+    @staticmethod
+    def ask(reader: CcidReader, query: str, at: float = 1.0) -> str:
+        reader.feed(bytes.fromhex(query.replace(" ", "")), at, endpoint=BULK_OUT)
+        return reader.take(at + 1.5, 512, endpoint=BULK_IN).hex(" ")
 
 
 class TestEscpos:

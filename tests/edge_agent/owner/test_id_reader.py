@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from protocols.contract.records import Fault
-from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader, SyntheticCard
+from simulators.models.sdt import USB_SPLIT, USB_WHOLE, USB_WHOLE_AND_INTERRUPT, SdtReader, SyntheticCard
 from simulators.ports.slots import CH340, Slot
 from tests.edge_agent.devices.bench import Bench, Memory, in_virtual_time
 from tests.edge_agent.owner.talk import Desk, Talker, code_of
@@ -20,6 +20,7 @@ READ = "CardReader.ReadRawData"
 FORMS: dict[str, Callable[[], Slot]] = {
     "split": lambda: Slot("id-reader", SdtReader(usb=USB_SPLIT), "usb", "1-1.2", "1-1.2"),
     "whole": lambda: Slot("id-reader", SdtReader(usb=USB_WHOLE), "usb", "1-1.2", "1-1.2"),
+    "whole-beside-interrupt": lambda: Slot("id-reader", SdtReader(usb=USB_WHOLE_AND_INTERRUPT), "usb", "1-1.2", "1-1.2"),
     "serial": lambda: Slot("id-reader", SdtReader(), "serial", "/dev/ttyUSB0", "1-1.1", adapter=CH340),
 }
 MARK = "PLANTEDMARK"
@@ -68,6 +69,18 @@ def test_a_card_is_read_on_every_wire(form: str) -> None:
         assert desk.bench.states() == {"id-reader": "online"}
 
     on_a_desk(FORMS[form](), test)
+
+
+@pytest.mark.parametrize(("form", "names"), [("permit", "passNumber"), ("foreigner", "englishName")])
+def test_cards_of_other_kinds(form: str, names: str) -> None:
+    async def test(desk: Desk, one: Talker, reader: SdtReader) -> None:
+        desk.bench.terminal.press("id-reader", "place-card", MARK, form)
+        done = await one.ask(READ, {"chip": True}, timeout_ms=20_000)
+        card = done["payload"]["kioskFleet"]["residentCard"]
+        assert (card["form"], card["fields"]["name"]) == (form, MARK)
+        assert names in card["fields"]
+
+    on_a_desk(FORMS["whole"](), test)
 
 
 def test_the_fingerprint_only_if_it_is_asked_for() -> None:

@@ -29,7 +29,28 @@ from protocols.codecs import (
 from protocols.codecs.explain import MEANINGS, explain
 from tests.protocols.codecs.feeding import h
 
-CODECS = [module.CODEC for module in (callpad, card_d1801, card_f2, card_stx, ccid, escpos, ipp, megatec, modbus, nmea, pcsc, pjl, rating, scanner, sdt, star, usb_printer)]  # fmt: skip
+CODECS = [
+    module.CODEC
+    for module in (
+        callpad,
+        card_d1801,
+        card_f2,
+        card_stx,
+        ccid,
+        escpos,
+        ipp,
+        megatec,
+        modbus,
+        nmea,
+        pcsc,
+        pjl,
+        rating,
+        scanner,
+        sdt,
+        star,
+        usb_printer,
+    )
+]
 
 
 def test_words() -> None:
