@@ -74,6 +74,7 @@ def test_every_codec_explains() -> None:
         "scanner": (b"", h("02 00 03 01 00 6A 61")),
         "callpad": (b"", h("FF 68 03 03 68 01 01 12 14 16")),
         "modbus": (b"", h("01 84 02 C2 C1")),
+        "rating": (h("aa 01 f0 f0 55"), h("aa 01 f1 f1 55")),
         "card_f2": (b"", h("F2 00 00 05 4E 32 30 31 30 03 B9")),
         "card_stx": (b"", h("02 00 05 31 30 4E 49 4A 03 48")),
         "card_d1801": (h("02 52 46 03 15"), h("02 53 46 30 32 30 03 26")),
