@@ -22,11 +22,12 @@ import msgspec
 from edge_agent import discovery
 from edge_agent.clock import Clock, ClockReading, read
 from edge_agent.config import DeviceEntry
-from edge_agent.devices import presence
+from edge_agent.devices import plugs, presence
 from edge_agent.devices.attempts import AttemptBook, Met
 from edge_agent.devices.base import Driver, Observation, Place, Scheduled, SlotBinding, Testable, link_codes, unseen
 from edge_agent.devices.factory import make_driver
 from edge_agent.devices.guard import guarded
+from edge_agent.devices.plugs import PlugWatch
 from edge_agent.discovery import Binding, Plan
 from edge_agent.faults import Condition, FaultEngine
 from edge_agent.outbox.errors import CaptureRefused, OutboxError
@@ -257,6 +258,7 @@ class Monitor:
         self._seen: Sequence[Sighting] = ()
         self._tick_due = asyncio.Event()
         self._look_again = asyncio.Event()
+        self._plugs = PlugWatch()
         self._bound: dict[str, Binding] = {}
         self._claimed: dict[str, str | None] = {}
         self._place_told_ms = clock.boot_ms()
@@ -508,6 +510,7 @@ class Monitor:
             self._seen = tuple(self._discoverer.sightings())
         except (OSError, PortError):
             log.warning("devices cannot be enumerated; the last view holds")
+        self._judge_plugs()
         places = {sighting.place for sighting in self._seen}
         self._answered = {key: told for key, told in self._answered.items() if key[0] in places}
         return discovery.make_plan(
@@ -517,6 +520,12 @@ class Monitor:
             answered=self._answered,
             remembered=self._remembered,
         )
+
+    def _judge_plugs(self) -> None:
+        claimed = frozenset(place for place in self._claimed.values() if place is not None)
+        present = {sighting.usb_path for sighting in self._seen if sighting.usb_path is not None}
+        codes = self._plugs.look(present, self._clock.boot_ms() / 1000, expected_to_move=claimed)
+        self.observe_terminal((Condition(code) for code in sorted(codes)), judged=plugs.CODES)
 
     async def _wait_for_change(self) -> None:
         changes = asyncio.ensure_future(self._discoverer.changes())
@@ -884,6 +893,8 @@ class Monitor:
             told += self._usage.count(slot, ok=observation.tally.ok, failed=observation.tally.failed)
             if observation.tally.unit_total is not None:
                 told += self._usage.unit_total(slot, observation.tally.unit_total)
+        if observation.toner_percent is not None:
+            told += self._usage.toner_left(slot, observation.toner_percent)
         if not observation.holds_state:
             told += self._usage.sensed(slot, observation.paper, observation.toner, now, cards=observation.cards)
         self._readings.add(slot, observation.measured)

@@ -354,6 +354,24 @@ _CODES: tuple[_Row, ...] = (
     ("HOST.DISK_SMART", P3, AT_ONCE, "磁盘预警", "Disk predicts failure", "备份并更换磁盘", "Back up and replace the disk"),
     ("HOST.TEMP_HIGH", P3, MINUTE, "主机温度过高", "Host too hot", "检查风扇与通风", "Check fan and air flow"),
     ("HOST.CLOCK_SKEW", P2, MINUTE, "时钟偏差过大", "Clock is off", "检查校时服务", "Check time synchronisation"),
+    (
+        "HOST.USB_UNSTABLE",
+        P3,
+        _Timing(clear_s=600),
+        "USB 设备反复掉线",
+        "A USB device drops out again and again",
+        "检查线缆、集线器与供电",
+        "Check cable, hub and supply",
+    ),
+    (
+        "HOST.USB_HUB_LOST",
+        P2,
+        _Timing(debounce_s=10),
+        "USB 集线器下的设备同时掉线",
+        "All devices of a USB hub are gone at once",
+        "检查集线器供电与过流",
+        "Check the hub's supply, look for over-current",
+    ),
     ("HOST.OS_CRASH", P3, _Timing(clear_s=600), "系统崩溃", "Operating system crashed", "查看系统日志", "Read the system log"),
     # kiosk application
     (
