@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -206,6 +207,11 @@ def _describe(sighting: Sighting) -> str:
 def _access_problem(sighting: Sighting) -> str | None:
     if sighting.bus in ("serial", "input") and not os.access(sighting.path, os.R_OK | os.W_OK):
         return f"this user may not open {sighting.path}; install 90-kiosk-fleet.rules"
+    if sighting.bus == "pcsc":
+        if find_spec("smartcard") is None:
+            return "no PC/SC library here; install the extra pcsc"
+        if not os.access(sighting.path, os.W_OK):
+            return f"no PC/SC service answers at {sighting.path}; install and start pcscd"
     return None
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge_agent.config import DeviceEntry
+from edge_agent import doctor
+from edge_agent.config import Config, DeviceEntry, ServerTable
 from edge_agent.transports import pcsc as transport
 from edge_agent.transports.base import PortGone, PortRefused, ReaderPort
 from edge_agent.transports.openers import SystemOpener
@@ -238,3 +239,17 @@ async def test_a_named_service_is_sighted_whether_it_runs_or_not(tmp_path: Path)
     assert (found.bus, found.path) == ("pcsc", path)
     with pytest.raises(PortRefused):
         await SystemOpener().open(found, PROFILES["pcsc-reader"])  # this process's library uses another socket
+
+
+def test_the_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    path = str(tmp_path / "pcscd.comm")
+    sightings = UdevDiscoverer([path]).sightings()
+    entry = DeviceEntry(slot="card-reader", family="card-reader", profile="pcsc-reader", port=path)
+    config = Config(schema=1, server=ServerTable(url="https://fleet.example"), devices=(entry,))
+    (line,) = doctor.of_hardware(config, sightings, PROFILES)
+    assert (line.level, line.what) == ("bad", "card-reader")
+    assert "pcsc-reader" in line.text
+    assert "pcscd" in line.text
+    Path(path).touch()
+    (line,) = doctor.of_hardware(config, sightings, PROFILES)
+    assert line.level == "ok"
