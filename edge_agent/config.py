@@ -18,7 +18,9 @@ from msgspec import Meta
 
 from edge_agent.errors import ConfigError
 from protocols.canon.words import Ownership
+from protocols.codecs.ipp import Address, address_of
 from protocols.contract.records import ItemCode, PortPath, ProfileId, Slot
+from protocols.errors import EncodeError
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/", max_length=1024)]
@@ -190,7 +192,7 @@ def desired_state(tree: object) -> DesiredState:
 def with_desired(config: Config, desired: DesiredState) -> Config:
     """The configuration that holds: what the file says, and the server's word where the file is silent."""
     merged = msgspec.structs.replace(config, devices=config.devices or desired.devices, items=config.items or desired.items)
-    for problem in _contradictions(merged):
+    for problem in (*_far_addresses(() if config.devices else desired.devices), *_contradictions(merged)):
         raise ConfigError(f"desired state: {problem}")
     return merged
 
@@ -271,6 +273,7 @@ def _contradictions(config: Config) -> Iterable[str]:
     yield from _doubles("devices", "slot", (device.slot for device in config.devices))
     yield from _doubles("items", "code", (item.code for item in config.items))
     yield from _shared_ports(config.devices)
+    yield from _addresses(config.devices)
 
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
@@ -288,6 +291,27 @@ def _url_problem(url: str) -> str | None:
     if not parts.hostname or parts.username or parts.password or parts.query or parts.fragment or port == 0:
         return "not an address such as https://fleet.example.org"
     return None
+
+
+def _addresses(devices: Iterable[DeviceEntry]) -> Iterable[str]:
+    for at, device in enumerate(devices):
+        if device.port is not None and "://" in device.port and _address(device.port) is None:
+            yield f"devices[{at}].port: not ipp:// with a literal address, such as ipp://127.0.0.1:60000/ipp/print"
+
+
+def _far_addresses(devices: Iterable[DeviceEntry]) -> Iterable[str]:
+    """A server may not send the agent around in the network: what is beyond this machine stands in the file, or in what operators signed."""
+    for at, device in enumerate(devices):
+        address = _address(device.port) if device.port is not None else None
+        if address is not None and not address.is_loopback:
+            yield f"devices[{at}].port: only an address of this machine (loopback); another one must stand in the agent's own file"
+
+
+def _address(port: str) -> Address | None:
+    try:
+        return address_of(port)
+    except EncodeError:
+        return None
 
 
 def _doubles(table: str, key: str, values: Iterable[str]) -> Iterable[str]:

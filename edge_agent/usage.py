@@ -197,6 +197,22 @@ class UsageBook:
                 told += self._sense(slot, rule, word, now.boot_ms)
         return told
 
+    def toner_left(self, slot: str, percent: int) -> list[ConsumableBody]:
+        """What the device measures. A clear rise is another cartridge; a small one is its sensor."""
+        told = []
+        for rule in self._rules.get(slot, ()):
+            if rule.name != "toner" or rule.counts != "sensor":
+                continue
+            level = self._slot(slot).levels[rule.name]
+            remaining = level.capacity * max(0, min(100, percent)) // 100
+            if remaining >= level.remaining + level.capacity // 4:
+                told += self._refill(slot, rule, remaining, "sensor")
+            elif remaining < level.remaining:
+                level.remaining = remaining
+                self.dirty = True
+                told += self._tell(slot, rule, level, "sensor")
+        return told
+
     def refilled(self, slot: str, item: str, amount: int | None = None) -> list[ConsumableBody]:
         """Somebody says that the consumable was replaced (None) or topped up by `amount`. Unknown slots and items change nothing."""
         rule = next((rule for rule in self._rules.get(slot, ()) if rule.name == item), None)

@@ -85,6 +85,8 @@ class Observation:
     conditions: tuple[Condition, ...] = ()
     judged: frozenset[str] | None = None
     tally: Tally | None = None
+    toner_percent: int | None = None
+    """Where the device measures it."""
     measured: tuple[Measured, ...] = ()
     events: tuple[Queue | Rating, ...] = ()
     place: Place | None = None

@@ -66,6 +66,7 @@ class IppPrinter:
         evidence = Evidence(codec=ipp.CODEC, query=query, reply=status.reply, masked=status.masked)
         firmware = None if status.firmware is None else version_of(status.firmware, self._bound.profile.firmware.version_format)
         observation = printer_observation(self._bound, ipp.reading_of(status), evidence, judged=None, firmware=firmware)
+        observation = replace(observation, toner_percent=ipp.toner_percent(status))
         if self._options.page_count and status.impressions is not None and observation.device in _WORKING:
             observation = replace(observation, tally=Tally(unit_total=status.impressions))
         return [observation]

@@ -42,6 +42,7 @@ READ_BYTES = 512
 SETTLE_S = 0.02
 """What was still on its way before a question without a form of its own is written."""
 COUNT_EVERY_MS = 600_000
+PUSH_AGAIN_S = 120.0
 TEST_JOB = b"TEST"
 
 _TAILS_OF_QUERY = {
@@ -64,6 +65,7 @@ class ReceiptPrinter:
         self._options = profile.escpos or EscPosOptions()
         self._push = push and self._options.auto_status
         self._push_is_on = False
+        self._push_again_s = 0.0
         self._reader = escpos.EscPosReader()
         transport = profile.transport.usb or profile.transport.serial
         self._timeout_s = (transport.read_timeout_ms if transport else 500) / 1000
@@ -313,9 +315,12 @@ class ReceiptPrinter:
             self._firmware = version_of(event.text, self._bound.profile.firmware.version_format)
 
     async def _switch_push_on(self) -> None:
-        if self._push and not self._push_is_on:
+        """Again now and then: what an application prints, or a reset of the printer, may have switched it off."""
+        now_s = asyncio.get_running_loop().time()
+        if self._push and (not self._push_is_on or now_s >= self._push_again_s):
             await self._port.write(escpos.encode_auto_status(), timeout_s=WRITE_TIMEOUT_S)
             self._push_is_on = True
+            self._push_again_s = now_s + PUSH_AGAIN_S
 
 
 def _media(bound: SlotBinding, observation: Observation) -> MediaState:

@@ -115,6 +115,8 @@ MEANINGS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "pjl.auto_continue": ("自动继续的错误", "error that continues by itself"),
     "pjl.attention": ("需要注意，仍可打印", "attention, still printing"),
     "pjl.stopped": ("已停止，需要人工处理", "stopped, needs a person"),
+    "pjl.tray": ("纸盒号", "number of the tray"),
+    "pjl.size": ("纸张尺寸代码", "code of the paper's size"),
     "pjl.load_paper": ("请装纸", "load paper"),
     "pjl.paper_handling": ("选配纸盒故障", "paper handling option"),
     "pjl.hardware": ("硬件故障", "hardware error"),

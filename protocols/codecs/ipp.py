@@ -287,6 +287,11 @@ def reading_of(status: PrinterStatus) -> PrinterReading:
     )
 
 
+def toner_percent(status: PrinterStatus) -> int | None:
+    """The lowest level of a colour that the device measures."""
+    return min((level for kind, level, _ in status.levels if kind in _TONER_TYPES and 0 <= level <= 100), default=None)
+
+
 def _toner(conditions: set[str], levels: tuple[tuple[str, int, int | None], ...]) -> TonerState:
     if "TONER_EMPTY" in conditions:
         return TonerState.OUT

@@ -254,12 +254,16 @@ def reading_of_code(code: int, *, online: bool | None = None, explanations: tupl
 
 
 def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:
-    """The digits of CODE and the word of ONLINE."""
+    """The digits of CODE (of a paper code also tray and size, 11xyy and 41xyy) and the word of ONLINE."""
     found = []
     code = re.search(rb"CODE[ \t]*=[ \t]*([0-9]{5,6})", reply)
     if code is not None:
         key, _ = meaning_of(int(code.group(1)))
         found.append(Explanation(code.start(1), 0xFF, key, len(code.group(1))))
+        if len(code.group(1)) == 5 and key in ("pjl.load_paper", "pjl.tray_empty"):
+            # Lexmark, "Tray Codes" and "Media Size Codes": x and yy mean the same as HP's, which number of which size differs by maker.
+            found.append(Explanation(code.start(1) + 2, 0xFF, "pjl.tray", 1))
+            found.append(Explanation(code.start(1) + 3, 0xFF, "pjl.size", 2))
     online = re.search(rb"ONLINE[ \t]*=[ \t]*(FALSE)", reply)
     if online is not None:
         found.append(Explanation(online.start(1), 0xFF, "pjl.not_online", len(online.group(1))))

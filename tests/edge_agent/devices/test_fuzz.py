@@ -23,12 +23,16 @@ SERIAL = [
     "receipt-printer-serial", "sdt-serial", "newland-uart", "newland-em-uart", "call-pad-ft12", "xy-md02", "di-module-8",
     "megatec-serial", "nmea-serial", "crt-591", "crt-310-old", "qu-cd-720m", "k720-simple", "crt-541",
 ]  # fmt: skip
-USB = ["cypress-usb-serial", "snbc-btp", "sdt-usb", "lenovo-lj2650dn", "pantum-p2000", "feitian-r502", "acs-acr39u"]
+USB = [
+    "cypress-usb-serial", "snbc-btp", "star-tsp650-line", "custom-vkp80iii", "sdt-usb", "lenovo-lj2650dn", "pantum-p2000",
+    "feitian-r502", "acs-acr39u",
+]  # fmt: skip
 KEYS = ["numeric-keypad", "evaluator-keys", "newland-fm430-keyboard", "help-button", "emergency-button"]
 
 FRAGMENTS = [
     bytes.fromhex("aaaaaa96690004000090 94".replace(" ", "")), bytes.fromhex("aaaaaa9669050800009001000400"), b"\x12", b"\x1c\x00\x0f\x0f",
-    b"\x5fFV1\x00", b"@PJL INFO STATUS\r\nCODE=40021\r\nONLINE=FALSE\r\n\x0c", b"@PJL ECHO kf-1\r\n\x0c", b"\x020000QRYSYS\x06\x3b\x03",
+    b"\x5fFV1\x00", bytes.fromhex("230608000008000000"), bytes.fromhex("100f21000000"),
+    b"@PJL INFO STATUS\r\nCODE=40021\r\nONLINE=FALSE\r\n\x0c", b"@PJL ECHO kf-1\r\n\x0c", b"\x020000QRYSYS\x06\x3b\x03",
     bytes.fromhex("ff68030368010c0e1b16"), bytes.fromhex("0104040131 02222ace".replace(" ", "")), bytes.fromhex("018402c2c1"), b"HELLO\r",
     bytes.fromhex("81000000000001020000"), bytes.fromhex("80060000000003000000504c4e449000"), bytes.fromhex("5003"), bytes.fromhex("51000001"),
     b"Product Name: x\r\nREVINF\x06.", b"REVINF\x15.", b"\xaa\x01\x55", b"\x01", bytes.fromhex("ff6803036801110518 16".replace(" ", "")),
@@ -39,6 +43,7 @@ FRAGMENTS = [
     b"$GNRMC,023456.00,A,3112.3456,N,12128.7654,E,12.34,056.7,210126,,,A*4D\r\n", b"$GPRMC,,V,,,,,,,,,,N*53\r\n",
     b"$GNGGA,023456.00,3112.3456,N,12128.7654,E,1,12,0.80,15.2,M,8.0,M,,*4C\r\n", b"\xb5\x62\x01\x07\xff\xff",
 ]  # fmt: skip
+IPP_HEAD = bytes.fromhex("010100000000000104")
 chunks = st.lists(st.one_of(st.binary(max_size=40), st.sampled_from(FRAGMENTS)), max_size=30)
 
 
@@ -122,6 +127,21 @@ class BabblingService:
         return
 
 
+class BabblingPrinter:
+    """Answers every message with the next chunk."""
+
+    address = "ipp://127.0.0.1:60000/ipp/print"
+
+    def __init__(self, said: list[bytes]) -> None:
+        self._said = said
+
+    async def ask(self, message: bytes, *, max_bytes: int, timeout_s: float) -> bytes:
+        return self._said.pop(0)[:max_bytes] if self._said else b""
+
+    async def close(self) -> None:
+        return
+
+
 class BabblingKeys:
     def __init__(self, said: list[list[InputEvent]]) -> None:
         self._said = said
@@ -193,6 +213,12 @@ services = st.builds(
 @given(said=st.lists(services, max_size=12))
 def test_a_card_service_may_say_anything(said: list[CardReaders]) -> None:
     check(in_virtual_time(drive("pcsc-reader", BabblingService(said))))
+
+
+@settings(max_examples=40, deadline=None)
+@given(said=st.lists(st.one_of(st.binary(max_size=400), st.binary(max_size=400).map(lambda raw: IPP_HEAD + raw)), max_size=6))
+def test_a_printers_service_may_say_anything(said: list[bytes]) -> None:
+    check(in_virtual_time(drive("ipp-a4", BabblingPrinter(said))))
 
 
 events = st.builds(

@@ -153,7 +153,8 @@ def test_an_endless_answer_is_dropped_once() -> None:
 
 def test_decisive_bytes() -> None:
     status = only(every_cut(PjlReader, answer(41203, "FALSE")))
-    code, online = pjl.explain(b"", status.reply)
+    code, tray, size, online = pjl.explain(b"", status.reply)
+    assert [status.reply[hit.offset : hit.offset + hit.length] for hit in (tray, size)] == [b"2", b"03"]
     assert status.reply[code.offset : code.offset + code.length] == b"41203"
     assert code.key == "pjl.load_paper"
     assert status.reply[online.offset : online.offset + online.length] == b"FALSE"
