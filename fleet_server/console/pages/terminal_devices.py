@@ -24,7 +24,7 @@ async def devices_of(desk: Desk, now: TerminalNow, voice: Voice) -> dict[str, An
     levels: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in await queries.consumables(desk.db, now.id):
         levels[row["slot"]].append(_level(row, now, voice))
-    measured = await _measured(desk, now, voice)
+    measured = await _measured(desk, now, voice, sorted(by_slot.keys() | {slot.name for slot in now.inventory}))
     counts = {row["slot"]: _counted(row, voice) for row in await queries.counters(desk.db, now.id)}
     looks = dict(now.lamps)
     listed = [(slot.name, slot.mandatory) for slot in now.inventory]
@@ -110,11 +110,11 @@ READ_WITHIN_MS: Final = 86_400_000
 STOPS_SHOWN: Final = 12
 
 
-async def _measured(desk: Desk, now: TerminalNow, voice: Voice) -> defaultdict[str, list[tuple[str, str]]]:
+async def _measured(desk: Desk, now: TerminalNow, voice: Voice, slots: Sequence[str]) -> defaultdict[str, list[tuple[str, str]]]:
     """By slot: what its sensors measured last, and of a van where it is and where it stood today."""
     found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     t = voice.t
-    for row in await queries.readings(desk.db, now.id, voice.now_ms - READ_WITHIN_MS):
+    for row in await queries.readings(desk.db, now.id, slots, voice.now_ms - READ_WITHIN_MS):
         if not t.has(f"quantity.{row['quantity']}") or not t.has(f"unit.{row['unit']}"):
             continue  # of a newer agent: the record is kept, the word comes with the next release
         low, mean, high = (f"{row[name] / 10:.1f}" for name in ("min_tenths", "mean_tenths", "max_tenths"))

@@ -28,8 +28,8 @@ async def ground(db: FleetEngine, now_ms: int) -> Ground:
     sites = await db.read("SELECT code, lon, lat FROM site WHERE lon IS NOT NULL AND lat IS NOT NULL")
     vans = await db.read(
         "SELECT t.site AS code, p.lon_e4 / 10000.0 AS lon, p.lat_e4 / 10000.0 AS lat, max(p.at_ms) AS at_ms FROM van_position p"
-        " JOIN terminal t ON t.id = p.terminal JOIN site s ON s.code = t.site AND s.kind = 'van'"
-        " WHERE p.disputed = 0 AND p.at_ms > ? GROUP BY t.site",
+        " JOIN terminal t ON t.id = p.terminal WHERE t.site IN (SELECT code FROM site WHERE kind = 'van')"
+        " AND p.disputed = 0 AND p.at_ms > ? GROUP BY t.site",
         (now_ms - VAN_FRESH_MS,),
     )
     areas = await db.read("SELECT code, adcode, sort FROM area")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fleet_server.console.fleet import FAULT_COLUMNS, fault_of
@@ -33,12 +34,13 @@ async def counters(db: FleetEngine, terminal: str) -> list[dict[str, Any]]:
     )
 
 
-async def readings(db: FleetEngine, terminal: str, since_ms: int) -> list[dict[str, Any]]:
-    """The newest summary of each measured quantity, if there is one since then."""
+async def readings(db: FleetEngine, terminal: str, slots: Sequence[str], since_ms: int) -> list[dict[str, Any]]:
+    """The newest summary of each measured quantity of these slots, if one began since then."""
+    marks = ",".join("?" * len(slots))
     return await db.read(
-        "SELECT slot, quantity, unit, from_ms, max(to_ms) AS to_ms, min_tenths, mean_tenths, max_tenths FROM reading"
-        " WHERE terminal = ? AND disputed = 0 AND to_ms >= ? GROUP BY slot, quantity ORDER BY slot, quantity",
-        (terminal, since_ms),
+        "SELECT slot, quantity, unit, from_ms, max(to_ms) AS to_ms, min_tenths, mean_tenths, max_tenths FROM reading"  # noqa: S608 - marks only
+        f" WHERE terminal = ? AND slot IN ({marks}) AND from_ms >= ? AND disputed = 0 GROUP BY slot, quantity ORDER BY slot, quantity",
+        (terminal, *slots, since_ms),
     )
 
 
