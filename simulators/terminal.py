@@ -22,6 +22,7 @@ from simulators.models.card_f2 import F2CardReader, F2CardUnit
 from simulators.models.ccid import USB_ACR39U, USB_R502, CcidReader
 from simulators.models.escpos import USB_POS58, USB_SNBC, EscposPrinter
 from simulators.models.gps import USB_UBLOX, USB_UBLOX8, GpsReceiver
+from simulators.models.ipp import IppPrinter
 from simulators.models.keys import EmergencyButton, EvaluatorPad, HelpButton, HidScanner, KeyDevice, Keypad
 from simulators.models.laser import USB_LJ2650, USB_PANTUM, LaserPrinter
 from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
@@ -515,6 +516,7 @@ class _Rest:
         self._emergency()
         self._camera("room-camera")
         self._card_unit("card-dispenser", F2CardUnit(seed=self._seed))
+        self._network_printer("laser-printer-2")
 
     def _hall(self) -> None:
         self._add.seen("display", Display(seed=self._seed), "display", "card0-HDMI-A-1", on_usb=False)
@@ -580,6 +582,12 @@ class _Rest:
         contactless = self._choice.random() < 0.5
         reader = CcidReader(usb=USB_R502 if contactless else USB_ACR39U, contactless=contactless, seed=self._seed)
         self._add.usb("card-reader", reader, mandatory=False)
+
+    def _network_printer(self, name: str) -> None:
+        """An A4 printer on the terminal's own network, which answers IPP about itself."""
+        if not self._add.serial_only:
+            uri = f"ipp://127.0.0.1:{60_000 + self._choice.randrange(5_000)}/ipp/print"
+            self._add.slots.append(Slot(name, IppPrinter(uri=uri, seed=self._seed), "ipp", uri, mandatory=False))
 
     def _card_unit(self, name: str, model: Model) -> None:
         """A motorised reader, or a dispenser of social-security cards."""
