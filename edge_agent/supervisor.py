@@ -324,6 +324,7 @@ class Agent:
             closed=self._closed,
             idle=lambda: self._service.idle,
             version=self._version,
+            on_quiet=self._on_sessions,
         )
 
     def _make_house(self, *, unexpected_reboot: bool) -> Housekeeping:

@@ -80,10 +80,11 @@ class OwnerService:
         closed: Callable[[], Closed | None],
         idle: Callable[[], bool],
         version: str,
+        on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
-        """`closed`: why nobody new may begin; `idle`: no citizen's session is open."""
+        """`closed`: why nobody new may begin; `idle`: no citizen's session is open. `on_quiet`: the last command has left its device."""
         self._devices, self._now_ms, self._closed, self._idle = devices, now_ms, closed, idle
-        self._version = version
+        self._version, self._on_quiet = version, on_quiet
         self._claims = Claims()
         self._lines: set[Line] = set()
         self._taken = asyncio.Event()
@@ -310,6 +311,8 @@ class Line:
             if claim is not None:
                 claim.busy -= 1
                 self._service._claims.seen(claim, self._service._now_ms())
+                if not self._service.busy:
+                    self._service._on_quiet()
             if done.cancelled():
                 self._complete(command, "canceled")
             elif (error := done.exception()) is not None:

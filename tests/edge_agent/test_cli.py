@@ -162,6 +162,25 @@ class TestToken:
         assert Applications.load(tmp_path / "applications.toml").holder(first) is None, "a new token replaces the old one"
         assert main(["token", 'x"\n', "--config", path]) == 2
 
+    @pytest.mark.spec("D-105")
+    def test_devices_are_for_whom_they_are_named(
+        self, write: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        """Also in a file that was written by hand, without scopes."""
+        file = tmp_path / "applications.toml"
+        local_api = f'http_port = 7077\nallowed_origins = ["https://kiosk.example.org"]\napplication_tokens_file = "{file}"\n'
+        path = write("https://127.0.0.1:1", local_api=local_api)
+        scopes = {}
+        for name, more in (("plain", []), ("kiosk", ["--scope", "devices", "--scope", "sessions"])):
+            assert main(["token", name, *more, "--config", path]) == 0
+            holder = Applications.load(file).holder(capsys.readouterr().out.strip())
+            assert holder is not None
+            scopes[name] = set(holder.scopes)
+        assert scopes == {"plain": {"sessions", "ratings", "refills", "status"}, "kiosk": {"devices", "sessions"}}
+        file.write_text(f'[[applications]]\nname = "by-hand"\ntoken_sha256 = "{"0" * 64}"\n')
+        file.chmod(0o600)
+        assert "devices" not in Applications.load(file).applications[0].scopes
+
     def test_without_a_file(self, write: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["token", "hall-kiosk", "--config", write("https://127.0.0.1:1")]) == 2
         assert "application_tokens_file" in capsys.readouterr().err
