@@ -237,7 +237,7 @@ def test_the_configurations_that_are_shipped_say_the_defaults() -> None:
     assert (config.identity_dir, config.state_dir) == (defaults.identity_dir, defaults.state_dir)
     assert config.local_api.socket_path == defaults.local_api.socket_path
     # What is commented out must be right as well when an installer takes the marks away.
-    with_all = re.sub(r"^# (\[[a-z_]+\]|[a-z_]+ = )", r"\1", raw, flags=re.MULTILINE)
+    with_all = re.sub(r"^# (\[\[?[a-z_]+\]\]?|[a-z_]+ = )", r"\1", raw, flags=re.MULTILINE)
     full = agent_config.parse(with_all.encode("utf-8"), "agent.toml")
     assert full.updater == UpdaterTable(requests_dir=Settings().requests_dir, updates_dir=Settings().updates_dir)
     assert full.hooks.restart_host and full.local_api.http_port
