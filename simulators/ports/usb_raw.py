@@ -19,6 +19,7 @@ DEVICE, CONFIGURATION, STRING, INTERFACE, ENDPOINT = 1, 2, 3, 4, 5
 HID, HID_REPORT, CS_INTERFACE = 0x21, 0x22, 0x24
 GET_STATUS, CLEAR_FEATURE, SET_FEATURE, GET_DESCRIPTOR, GET_CONFIGURATION, SET_CONFIGURATION = 0, 1, 3, 6, 8, 9
 GET_INTERFACE, SET_INTERFACE = 10, 11
+HID_CLASS = 3
 ENGLISH = 0x0409
 HIGH_SPEED_PACKET = 512
 ENDPOINT_HALT = 0
@@ -81,9 +82,10 @@ class RawDevice:
                 RawInterface((10, 0, 0), (Endpoint(LINE_OUT), Endpoint(LINE_IN))),
             )
         triple = (who.interface_class, who.interface_subclass, who.interface_protocol)
-        return (
-            RawInterface(triple, who.endpoints, self.model.class_descriptor if hasattr(self.model, "class_descriptor") else b""),
-        )
+        extra = b"".join(who.class_descriptors)
+        if who.interface_class == HID_CLASS and not extra:
+            extra = struct.pack("<BBHBBBH", 9, HID, 0x0111, 0, 1, HID_REPORT, len(VENDOR_REPORT))
+        return (RawInterface(triple, who.endpoints, extra),)
 
     @property
     def endpoints(self) -> Mapping[int, Endpoint]:
@@ -177,8 +179,9 @@ class RawDevice:
             return KEYBOARD_REPORT
         if kind == HID and self.is_keyboard:
             return self.interfaces[0].extra
-        # A HID device that is no keyboard (a UPS) knows its own report descriptor.
-        return self.model.control(0x81, GET_DESCRIPTOR, kind << 8 | number, 0, 0xFFFF, b"", self.clock())
+        if self.identity.interface_class == HID_CLASS and kind in (HID, HID_REPORT):
+            return VENDOR_REPORT if kind == HID_REPORT else self.interfaces[0].extra
+        return None
 
     def _line_request(self, request: int, data: bytes) -> bytes | None:
         if request == 0x20 and len(data) >= 7:
@@ -253,6 +256,9 @@ KEYBOARD_REPORT = bytes.fromhex(
     "9506 7508 1500 26ff00 0507 1900 2aff00 8100 c0"
 )
 """Keyboard in boot form: HID 1.11 appendix B.1, with the full range of key codes."""
+
+VENDOR_REPORT = bytes.fromhex("0600ff 0901 a101 1500 26ff00 7508 9508 0901 8102 0902 9102 c0")
+"""A HID device with eight bytes in and out of the vendor's own meaning, such as the bridge of a UPS."""
 
 _MODIFIERS: Mapping[int, int] = {29: 0, 42: 1, 56: 2, 125: 3, 97: 4, 54: 5, 100: 6, 126: 7}
 """Kernel key code → bit of the first byte."""
