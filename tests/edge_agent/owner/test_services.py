@@ -18,6 +18,7 @@ from edge_agent.transports.base import Port, PortStalled
 from protocols.canon.words import Ownership
 from protocols.contract.records import Counters
 from simulators.models.keys import HidScanner, Keypad
+from simulators.models.presence import Camera
 from simulators.models.scanner import SerialScanner
 from simulators.ports.slots import Slot
 from tests.edge_agent.devices.bench import Bench, in_virtual_time
@@ -646,3 +647,24 @@ def test_what_is_read_goes_to_the_holder_and_to_no_other_connection() -> None:
             assert base64.b64encode(b"PLANTED-CODE-1") not in other.raw
 
     on_a_desk(hid_scanner(), keypad(), test=test)
+
+
+@pytest.mark.spec("D-509")
+def test_a_camera_is_there_or_not_and_nothing_takes_a_picture() -> None:
+    slot = Slot("face-camera", Camera(), "video", "/dev/video0", "1-1.6")
+
+    async def test(desk: Desk) -> None:
+        one = desk.connect("face-camera")
+        status = (await one.ask("Common.Status"))["payload"]
+        assert status["camera"]["cameras"] == {"person": "ok"}
+        assert status["kioskFleet"]["claimable"] is False
+        assert code_of(await one.ask("KioskFleet.Claim")) == "notClaimable"
+        assert code_of(await one.ask("Camera.TakePicture", {})) == "invalidCommand"
+        capabilities = (await one.ask("Common.Capabilities"))["payload"]
+        assert not any(name.startswith("Camera.") for part in capabilities["interfaces"] for name in part["commands"])
+        assert desk.service.claimable() == frozenset()
+        desk.bench.terminal.set("face-camera", "unplug")
+        await desk.bench.until_state("face-camera", "noDevice")
+        assert (await one.ask("Common.Status"))["payload"]["camera"]["cameras"] == {"person": "inop"}
+
+    on_a_desk(slot, test=test)
