@@ -23,8 +23,6 @@ from protocols.profile.options.ccid import CcidOptions
 WRITE_TIMEOUT_S = 1.0
 READ_BYTES = 512
 NOTICE_BYTES = 64
-NOTICE_SLICE_S = 0.25
-"""A wait for a notice holds the device's thread; whoever wants to ask something waits no longer."""
 NOTICE_GAP_S = 0.5
 HALTS_AFTER_MISSES, ABORT_AFTER_MISSES, RESET_AFTER_MISSES = 1, 2, 4
 RESET_EVERY_MS = 600_000
@@ -85,7 +83,7 @@ class CcidReader:
         deadline_s = loop.time() + timeout_s
         while (left_s := deadline_s - loop.time()) > 0:
             try:
-                packet = await port.read_from(port.interrupt_in[0], max_bytes=NOTICE_BYTES, timeout_s=min(left_s, NOTICE_SLICE_S))
+                packet = await port.read_from(port.interrupt_in[0], max_bytes=NOTICE_BYTES, timeout_s=left_s)
                 told = self._notice(packet) if packet else None
             except (PortStalled, ProtocolError):
                 # The next question tells what is true; a pipe that only fails is left alone until then.

@@ -287,3 +287,16 @@ def test_what_an_earlier_version_kept_is_taken_over() -> None:
     fresh.restore(msgspec.msgpack.encode(old))
     fresh.unit_total("a4-printer", 780)
     assert lifetime_of(fresh, "a4-printer") == 780
+
+
+def test_a_rate_of_failed_reads_outlives_a_restart() -> None:
+    usage = UsageBook()
+    usage.configure("id-reader", PROFILES["sdt-serial"])
+    usage.count("id-reader", ok=3, failed=6)
+    assert [condition.code for condition in usage.conditions("id-reader")] == ["IDR.READ_FAIL_RATE"]
+    fresh = UsageBook()
+    fresh.restore(usage.export())
+    fresh.configure("id-reader", PROFILES["sdt-serial"])
+    assert [condition.code for condition in fresh.conditions("id-reader")] == ["IDR.READ_FAIL_RATE"]
+    fresh.count("id-reader", ok=20)
+    assert fresh.conditions("id-reader") == ()

@@ -175,6 +175,28 @@ def test_failed_reads_become_a_rate_and_the_rate_outlives_a_restart() -> None:
     on_a_desk(FORMS["serial"](), after, memory)
 
 
+def test_a_broken_antenna_shows_after_a_working_day_of_people() -> None:
+    """The reader itself says that all is well."""
+
+    async def people(desk: Desk, one: Talker, reader: SdtReader) -> None:
+        desk.bench.terminal.set("id-reader", "antenna")
+        people_came = 0
+        while not desk.bench.records.of(Fault):
+            await one.claim()
+            assert code_of(await one.ask(READ, {"chip": True}, timeout_ms=10_000)) == "timeOut"
+            await asyncio.sleep(890)
+            people_came += 1
+        assert 7 * 4 <= people_came <= 10 * 4
+        assert desk.bench.records.open_codes() == {"IDR.READ_FAIL_RATE"}
+        desk.bench.terminal.clear("id-reader", "antenna")
+        reader.place_card(CARD)
+        await one.claim()
+        assert code_of(await one.ask(READ, {"chip": True}, timeout_ms=10_000)) == "success"
+        await desk.bench.until(lambda: not desk.bench.records.open_codes(), within_s=1200)
+
+    on_a_desk(FORMS["split"](), people)
+
+
 def test_documents_that_the_module_does_not_know_become_a_rate_of_their_own() -> None:
     async def people(desk: Desk, one: Talker, reader: SdtReader) -> None:
         for number in range(15):
