@@ -262,7 +262,10 @@ def load_profile(word: str) -> tuple[dict[str, Profile], Profile]:
     import firmware_profiles
     from protocols.profile.schema import ProfileError, parse_all, parse_profile
 
-    profiles = parse_all(firmware_profiles.read_all())
+    try:
+        profiles = parse_all(firmware_profiles.read_all())
+    except ProfileError as err:
+        raise SimulatorError(f"The shipped profiles cannot be read: {err}.") from None
     path = Path(word)
     if path.suffix != ".toml":
         if word not in profiles:
