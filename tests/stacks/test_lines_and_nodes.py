@@ -77,3 +77,31 @@ CAMERA_RECORDS = [
 def test_a_camera_is_present_by_its_node_that_captures(plug: Start, far: Start) -> None:
     side = far(plug(device("one", "scanner", "1-1.1"), extras=CAMERA_RECORDS))
     assert [(one[1], one[4]) for one in side.sightings("video")] == [("/dev/video0", "1-3")]
+
+
+HEADSET = "/devices/pci0000:00/0000:00:14.0/usb1/1-4"
+BOARD = "/devices/pci0000:00/0000:00:1f.3"
+SCREENS = "/devices/pci0000:00/0000:00:02.0/drm/card0"
+SEEN_RECORDS = [
+    "\n".join(lines) + "\n\n"
+    for lines in (
+        [f"P: {HEADSET}", "E: DEVTYPE=usb_device", "E: SUBSYSTEM=usb", "A: idVendor=0d8c", "A: idProduct=0014", "A: bDeviceClass=00", "A: speed=12"],
+        [f"P: {HEADSET}/1-4:1.0/sound/card1/pcmC1D0c", "N: snd/pcmC1D0c", "E: DEVNAME=/dev/snd/pcmC1D0c", "E: SUBSYSTEM=sound"],
+        [f"P: {HEADSET}/1-4:1.0/sound/card1/pcmC1D0p", "N: snd/pcmC1D0p", "E: DEVNAME=/dev/snd/pcmC1D0p", "E: SUBSYSTEM=sound"],
+        [f"P: {BOARD}/sound/card0/pcmC0D3p", "N: snd/pcmC0D3p", "E: DEVNAME=/dev/snd/pcmC0D3p", "E: SUBSYSTEM=sound"],
+        [f"P: {BOARD}/sound/card0/controlC0", "N: snd/controlC0", "E: DEVNAME=/dev/snd/controlC0", "E: SUBSYSTEM=sound"],
+        [f"P: {SCREENS}", "E: SUBSYSTEM=drm", "E: DEVTYPE=drm_minor"],
+        [f"P: {SCREENS}/card0-HDMI-A-1", "E: SUBSYSTEM=drm", "E: DEVTYPE=drm_connector", "A: status=connected"],
+        [f"P: {SCREENS}/card0-DP-1", "E: SUBSYSTEM=drm", "E: DEVTYPE=drm_connector", "A: status=disconnected"],
+    )
+]  # fmt: skip
+
+
+def test_sound_by_direction_and_screens_by_their_connectors(plug: Start, far: Start) -> None:
+    side = far(plug(device("one", "scanner", "1-1.1"), extras=SEEN_RECORDS))
+    assert {(one[1], one[4]) for one in side.sightings("sound")} == {
+        ("/dev/snd/pcmC0D3p", None),
+        ("/dev/snd/pcmC1D0c", "1-4"),
+        ("/dev/snd/pcmC1D0p", "1-4"),
+    }
+    assert [one[1] for one in side.sightings("display")] == ["card0-HDMI-A-1"]
