@@ -22,6 +22,8 @@ from simulators.ports.slots import Slot
 STRING_LANGUAGE = 0x0409
 GET_DESCRIPTOR, GET_STATUS = 0x06, 0x00
 HIGH_SPEED = 3
+NAK_S = 0.01
+"""A device that takes nothing now is asked again so soon."""
 
 
 class _Device:
@@ -227,11 +229,25 @@ class SimulatedUsbBackend(usb.backend.IBackend):  # type: ignore[misc]  # pyusb 
     def bulk_write(self, dev_handle: _Handle, ep: int, intf: int, data: Any, timeout: int) -> int:
         dev = self._claimed(dev_handle)
         self._endpoint(dev, ep)
-        raw = bytes(data)
-        dev.model.feed(raw, self._clock(), endpoint=ep)
-        with dev.changed:
-            dev.changed.notify_all()
-        return len(raw)
+        left, sent = bytes(data), 0
+        deadline_s = self._clock() + timeout / 1000 if timeout else None
+        while True:
+            now = self._clock()
+            with dev.model.lock:
+                dev.model.advance(now)
+                size = dev.model.takes(len(left))
+            if size or not left:
+                dev.model.feed(left[:size], now, endpoint=ep)
+                left, sent = left[size:], sent + size
+                with dev.changed:
+                    dev.changed.notify_all()
+            if not left:
+                return sent
+            if deadline_s is not None and now >= deadline_s:
+                raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT)
+            with dev.changed:
+                dev.changed.wait(NAK_S)
+            dev = self._claimed(dev_handle)  # it may have been pulled meanwhile
 
     def bulk_read(self, dev_handle: _Handle, ep: int, intf: int, buff: Any, timeout: int) -> int:
         dev = self._claimed(dev_handle)

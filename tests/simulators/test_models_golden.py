@@ -11,10 +11,13 @@ from simulators.models.callpad import CallPadBus, PadDialect, frame
 from simulators.models.ccid import BULK_IN, BULK_OUT, INTERRUPT_IN, USB_R502, CcidReader, SyntheticChip, class_descriptor
 from simulators.models.checksums import crc16_ccitt, crc16_modbus
 from simulators.models.escpos import USB_TM_T88V, EscposPrinter
+from simulators.models.ipp import IppPrinter
 from simulators.models.laser import LaserPrinter
 from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
+from simulators.models.presenter import PresenterPrinter
 from simulators.models.scanner import SerialScanner
 from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader, SyntheticCard
+from simulators.models.star import StarPrinter
 
 LONG_AFTER = 100.0
 POLLED = PadDialect(polled=True)
@@ -175,6 +178,85 @@ class TestCcid:
     def ask(reader: CcidReader, query: str, at: float = 1.0) -> str:
         reader.feed(bytes.fromhex(query.replace(" ", "")), at, endpoint=BULK_OUT)
         return reader.take(at + 1.5, 512, endpoint=BULK_IN).hex(" ")
+
+
+class TestPresenter:
+    """Custom's FULL status (KPM150H command reference, DLE EOT 20) and GS e."""
+
+    @pytest.mark.parametrize(
+        ("fault", "status"),
+        [
+            (None, "10 0f 80 00 00 00"),
+            ("paper-out", "10 0f 85 00 00 00"),
+            ("paper-low", "10 0f 84 00 00 00"),
+            ("not-taken", "10 0f a0 00 00 00"),
+            ("head-up", "10 0f 80 01 00 00"),
+            ("cover-open", "10 0f 80 02 00 00"),
+            ("head-hot", "10 0f 80 00 01 00"),
+            ("voltage", "10 0f 80 00 08 00"),
+            ("presenter-jam", "10 0f 80 00 40 00"),
+            ("cutter", "10 0f 80 00 00 01"),
+        ],
+    )
+    def test_full_status(self, fault: str | None, status: str) -> None:
+        printer = PresenterPrinter()
+        if fault:
+            printer.set(fault, 0.0)
+        printer.feed(bytes.fromhex("10 04 14"), 5.0)
+        assert printer.take(6.0, 10).hex(" ") == status
+
+    def test_the_ejector_moves_the_slip_and_tells_where_it_is(self) -> None:
+        printer = PresenterPrinter()
+        printer.set("not-taken", 0.0)
+        assert ask(printer, "1d 65 06", 10) == "08"
+        printer.feed(bytes.fromhex("1d 65 02"), 200.0)
+        assert (printer.retracted, printer.slip_out) == (1, False)
+        assert ask(printer, "1d 65 06", 300) == "00"
+
+
+class TestStar:
+    """Automatic status of "STAR Line Mode Command Specifications", version 3, nine bytes."""
+
+    @pytest.mark.parametrize(
+        ("fault", "status"),
+        [
+            (None, "23 06 00 00 00 00 00 00 00"),
+            ("paper-out", "23 06 08 00 00 0c 00 00 00"),
+            ("paper-low", "23 06 00 00 00 04 00 00 00"),
+            ("cover-open", "23 06 28 00 00 00 00 00 00"),
+            ("cutter", "23 06 08 08 00 00 00 00 00"),
+            ("jam", "23 06 08 04 00 00 00 00 00"),
+            ("head-hot", "23 06 08 40 00 00 00 00 00"),
+            ("voltage", "23 06 08 20 00 00 00 00 00"),
+            ("head-up", "23 06 08 00 02 00 00 00 00"),
+            ("black-mark", "23 06 08 00 08 00 00 00 00"),
+        ],
+    )
+    def test_status(self, fault: str | None, status: str, cut: int | None) -> None:
+        printer = StarPrinter()
+        if fault:
+            printer.set(fault, 0.0)
+        for piece in [b"\x1b\x06\x01"] if cut is None else [b"\x1b", b"\x06\x01"]:
+            printer.feed(piece, 5.0)
+        assert printer.take(6.0, 20).hex(" ") == status
+
+    def test_the_counter_moves_when_all_before_it_is_on_paper(self) -> None:
+        printer = StarPrinter()
+        assert ask(printer, "1b 1e 61 01 41 0a 17").endswith("23 06 00 00 00 00 00 02 00")
+        assert StarPrinter(status_bytes=7).asb().hex(" ") == "0f 06 00 00 00 00 00"
+
+
+class TestIpp:
+    """Encoding of RFC 8010."""
+
+    def test_an_answer(self) -> None:
+        question = "01 01 00 0b 00 00 00 2a 01 44 00 14" + b"requested-attributes".hex() + "00 0d" + b"printer-state".hex() + "03"
+        answer = bytes.fromhex(ask(IppPrinter(), question))
+        assert answer[:8].hex(" ") == "01 01 00 00 00 00 00 2a"
+        assert answer.endswith(b"\x04\x23\x00\x0dprinter-state\x00\x04\x00\x00\x00\x03\x03")
+
+    def test_another_protocol_version_is_refused(self) -> None:
+        assert ask(IppPrinter(), "07 00 00 0b 00 00 00 01 03").startswith("02 00 05 03")
 
 
 class TestEscpos:

@@ -87,6 +87,18 @@ def test_it_prints_a_receipt(pair: tuple[Any, EscposPrinter]) -> None:
     assert model.dropped_bytes == 0
 
 
+def test_a_picture_larger_than_the_printers_buffer() -> None:
+    from PIL import Image
+
+    model = EscposPrinter(usb=USB_TM_T88V)
+    with over_usb(model) as printer:
+        printer.image(Image.new("1", (384, 960)), impl="bitImageRaster")
+        printer.cut()
+        until(model, lambda: model.cuts == 1)
+        assert model.dropped_bytes == 0
+        assert model.printed_mm > 115
+
+
 def test_it_reads_the_status(pair: tuple[Any, EscposPrinter]) -> None:
     printer, model = pair
     assert printer.is_online()
