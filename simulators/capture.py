@@ -31,6 +31,8 @@ from simulators.wire import Piece, Question, Wire, asked, still_waiting, told
 
 HEAD = "kiosk-sim capture 1"
 MAX_BYTES = 16 * 1024 * 1024
+ONE_QUESTION_S = 0.05
+"""Parts of one question follow each other at once; what is written later is another, and the one before had no answer."""
 Way = Literal[">", "<", "?", "!"]
 
 
@@ -134,7 +136,8 @@ def turns(transfers: Iterable[Transfer]) -> Iterator[list[Transfer]]:
     """Stretches of one direction: a question may be written in two pieces, an answer may come in three."""
     turn: list[Transfer] = []
     for transfer in transfers:
-        if turn and transfer.way != turn[0].way:
+        late = transfer.way == ">" and turn and transfer.at_s - turn[-1].at_s > ONE_QUESTION_S
+        if turn and (transfer.way != turn[0].way or late):
             yield turn
             turn = []
         turn.append(transfer)

@@ -263,7 +263,10 @@ def _escpos(profile: Profile) -> Wire:
     serial = _frame("serial number", rb"\x5f[\x20-\x7e]{0,80}\x00", scrub=_filled(rb"\x5f(.*)\x00"))
     return Wire(
         questions=(
-            Question(_frame("status", rb"\x10\x04[\x01-\x04]"), _frame("status", _byte(0x93, 0x12))),
+            *(
+                Question(_frame(f"status {n}", rb"\x10\x04" + b"\\x%02x" % n), _frame("status", _byte(0x93, 0x12)))
+                for n in (1, 2, 3, 4)
+            ),
             Question(_frame("automatic status on", rb"\x1d\x61."), None, "never"),
             Question(_frame("paper", rb"\x1d\x72[\x01\x02]"), queued, "maybe"),
             Question(_frame("paper (ESC v)", rb"\x1b\x76"), queued, "maybe"),

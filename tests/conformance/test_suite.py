@@ -154,8 +154,15 @@ def test_a_control_transfer_that_is_no_question_is_forbidden() -> None:
 def test_a_late_answer_is_no_answer() -> None:
     wire = wire_of(PROFILES["receipt-printer-serial"])
     ask, say = b"\x10\x04\x01", b"\x12"
-    found = analyse(wire, [Transfer(0.0, ">", ask), Transfer(0.1, "<", say), Transfer(1.0, ">", ask), Transfer(2.0, ">", ask)])
-    assert [exchange.took_s for exchange in found.exchanges] == [pytest.approx(0.1), None, None]
+    traffic = [
+        Transfer(0.0, ">", ask),
+        Transfer(0.1, "<", say),
+        Transfer(1.0, ">", ask),
+        Transfer(2.0, ">", ask),
+        Transfer(2.1, "<", say),
+    ]
+    found = analyse(wire, traffic)
+    assert [exchange.took_s for exchange in found.exchanges] == [pytest.approx(0.1), None, pytest.approx(0.1)]
     assert (found.stray_bytes, found.forbidden) == (0, [])
     assert analyse(wire, [Transfer(0.0, "<", say)]).stray_bytes == 1
 

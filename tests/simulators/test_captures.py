@@ -127,7 +127,7 @@ def test_print_data_becomes_a_length_and_status_stays() -> None:
     )
     assert body(text) == [
         f"0 > ~{5 + len(PLANTED)}",
-        "0 > 10 04 01 status",
+        "0 > 10 04 01 status 1",
         "0 > ~1",
         "10 < 12 status",
         "10 < 10 00 00 0f automatic status",
@@ -142,7 +142,7 @@ def test_a_status_that_reads_like_letters_is_hidden() -> None:
 def test_an_answer_that_nobody_asked_for_is_hidden() -> None:
     assert body(scrubbed("receipt-printer-serial", ("<", b"\x12"))) == ["0 < ~1"]
     assert body(scrubbed("receipt-printer-serial", (">", b"\x10\x04\x01"), ("<", b"\x12\x12"))) == [
-        "0 > 10 04 01 status",
+        "0 > 10 04 01 status 1",
         "10 < 12 status",
         "0 < ~1",
     ]
