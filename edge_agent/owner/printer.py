@@ -16,7 +16,7 @@ from typing import Any
 
 from edge_agent.devices.base import SlotBinding
 from edge_agent.owner.base import CommandFailed, Request, Tell
-from edge_agent.transports.base import BytePort, InterfacePort, Port, PortRefused, PortStalled, UsbPort
+from edge_agent.transports.base import BytePort, InterfacePort, Port, PortError, PortRefused, PortStalled, UsbPort
 from protocols.codecs import escpos, pjl, star, usb_printer
 from protocols.content import print_job
 from protocols.errors import EncodeError, ProtocolError
@@ -380,7 +380,14 @@ class PrinterServer:
         """One job, once, until it is on paper. Raises CommandFailed with the reason why it is not."""
         _require_able(await printer.conditions())
         await printer.begin()
-        deadline_s = _now() + timeout_s
+        try:
+            await self._carry(printer, port, data, _now() + timeout_s)
+        except asyncio.CancelledError:  # the application cancelled, lost its connection, or had no time left
+            with suppress(PortError):
+                await printer.clear()
+            raise
+
+    async def _carry(self, printer: _Printer, port: BytePort, data: bytes, deadline_s: float) -> None:
         job = memoryview(printer.wrapped(data))
         try:
             for start in range(0, len(job), CHUNK_BYTES):

@@ -147,6 +147,33 @@ def test_paper_that_ends_in_the_middle_leaves_nothing_for_the_next_person(form: 
     on_a_desk(usb(model), test=test)
 
 
+@pytest.mark.spec("D-404, D-206")
+@pytest.mark.parametrize("form", RECEIPTS)
+@pytest.mark.parametrize("how", ["cut off", "cancelled"])
+def test_a_job_whose_application_goes_away_is_not_finished_in_front_of_the_next_person(form: str, how: str) -> None:
+    make, slip = RECEIPTS[form]
+    model = make()
+
+    async def test(desk: Desk) -> None:
+        one = await holder(desk)
+        number = one.post(PRINT, payload(slip))
+        await desk.bench.until(lambda: model.lines_printed > 2)
+        if how == "cancelled":
+            await one.ask("Common.Cancel", {"requestIds": [number]})
+            assert code_of(await one.answer(number)) == "canceled"
+        await one.line.close()
+        printed = model.lines_printed
+        assert printed < 40
+        await asyncio.sleep(600)
+        assert model.lines_printed <= printed + 1, "the rest came out in front of somebody else"
+        assert model.cuts == 0
+        two = await holder(desk)
+        assert code_of(await two.ask(PRINT, payload(slip))) == "success"
+        assert model.cuts == 1
+
+    on_a_desk(usb(model), test=test)
+
+
 def test_silence_after_the_job_is_told_as_unknown_and_nothing_is_sent_again() -> None:
     model = snbc()
     sent: list[int] = []
