@@ -14,7 +14,8 @@ from protocols.errors import EncodeError
 
 RECEIPT_MAX_BYTES = 1024 * 1024
 """A slip of a metre in full graphics has 0.6 MiB."""
-DOCUMENT_MAX_BYTES = 16 * 1024 * 1024
+DOCUMENT_MAX_BYTES = 6 * 1024 * 1024
+"""What fits into one message of the owner API."""
 
 
 def data_of(text: object, *, max_bytes: int) -> bytes:

@@ -65,7 +65,7 @@ class StarPrinter(EscposPrinter):
         while position < len(window):
             if window[position] == ENQ:
                 self.emit(bytes(((0x08 if self.paper_out else 0) | (0x04 if self.paper_low else 0),)), now)
-            elif window[position] == CAN and self.offline:
+            elif data == bytes((CAN,)):
                 self._buffer.clear()
                 self.marks = 0
             elif window[position : position + 3] == bytes((ESC, ACK, SOH)):
