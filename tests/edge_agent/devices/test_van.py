@@ -117,7 +117,7 @@ def test_a_ups_is_measured_and_left_alone(usb: bool) -> None:
             }
             assert bench.records.of(Device, "ups")[-1].firmware == "V1.20"
             assert model.commands == []
-            assert b"SIMULATED" not in bench.records.encoded  # what a unit calls itself is not asked for
+            assert b"SIMULATED" not in bench.records.encoded  # what a unit calls itself is not told
 
     in_virtual_time(story())
 
