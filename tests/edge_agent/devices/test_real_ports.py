@@ -16,8 +16,10 @@ from edge_agent.monitor import Monitor
 from edge_agent.transports.openers import SystemOpener
 from edge_agent.transports.udev import UdevDiscoverer
 from edge_agent.transports.usb import BackendDiscoverer
+from protocols.canon.words import MediaState
 from protocols.contract.records import Device, Fault, Queue
 from simulators.models.callpad import CallPadBus
+from simulators.models.ccid import USB_R502, CcidReader
 from simulators.models.escpos import USB_SNBC, EscposPrinter
 from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
 from simulators.models.scanner import SerialScanner
@@ -141,3 +143,26 @@ async def test_a_terminal_on_usb() -> None:
         assert records.open_codes() == {"PRN.COVER_OPEN", "PRN.UNPLUGGED"}
         printer.replug(now())
         await until(lambda: states(monitor)["receipt-printer"] == "userError")
+
+
+async def test_a_smart_card_reader_on_usb() -> None:
+    """A notice of the interrupt pipe while bulk pipes rest; a hang, and the reset that ends it."""
+    reader = CcidReader(usb=USB_R502)
+    backend = SimulatedUsbBackend([Slot("card-reader", reader, "usb", "1-1.2", "1-1.2")], clock=asyncio.get_running_loop().time)
+    entries = [DeviceEntry(slot="card-reader", family="card-reader", port="1-1.2")]
+    now = asyncio.get_running_loop().time
+    async with watching(entries, BackendDiscoverer(backend, every_s=0.05), SystemOpener(usb_backend=backend)) as (
+        monitor,
+        records,
+    ):
+        await until(lambda: states(monitor) == {"card-reader": "online"})
+        for action, media in (("insert-card", MediaState.PRESENT), ("remove-card", MediaState.NOT_PRESENT)):
+            reader.act(action, now())
+            await until(lambda media=media: records.of(Device)[-1].media is media)  # type: ignore[misc]
+        assert records.of(Fault) == []
+        reader.set("hang", now())
+        desk = asyncio.create_task(monitor.test("card-reader", "query"))
+        await until(lambda: "CRD.OPEN_FAIL" in records.open_codes())
+        await until(lambda: states(monitor) == {"card-reader": "online"} and not records.open_codes())
+        await desk
+        assert reader.powered == [False]
