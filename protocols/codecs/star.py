@@ -83,11 +83,11 @@ class StarReader(StreamDecoder[StarStatus]):
                 continue
             if byte & 0x91 == 0x01:
                 cut, self._begun[:] = bytes(self._begun), bytes((byte,))
-                if cut:
-                    raise FrameError("a status was cut short by the next one", evidence=cut)
                 if length_of(byte) not in LENGTHS:
                     self._begun.clear()
                     self.noise_bytes += 1
+                if cut:
+                    raise FrameError("a status was cut short by the next one", evidence=cut)
                 continue
             if not self._begun or byte & 0x11:
                 self.noise_bytes += 1 + len(self._begun)

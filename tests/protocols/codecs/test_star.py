@@ -67,6 +67,12 @@ def test_a_status_that_is_cut_costs_only_itself() -> None:
     assert second == StarStatus(IDLE)
 
 
+def test_a_header_of_no_known_length_in_the_middle() -> None:
+    found = feed(StarReader(), [h("21 05 00") + IDLE])
+    assert isinstance(found[0], FrameError)
+    assert found[1:] == [StarStatus(IDLE)]
+
+
 def test_noise_before_and_after() -> None:
     decoder = StarReader()
     assert feed(decoder, [h("80 00 7E") + IDLE + h("04")]) == [StarStatus(IDLE)]
