@@ -208,7 +208,10 @@ _FAMILY_RULES: Mapping[Family, tuple[frozenset[Kind], frozenset[str], str | None
 """Kinds, buses and the options table (with default values where it is left out) of each family."""
 
 
-_OPTION_TABLES = ("presence", "rating", "escpos", "pjl", "sdt", "scanner", "keys", "callpad", "modbus", "megatec", "nmea", "ccid", "pcsc", "card", "ipp")
+_OPTION_TABLES = (
+    "presence", "rating", "escpos", "pjl", "sdt", "scanner", "keys", "callpad", "modbus", "megatec", "nmea",
+    "ccid", "pcsc", "card", "ipp",
+)  # fmt: skip
 
 
 _DEFAULTS: Mapping[str, type[msgspec.Struct]] = {
@@ -233,9 +236,9 @@ _BUS_TRANSPORT = {"usb": "usb", "serial": "serial", "cdc": "serial", "input": "i
 
 
 _POLLED = frozenset({
-    Family.ESCPOS, Family.PJL, Family.USB_PRINTER, Family.SDT, Family.CALLPAD, Family.MODBUS, Family.MEGATEC, Family.NMEA, Family.CCID, Family.PCSC, Family.IPP,
-    Family.CARD_F2, Family.CARD_STX, Family.CARD_D1801,
-})  # fmt: skip  # fmt: skip
+    Family.ESCPOS, Family.PJL, Family.USB_PRINTER, Family.SDT, Family.CALLPAD, Family.MODBUS, Family.MEGATEC,
+    Family.NMEA, Family.CCID, Family.PCSC, Family.IPP, Family.CARD_F2, Family.CARD_STX, Family.CARD_D1801,
+})  # fmt: skip
 
 
 def parse_profile(raw: bytes, name: str) -> Profile:

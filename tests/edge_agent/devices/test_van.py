@@ -56,7 +56,9 @@ def test_nothing_is_told_while_a_case_is_open() -> None:
 
 
 @pytest.mark.spec("C-213")
-@pytest.mark.parametrize("fault", ["", "no-fix", "last-known", "poor-fix", "rollover", "half-lines", "bad-checksum", "ubx-noise", "garbage"])
+@pytest.mark.parametrize(
+    "fault", ["", "no-fix", "last-known", "poor-fix", "rollover", "half-lines", "bad-checksum", "ubx-noise", "garbage"]
+)
 def test_the_exact_place_is_in_no_record(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     """29.123456 N, 119.654321 E is written 2907.4074 and 11939.2593 on the wire."""
 

@@ -38,10 +38,21 @@ def row(minute: int, lat_e4: int, lon_e4: int = 1_196_470) -> dict[str, Any]:
 
 
 def test_a_stop_is_a_quarter_of_an_hour_in_one_place() -> None:
-    day = [row(0, 290_790), row(5, 290_790), row(10, 290_800), row(15, 290_790), row(20, 291_500), row(25, 292_000), row(30, 292_090)]
+    day = [
+        row(0, 290_790),
+        row(5, 290_790),
+        row(10, 290_800),
+        row(15, 290_790),
+        row(20, 291_500),
+        row(25, 292_000),
+        row(30, 292_090),
+    ]
     assert [(one.from_ms // MINUTE, one.to_ms // MINUTE) for one in stops(day)] == [(0, 15)]
     day += [row(35, 292_090), row(40, 292_090), row(45, 292_100)]
-    assert [(one.from_ms // MINUTE, one.to_ms // MINUTE, one.latitude) for one in stops(day)] == [(0, 15, 29.079), (30, 45, 29.209)]
+    assert [(one.from_ms // MINUTE, one.to_ms // MINUTE, one.latitude) for one in stops(day)] == [
+        (0, 15, 29.079),
+        (30, 45, 29.209),
+    ]
     assert stops([]) == []
 
 
@@ -74,9 +85,9 @@ async def test_a_van_on_its_page(viewer: Person, engine: FleetEngine) -> None:
 
 
 async def test_a_van_is_drawn_where_it_is(viewer: Person, engine: FleetEngine) -> None:
-    before = (await viewer.get("/map"))
+    before = await viewer.get("/map")
     await engine.write(drive)
-    after = (await viewer.get("/map"))
+    after = await viewer.get("/map")
     assert "120.075,29.306" not in before.replace(" ", "")
     assert "120.075,29.306" in after.replace(" ", "")
     await engine.write(lambda connection: connection.execute("UPDATE van_position SET at_ms = at_ms - ?", (2 * DAY,)))

@@ -96,7 +96,9 @@ def test_what_is_not_measured() -> None:
     assert (status.temperature_tenths, status.fault_tenths, status.input_tenths) == (None, None, 2260)
 
 
-@pytest.mark.parametrize("spoiled", [STATUS[:-2] + b"\r", STATUS[1:], STATUS[:-1] + b"0\r", STATUS.replace(b".", b",", 1), b"(\r"])
+@pytest.mark.parametrize(
+    "spoiled", [STATUS[:-2] + b"\r", STATUS[1:], STATUS[:-1] + b"0\r", STATUS.replace(b".", b",", 1), b"(\r"]
+)
 def test_an_answer_counts_only_whole(spoiled: bytes) -> None:
     assert isinstance(only(every_cut(lambda: asking(Query.STATUS), spoiled)), FrameError)
 

@@ -82,7 +82,9 @@ def test_what_is_underlined() -> None:
     assert GGA[hdop.offset : hdop.offset + hdop.length] == b"1.0"
 
 
-@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([GGA, RMC, NO_FIX, UBX, RMC[:25], b"$", b"\xb5"])), max_size=12))
+@given(
+    st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([GGA, RMC, NO_FIX, UBX, RMC[:25], b"$", b"\xb5"])), max_size=12)
+)
 def test_any_bytes(pieces: list[bytes]) -> None:
     for item in feed(NmeaReader(), pieces):
         assert isinstance(item, Sentence | ProtocolError)
