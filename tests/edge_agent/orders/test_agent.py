@@ -131,7 +131,7 @@ class TestSelfTest:
             assert (model.lines_printed, model.cuts) == (0, 0)
             await asyncio.to_thread(post, home, f"/v1/sessions/{session}/end", {"outcome": "success"})
             assert await ended(home, order) == ("done", "none")
-            assert (model.lines_printed, model.cuts) == (6, 1)
+            assert (model.lines_printed, model.cuts) == (10, 1)
             refused = office.ask(agent, SelfTest(slot="receipt-printer", test="beep"))
             assert await ended(home, refused) == ("refused", "unsupported")
 
