@@ -30,6 +30,8 @@ from protocols.profile.options.keys import KeysOptions
 from protocols.profile.schema import Kind
 
 _ALARMS = {Kind.EMERGENCY_BUTTON: "EMERGENCY", Kind.HELP_BUTTON: "HELP"}
+AFTER_TEST_MS = 10_000
+"""Who tried a button has let go of it by then; one that still is down calls."""
 PRESENCE_EVERY_S = 30.0
 WATCHING_EVERY_S = 1.0
 """While a key is down its time must be looked at."""
@@ -53,6 +55,7 @@ class Keypad:
         self._alarm = _ALARMS.get(bound.profile.kind)
         self._alarm_codes = frozenset(options.names())
         self._held = False
+        self._tried_ms = -AFTER_TEST_MS
 
     @property
     def poll_every_s(self) -> float:
@@ -96,7 +99,10 @@ class Keypad:
     async def test(self, test: str) -> bool:
         """True when a key was pressed; which one is nobody's business."""
         before = self._keys.press_count
-        return await read_test(self.listen, lambda _: True if self._keys.press_count > before else None)
+        try:
+            return await read_test(self.listen, lambda _: True if self._keys.press_count > before else None)
+        finally:
+            self._tried_ms = self._clock.boot_ms()
 
     async def stop(self) -> None:
         return
@@ -121,7 +127,9 @@ class Keypad:
         broken = bool(tails)
         if self._alarm is not None:
             tails = ["STUCK_KEY"] if broken else []  # a button has one way to be broken
-            tails += [self._alarm] if self._called or (self._held and not broken) else []
+            calls = self._called or (self._held and not broken)
+            being_tried = self._clock.boot_ms() - self._tried_ms < AFTER_TEST_MS
+            tails += [self._alarm] if calls and not being_tried else []
             self._called = False
         return Observation(
             slot=self._bound.slot,

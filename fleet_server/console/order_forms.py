@@ -30,6 +30,8 @@ TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.SCANNER: ("query", "read"),
     Kind.KEYPAD: ("query", "read"),
     Kind.EVALUATOR: ("query", "read"),
+    Kind.HELP_BUTTON: ("query", "read"),
+    Kind.EMERGENCY_BUTTON: ("query", "read"),
     Kind.CALL_PAD: ("query", "beep"),
 }
 """Beside the question for its state, what a device of a kind can show a person who stands before it."""

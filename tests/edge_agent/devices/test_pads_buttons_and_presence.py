@@ -424,3 +424,33 @@ def test_an_inventory_of_seen_devices_opens_nothing() -> None:
                 assert len(inventory(bench.terminal)) == len(slots)
 
     in_virtual_time(story())
+
+
+@pytest.mark.parametrize("model", [HelpButton(), EmergencyButton()], ids=["help", "emergency"])
+def test_a_button_is_tried_without_calling_anybody(model: HelpButton) -> None:
+    """An order asks somebody on site to press it: that it works is the answer, and no alarm is raised."""
+
+    async def story() -> None:
+        async with Bench(key(model.kind, model)) as bench:
+            await ready(bench)
+            tried = asyncio.create_task(bench.monitor.test(model.kind, "read"))
+            await asyncio.sleep(3)
+            bench.terminal.press(model.kind, "press")
+            assert await tried == "ok"
+            await asyncio.sleep(30)
+            assert bench.records.of(Fault) == []
+
+    in_virtual_time(story())
+
+
+def test_a_button_that_stays_down_after_the_try_calls() -> None:
+    async def story() -> None:
+        async with Bench(key("emergency-button", EmergencyButton())) as bench:
+            await ready(bench)
+            tried = asyncio.create_task(bench.monitor.test("emergency-button", "read"))
+            await asyncio.sleep(3)
+            bench.terminal.set("emergency-button", "pressed")
+            assert await tried == "ok"
+            await bench.until_open("BTN.EMERGENCY", within_s=60)
+
+    in_virtual_time(story())
