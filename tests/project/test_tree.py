@@ -234,7 +234,7 @@ def test_import_contracts_hold() -> None:
     [
         ("protocols", []),
         ("firmware_profiles", []),
-        ("edge_agent", ["edge"]),
+        ("edge_agent", ["edge", "pcsc"]),
         ("fleet_server", ["server", "embedded-broker"]),
         ("simulators", ["sim"]),
         ("conformance", ["sim"]),
