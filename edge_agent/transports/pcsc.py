@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -153,7 +154,10 @@ def open_pcsc(socket_path: str) -> PcscPort:
     if Path(told) != Path(socket_path):
         raise PortRefused(f"the PC/SC library of this process uses {told}; set {SOCKET_NAME} to use {socket_path}")
     try:
-        from smartcard import scard
+        with warnings.catch_warnings():
+            # Modules made by older SWIGs warn about their own types from Python 3.12 on.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from smartcard import scard
     except ImportError as err:
         raise PortRefused("no PC/SC library on this machine: install the extra pcsc (pyscard)") from err
     return PcscPort(scard, socket_path)
