@@ -152,6 +152,10 @@ def _slot_line(slot: SlotStatus, columns: _Columns) -> Line:
         word = getattr(slot, name)
         if word not in _SILENT_WORDS:
             parts.append(f"{name} {word}")
+    if slot.claimed_by is not None:
+        parts.append(f"claimed by {slot.claimed_by}")
+    if slot.units > 1:
+        parts.append(f"unit no. {slot.units} in this place")
     where = f" at {slot.port}" if slot.port else ""
     profile = slot.profile or _NO_PROFILE
     needed = "" if slot.mandatory else " (optional)"

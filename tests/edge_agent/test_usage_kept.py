@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import uuid
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from simulators.models.escpos import USB_SNBC, EscposPrinter
 from simulators.models.laser import USB_LJ2650, LaserPrinter
 from simulators.ports.slots import Slot
 from tests.edge_agent.devices.bench import PROFILES, Bench, Memory, in_virtual_time
+from tests.edge_agent.owner.talk import Desk, code_of
 
 
 class TwoInOne(Memory):
@@ -132,6 +134,34 @@ def test_a_refill_that_was_answered_is_there_after_a_kill() -> None:
             left.restore(killed(store).values[USAGE_KEY])
             left.configure("receipt-printer", PROFILES["snbc-btp"])
             assert [remaining for _, item, remaining, _ in left.levels() if item == rule.name] == [rule.capacity]
+
+    in_virtual_time(story())
+
+
+def test_what_is_printed_for_an_application_is_taken_from_the_roll_and_put_back_by_a_refill() -> None:
+    rule = PROFILES["snbc-btp"].consumable[0]
+    assert (rule.name, rule.counts) == ("roll", "jobs")
+    assert rule.per_job is not None
+    slip = base64.b64encode(b"A SLIP\n\x1dV\x42\x00").decode()
+
+    async def story() -> None:
+        store = TwoInOne()
+        async with Bench(printer(), memory=store) as bench, Desk(bench) as desk:
+            await bench.until_state("receipt-printer", "online")
+            one = desk.connect("receipt-printer")
+            await one.claim()
+            for _ in range(60):
+                assert code_of(await one.ask("Printer.PrintRaw", {"data": slip})) == "success"
+            told = bench.records.of(Consumable, "receipt-printer")
+            assert [(body.event, body.source) for body in told] == [("level", "counter")] * len(told) != []
+            (level,) = [row for row in bench.monitor._usage.levels() if row[1] == "roll"]
+            assert level[2] == rule.capacity - 60 * (rule.per_job or 0)
+            client = str(uuid.UUID(int=1, version=4))
+            ask = schema.Refill(client_id=client, slot="receipt-printer", item="roll", quantity=rule.capacity)
+            assert service_of(bench, store).refill(ask).status == 201
+            (refill,) = store.told
+            assert isinstance(refill, Consumable)
+            assert (refill.event, refill.source, refill.remaining) == ("refill", "manual", rule.capacity)
 
     in_virtual_time(story())
 

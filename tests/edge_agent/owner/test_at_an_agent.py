@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge_agent import doctor
 from edge_agent.supervisor import Agent
 from protocols.contract.orders import Lock, SelfTest
 from simulators.models.escpos import USB_SNBC, EscposPrinter
@@ -67,6 +68,9 @@ async def test_the_status_document_says_what_can_be_claimed_and_who_has_it(home:
         peer = await holder_of(home, agent, "scanner")
         try:
             assert slot_of(agent, "scanner").claimed_by == "hall-kiosk"
+            asked = await asyncio.to_thread(doctor.ask_agent, str(home.socket_path))
+            assert not isinstance(asked, str)
+            assert "claimed by hall-kiosk" in doctor.render(list(doctor.of_running(asked, "en")))
         finally:
             peer.cut()
         await until(lambda: slot_of(agent, "scanner").claimed_by is None, "with the connection the claim ends")
