@@ -24,7 +24,17 @@ from edge_agent.clock import Clock, ClockReading, read
 from edge_agent.config import DeviceEntry
 from edge_agent.devices import plugs, presence
 from edge_agent.devices.attempts import AttemptBook, Met
-from edge_agent.devices.base import Driver, Observation, Place, Scheduled, SlotBinding, Testable, link_codes, unseen
+from edge_agent.devices.base import (
+    Driver,
+    Observation,
+    Place,
+    Scheduled,
+    SlotBinding,
+    Testable,
+    TestableUnits,
+    link_codes,
+    unseen,
+)
 from edge_agent.devices.factory import make_driver
 from edge_agent.devices.guard import guarded
 from edge_agent.devices.plugs import PlugWatch
@@ -323,6 +333,8 @@ class Monitor:
             return state is not None
         if desk is None:
             return state.entry.ownership is Ownership.OWNER
+        if isinstance(desk.driver, TestableUnits):
+            return test in desk.driver.tests_of(slot)
         return isinstance(desk.driver, Testable) and test in desk.driver.tests
 
     async def test(self, slot: str, test: str) -> Tested:
@@ -1037,7 +1049,9 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 
 def _test_of(driver: Driver, test: str) -> Work[bool]:
-    async def work(_port: Port, _bound: SlotBinding) -> bool:
+    async def work(_port: Port, bound: SlotBinding) -> bool:
+        if isinstance(driver, TestableUnits):
+            return await driver.test_unit(bound.slot, test)
         assert isinstance(driver, Testable)
         return await driver.test(test)
 

@@ -129,6 +129,14 @@ class Testable(Protocol):
 
 
 @runtime_checkable
+class TestableUnits(Protocol):
+    """The same for a driver of several devices, each by its slot."""
+
+    def tests_of(self, slot: str) -> frozenset[str]: ...
+    async def test_unit(self, slot: str, test: str) -> bool: ...
+
+
+@runtime_checkable
 class Scheduled(Protocol):
     """A driver of several devices that are not all asked at each poll."""
 

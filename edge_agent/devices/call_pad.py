@@ -17,6 +17,7 @@ from typing import Any
 
 from edge_agent.clock import Clock, ClockReading
 from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, judged_tails, silent
+from edge_agent.devices.read_test import READ, by_events, read_test
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, PortRefused, PortStalled
@@ -138,6 +139,22 @@ class CallPadBus:
             if self._found:
                 return self._take_found()
         return []
+
+    def tests_of(self, slot: str) -> frozenset[str]:
+        return READ if any(pad.bound.slot == slot and pad.has_keys for pad in self._pads.values()) else frozenset()
+
+    async def test_unit(self, slot: str, test: str) -> bool:
+        """True when a key of this pad was pressed, or a level: it calls nobody and counts for nobody. What others press meanwhile does."""
+        of_others: list[Observation] = []
+
+        def verdict(seen: Sequence[Observation]) -> bool | None:
+            of_others.extend(one for one in seen if one.slot != slot)
+            return by_events([one for one in seen if one.slot == slot])
+
+        try:
+            return await read_test(self.listen, verdict)
+        finally:
+            self._found = of_others + self._found
 
     async def stop(self) -> None:
         return

@@ -32,7 +32,7 @@ TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.EVALUATOR: ("query", "read"),
     Kind.HELP_BUTTON: ("query", "read"),
     Kind.EMERGENCY_BUTTON: ("query", "read"),
-    Kind.CALL_PAD: ("query", "beep"),
+    Kind.CALL_PAD: ("query", "read"),
 }
 """Beside the question for its state, what a device of a kind can show a person who stands before it."""
 _ALIASES: Final = {"laser-printer": Kind.A4_PRINTER}

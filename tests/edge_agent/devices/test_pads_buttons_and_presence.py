@@ -454,3 +454,23 @@ def test_a_button_that_stays_down_after_the_try_calls() -> None:
             await bench.until_open("BTN.EMERGENCY", within_s=60)
 
     in_virtual_time(story())
+
+
+def test_one_pad_of_a_bus_is_tried_and_the_others_go_on() -> None:
+    async def story() -> None:
+        async with Bench(line("call-pad", CallPadBus(addresses=(1, 2), screens=1))) as bench:
+            await ready(bench)
+            assert not bench.monitor.can_test("window-screen-1", "read")
+            assert not bench.monitor.can_test("call-pad-1", "print")
+            tried = asyncio.create_task(bench.monitor.test("call-pad-1", "read"))
+            await asyncio.sleep(2)
+            bench.terminal.press("call-pad 2", "recall")
+            await asyncio.sleep(2)
+            assert not tried.done(), "it was another pad"
+            bench.terminal.press("call-pad 1", "call-next")
+            assert await tried == "ok"
+            await bench.until(lambda: bool(bench.records.of(Queue)))
+            await asyncio.sleep(3)
+            assert [(one.slot, one.action) for one in bench.records.of(Queue)] == [("call-pad-2", "recall")]
+
+    in_virtual_time(story())
