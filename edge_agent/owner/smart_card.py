@@ -42,6 +42,8 @@ READ_BYTES = 4096
 LOOK_EVERY_S = 0.2
 DRAIN_READS = 8
 ABORT_TIMEOUT_S = 1.0
+LONGEST_S = 30.0
+"""However often a reader asks for more time to power a card."""
 SLOT = 0
 """The citizen's; further slots hold security modules, which applications have no business with."""
 
@@ -218,18 +220,18 @@ class _Link:
     async def ask(self, message: bytes, timeout_s: float, *, within_s: float | None = None) -> Reply:
         """Send once and wait, as long as the reader says that the card works on it. `within_s`: then it is aborted (CommandFailed, `timeOut`)."""
         loop = asyncio.get_running_loop()
-        end_s = None if within_s is None else loop.time() + within_s
+        end_s = loop.time() + (LONGEST_S if within_s is None else within_s)
         self._reader.reset()
         self._reader.expect(SLOT, self._asked)
         await self._port.write(message, timeout_s=WRITE_TIMEOUT_S)
         deadline_s = loop.time() + timeout_s
-        while (left_s := min(deadline_s, end_s or deadline_s) - loop.time()) > 0:
+        while (left_s := min(deadline_s, end_s) - loop.time()) > 0:
             self._reader.feed(await self._port.read(max_bytes=READ_BYTES, timeout_s=left_s))
             while (reply := self._take_reply()) is not None:
                 if reply.answer.outcome is not Outcome.TIME_EXTENSION:
                     return reply
                 deadline_s = loop.time() + timeout_s
-        if end_s is not None and loop.time() >= end_s:
+        if loop.time() >= end_s:
             await self._abort()
             raise CommandFailed("timeOut", plain=True)
         raise PortStalled("the reader does not answer")
