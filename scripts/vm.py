@@ -95,7 +95,8 @@ MASKED = (
     "systemd-hwdb-update.service", "systemd-journal-catalog-update.service", "systemd-update-done.service", "systemd-firstboot.service",
     "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "systemd-random-seed.service", "systemd-update-utmp.service",
     "systemd-machine-id-commit.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service", "systemd-repart.service",
-    "systemd-sysusers.service", "systemd-tmpfiles-setup.service", "systemd-pstore.service", "dev-hugepages.mount", "sys-kernel-tracing.mount", "sys-kernel-debug.mount",
+    "systemd-sysusers.service", "systemd-tmpfiles-setup.service", "systemd-pstore.service",
+    "dev-hugepages.mount", "sys-kernel-tracing.mount", "sys-kernel-debug.mount",
     "systemd-ask-password-console.path", "systemd-ask-password-wall.path", "swap.target", "cryptsetup.target", "veritysetup.target",
     "integritysetup.target", "systemd-tmpfiles-clean.timer", "systemd-boot-system-token.service", "timers.target",
 )  # fmt: skip
@@ -327,6 +328,9 @@ def run(*, limit_s: float, keep_console: bool) -> int:
             "identity": str(RUN / "identity"),
             "kernel_input": str(ROOT / "tests" / "vm" / "kernel_input.py"),
             "devices": inventory,
+            "checkout": str(ROOT),
+            "python": sys.executable,
+            "base_python": os.path.realpath(sys.executable),
         }
         (RUN / "setting.json").write_text(json.dumps(setting))
         say.step(f"Booting Linux {version} with {len(inventory)} devices (no hardware virtualisation: about two minutes)")

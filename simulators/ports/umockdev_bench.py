@@ -28,7 +28,8 @@ from simulators.models.escpos import USB_SNBC, EscposPrinter
 from simulators.models.keys import KeyDevice
 from simulators.models.laser import LaserPrinter
 from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader
-from simulators.ports.slots import CH340, Slot
+from simulators.models.ups import USB_CYPRESS, Ups
+from simulators.ports.slots import CH340, Bus, Slot
 from simulators.ports.umockdev_input import InputNode
 from simulators.ports.umockdev_usb import UsbNode
 from simulators.ports.usb_raw import Lie, RawDevice
@@ -48,8 +49,18 @@ USB_FORMS: Mapping[str, Callable[[int], Model]] = {
     "sdt-whole": lambda seed: SdtReader(usb=USB_WHOLE, seed=seed),
     "escpos-usb": lambda seed: EscposPrinter(usb=USB_SNBC, maker="SNBC", model_name="BTP-R880", firmware="FV1.040", seed=seed),
     "pjl-usb": lambda seed: LaserPrinter(seed=seed),
+    "ups-usb": lambda seed: Ups(usb=USB_CYPRESS, seed=seed),
 }
 """Devices on USB, besides those of the catalogue."""
+
+SEEN: Mapping[str, tuple[Bus, str]] = {
+    "camera": ("video", "/dev/video0"),
+    "display": ("display", "card0-HDMI-A-1"),
+    "touch-screen": ("input", "/dev/input/event90"),
+    "microphone": ("sound", "/dev/snd/pcmC1D0c"),
+    "speaker": ("sound", "/dev/snd/pcmC0D0p"),
+}
+"""Devices that are only seen, and where."""
 
 
 def slots_of(wanted: Sequence[Mapping[str, Any]]) -> list[Slot]:
@@ -62,7 +73,10 @@ def slots_of(wanted: Sequence[Mapping[str, Any]]) -> list[Slot]:
         if isinstance(model, KeyDevice):
             slots.append(Slot(one["slot"], model, "input", f"/dev/input/event{inputs + 3}", place))
             inputs += 1
-        elif model.usb is not None and model.usb.endpoints and model.usb.interface_class != CDC_DATA:
+        elif kind in SEEN:
+            bus, path = SEEN[kind]
+            slots.append(Slot(one["slot"], model, bus, path, None if bus == "display" or model.usb is None else place))
+        elif model.usb is not None and model.usb.interface_class != CDC_DATA and kind not in LINES:
             slots.append(Slot(one["slot"], model, "usb", place, place))
         else:
             own = model.usb is not None
@@ -73,6 +87,8 @@ def slots_of(wanted: Sequence[Mapping[str, Any]]) -> list[Slot]:
 
 
 CDC_DATA = 0x0A
+LINES = frozenset({"gps"})
+"""On USB, and a tty all the same."""
 
 
 @dataclass
@@ -81,7 +97,8 @@ class _Plugged:
 
     sysfs: list[str]
     nodes: list[str]
-    usb: UsbNode
+    usb: UsbNode | None
+    look: tuple[int, int]
     input: InputNode | None = None
     tty_fd: int | None = None
     links: list[str] = field(default_factory=list)
@@ -130,7 +147,11 @@ class Bench:
 
     def follow(self) -> None:
         """Bring the testbed to what the models say: cables pulled and put back."""
-        left = [slot for slot in self.terminal.slots.values() if not slot.model.plugged and slot.name in self._plugged]
+        left = [
+            slot
+            for name, plugged in self._plugged.items()
+            if not (slot := self.terminal.slots[name]).model.plugged or plugged.look != _look(slot.model)
+        ]
         for slot in left:
             self._unplug(slot)
         if left:
@@ -168,8 +189,16 @@ class Bench:
                 return  # nobody reads: the adapter's buffer is full and the rest is lost
 
     def _plug(self, slot: Slot) -> None:
+        """What the kernel and udev would show. A service (PC/SC, IPP) is no device: it is not here."""
+        if slot.bus in SERVICES:
+            return
+        if slot.usb_path is None:
+            path, record = _seen_record(slot, "")
+            self._add(record)
+            self._plugged[slot.name] = _Plugged([path], [], None, _look(slot.model))
+            return
         identity = slot.adapter or slot.model.usb
-        assert identity is not None and slot.usb_path is not None, f"{slot.name} has no place on USB"
+        assert identity is not None, f"{slot.name} is nothing on USB"
         self._plug_hubs(slot.usb_path)
         is_line = slot.bus == "serial"
         raw = RawDevice(slot.model, identity, self.terminal.clock, on_line=is_line, lie=self.lies.get(slot.name))
@@ -179,7 +208,7 @@ class Bench:
         self._address += 1
         path = sysfs_path(slot.usb_path)
         dev = f"/dev/bus/usb/001/{self._address:03d}"
-        plugged = _Plugged([path], [dev], node)
+        plugged = _Plugged([path], [dev], node, _look(slot.model))
         self._attach(dev, node)
         self._add(usb_record(path, raw, slot.usb_path, address=self._address))
         self._settle_node(slot, dev)
@@ -187,10 +216,15 @@ class Bench:
             child = f"{path}/{slot.usb_path}:1.{number}"
             self._add(interface_record(child, number, interface.triple, node.driver))
             plugged.sysfs.append(child)
-        if slot.bus == "input":
+        if isinstance(slot.model, KeyDevice):
             self._plug_keys(slot, plugged, identity)
         elif is_line:
             self._plug_tty(slot, plugged, identity)
+        elif slot.bus != "usb":
+            for head in range(_look(slot.model)[0]):
+                child, record = _seen_record(slot, plugged.sysfs[1], head)
+                self._add(record)
+                plugged.sysfs.append(child)
         self._plugged[slot.name] = plugged
 
     def _plug_keys(self, slot: Slot, plugged: _Plugged, identity: UsbIdentity) -> None:
@@ -249,7 +283,8 @@ class Bench:
     def _unplug(self, slot: Slot) -> None:
         """Children first, each with its event, as the kernel does."""
         plugged = self._plugged.pop(slot.name)
-        plugged.usb.unplugged()
+        if plugged.usb is not None:
+            plugged.usb.unplugged()
         if plugged.input is not None:
             plugged.input.gone = True
         notes = list(self._notes_of(plugged))
@@ -301,6 +336,34 @@ class Bench:
         self._told.append(time.monotonic())
 
 
+def _look(model: Model) -> tuple[int, int]:
+    """What of a device that is only seen can change: nodes that deliver pictures, and Mbit/s."""
+    return getattr(model, "heads", 1), getattr(model, "mbps", None) or 480
+
+
+def _seen_record(slot: Slot, parent: str, head: int = 0) -> tuple[str, str]:
+    """Path and record of a node that nobody opens: video, sound, a touch screen, a connector. The node itself is not made."""
+    name = slot.path.rsplit("/", 1)[-1]
+    if slot.bus == "display":
+        path = f"{GRAPHICS}/{name.partition('-')[0]}/{name}"
+        return path, f"P: {path}\nE: SUBSYSTEM=drm\nA: status=connected\\n\n"
+    if slot.bus == "video":
+        number = int(name.removeprefix("video") or 0) + head
+        path, more = (
+            f"{parent}/video4linux/video{number}",
+            f"E: DEVNAME=/dev/video{number}\nE: ID_V4L_VERSION=2\nE: ID_V4L_CAPABILITIES=:capture:\n",
+        )
+        return path, f"P: {path}\nE: SUBSYSTEM=video4linux\n{more}"
+    if slot.bus == "sound":
+        path = f"{parent or SOUND}/sound/{name}"
+        return path, f"P: {path}\nE: SUBSYSTEM=sound\nE: DEVNAME={slot.path}\n"
+    path = f"{parent}/input/{name}"
+    return path, f"P: {path}\nE: SUBSYSTEM=input\nE: DEVNAME={slot.path}\nE: ID_INPUT=1\nE: ID_INPUT_TOUCHSCREEN=1\n"
+
+
+SERVICES = ("pcsc", "ipp", "pipe")
+GRAPHICS = "/devices/pci0000:00/0000:00:02.0/drm"
+SOUND = "/devices/pci0000:00/0000:00:1f.3"
 PRELOAD = "libumockdev-preload.so.0"
 
 
@@ -335,7 +398,7 @@ def usb_record(path: str, raw: RawDevice, place: str, *, address: int) -> str:
         "busnum": "1",
         "devnum": str(address),
         "devpath": place.partition("-")[2] or "0",
-        "speed": "480",
+        "speed": str(_look(raw.model)[1]),
         "bConfigurationValue": "1",
         "bNumConfigurations": "1",
         "bDeviceClass": f"{device[4]:02x}",

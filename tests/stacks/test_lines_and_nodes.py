@@ -74,6 +74,26 @@ CAMERA_RECORDS = [
 """One sensor makes two nodes; the second carries metadata only."""
 
 
+def test_devices_that_are_only_seen_come_and_go(plug: Start, far: Start) -> None:
+    bench = plug(
+        device("face", "camera", "1-1.1"), device("screen", "display", "-"), device("touch", "touch-screen", "1-1.2"),
+        device("mic", "microphone", "1-1.3"), device("voice", "speaker", "-"),
+    )  # fmt: skip
+    side = far(bench)
+    seen = {(one[0], one[1]) for one in side.sightings() if one[0] != "usb"}
+    touch, screen = ("input", "/dev/input/event90"), ("display", "card0-HDMI-A-1")
+    sound = {("sound", "/dev/snd/pcmC1D0c"), ("sound", "/dev/snd/pcmC0D0p")}
+    assert seen == {("video", "/dev/video0"), ("video", "/dev/video1"), screen, touch, *sound}
+    bench.do("fault", "face", "head-missing")
+    side.until_nodes("video", [("/dev/video0", "1-1.1")])
+    bench.do("fault", "screen", "unplug")
+    side.until_nodes("display", [])
+    bench.do("fault", "voice", "unplug")
+    side.until_nodes("sound", [("/dev/snd/pcmC1D0c", "1-1.3")])
+    bench.do("clear", "screen", "unplug")
+    side.until_nodes("display", [("card0-HDMI-A-1", None)])
+
+
 def test_a_camera_is_present_by_its_node_that_captures(plug: Start, far: Start) -> None:
     side = far(plug(device("one", "scanner", "1-1.1"), extras=CAMERA_RECORDS))
     assert [(one[1], one[4]) for one in side.sightings("video")] == [("/dev/video0", "1-3")]

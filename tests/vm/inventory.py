@@ -34,6 +34,7 @@ def slots() -> list[Placed]:
     reader = CcidReader()
     assert reader.usb is not None
     ups = Ups(usb=USB_CYPRESS)
+    pads = CallPadBus(addresses=(1,), dialect=PadDialect(polled=True, lead_byte=False))
     found = [
         Placed(Slot("id-reader", SdtReader(usb=USB_SPLIT), "usb", ""), USB_SPLIT, "id-reader"),
         Placed(Slot("receipt-printer", receipt, "usb", ""), USB_SNBC, "receipt-printer"),
@@ -41,10 +42,7 @@ def slots() -> list[Placed]:
         Placed(Slot("keypad", keypad := Keypad(), "input", ""), keypad.usb or USB_SNBC, "keypad"),
         Placed(Slot("evaluator", pad := EvaluatorPad(), "input", ""), pad.usb or USB_SNBC, "evaluator"),
         Placed(Slot("scanner", SerialScanner(rs232=False), "serial", "", adapter=USB_NEWLAND_CDC), USB_NEWLAND_CDC, "scanner"),
-        Placed(
-            Slot("call-pad", CallPadBus(addresses=(1,), dialect=PadDialect(polled=True, lead_byte=False)), "serial", "", adapter=CDC_BRIDGE), CDC_BRIDGE, "call-pad",
-            "call-pad-ft12-bare", 1,
-        ),
+        Placed(Slot("call-pad", pads, "serial", "", adapter=CDC_BRIDGE), CDC_BRIDGE, "call-pad", "call-pad-ft12-bare", 1),
         Placed(Slot("id-reader-2", SdtReader(usb=USB_WHOLE), "usb", ""), USB_WHOLE, "id-reader"),
         Placed(Slot("card-reader", reader, "usb", ""), reader.usb, "card-reader"),
         Placed(Slot("ups", ups, "usb", ""), USB_CYPRESS, "ups"),
