@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge_agent.devices.attempts import Met
@@ -171,6 +171,16 @@ class _Running:
     """Whose device it is at."""
     over: bool = False
     """Cancelled or completed: nothing of it is told any more."""
+    begun: bool = False
+    """It is at the device; until then it only waits its turn."""
+    deadline_s: float = 0.0
+    waited_in_vain: bool = False
+
+    def give_up_waiting(self) -> None:
+        """Its time is over. At the device it ends by itself; in the queue it is taken out."""
+        if not self.begun and not self.over:
+            self.waited_in_vain = True
+            self.task.cancel()
 
 
 @dataclass(slots=True)
@@ -179,7 +189,7 @@ class _Served:
 
     server: Server
     profile: str
-    port: int | None = field(default=None)
+    port: Port
 
 
 class Line:
@@ -443,14 +453,20 @@ class Line:
 
     async def _serve(self, command: Command, claim: Claim) -> None:
         """Once, between two looks of the driver. Whatever comes of it, it is not done again."""
-        asked_s = command.timeout_ms / 1000 if command.timeout_ms else WAIT_MAX_S
-        request = Request(name=command.name, payload=command.payload, timeout_s=min(asked_s, WAIT_MAX_S))
+        asked_s = min(command.timeout_ms / 1000 if command.timeout_ms else WAIT_MAX_S, WAIT_MAX_S)
         running = self._running[command.request_id]
+        loop = asyncio.get_running_loop()
+        running.deadline_s = loop.time() + asked_s
+        waiting = loop.call_at(running.deadline_s, running.give_up_waiting)
         code: CompletionCode = "internalError"
         payload: Mapping[str, Any] | None = None
         try:
-            payload = await self._service._devices().perform(claim.slot, self._work(request, running), within_s=request.timeout_s)
+            payload = await self._service._devices().perform(claim.slot, self._work(running), within_s=asked_s)
             code = "success"
+        except asyncio.CancelledError:
+            if not running.waited_in_vain:
+                raise
+            code = "timeOut"
         except CommandFailed as failed:
             code, payload = _outcome(failed)
         except PortError as err:
@@ -459,23 +475,29 @@ class Line:
             code = "timeOut"
         except JobFailed:
             code = "internalError"
+        finally:
+            waiting.cancel()
         running.over = True
         self._count(command, code)
         self._complete(command, code, payload)
 
-    def _work(self, request: Request, running: _Running) -> Work[Mapping[str, Any]]:
+    def _work(self, running: _Running) -> Work[Mapping[str, Any]]:
+        command = running.command
+
         def tell(name: str, payload: Mapping[str, Any]) -> None:
             if not running.over and not self._closing:
                 self._send(messages.event(name, payload, running.command))
 
         async def work(port: Port, bound: SlotBinding) -> Mapping[str, Any]:
+            running.begun = True
             served = self._served
-            if served is None or served.profile != bound.profile.id or served.port not in (None, id(port)):
+            if served is None or served.profile != bound.profile.id or served.port is not port:
                 server = server_for(bound)
-                if server is None or request.name not in server.commands:
+                if server is None or command.name not in server.commands:
                     raise CommandFailed("unsupportedCommand", plain=True)
-                served = self._served = _Served(server, bound.profile.id)
-            served.port = id(port)
+                served = self._served = _Served(server, bound.profile.id, port)
+            left_s = max(0.001, running.deadline_s - asyncio.get_running_loop().time())
+            request = Request(name=command.name, payload=command.payload, timeout_s=left_s)
             try:
                 return await served.server.serve(port, bound, request, tell)
             finally:

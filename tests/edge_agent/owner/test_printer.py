@@ -174,6 +174,20 @@ def test_a_job_whose_application_goes_away_is_not_finished_in_front_of_the_next_
     on_a_desk(usb(model), test=test)
 
 
+def test_questions_inside_a_job_are_not_taken_for_its_fence() -> None:
+    model = snbc()
+
+    async def test(desk: Desk) -> None:
+        one = await holder(desk)
+        done = await one.ask(PRINT, payload(b"\x1dr\x01\x1bv" + SLIP + b"\x1dI\x01" + SLIP))
+        assert code_of(done) == "success", done
+        assert (model.cuts, model.lines_printed, model.buffered_bytes) == (2, 80, 0)
+        assert code_of(await one.ask(PRINT, payload(b"\x1dr\x01" * 20 + SLIP))) == "unsupportedData"
+        assert model.cuts == 2
+
+    on_a_desk(usb(model), test=test)
+
+
 def test_silence_after_the_job_is_told_as_unknown_and_nothing_is_sent_again() -> None:
     model = snbc()
     sent: list[int] = []

@@ -181,6 +181,31 @@ def test_a_command_ends_when_its_time_runs_out(timeout_ms: int, seconds: float) 
     on_a_desk(hid_scanner(), test=test)
 
 
+@pytest.mark.spec("D-207")
+def test_the_time_of_a_command_runs_while_it_waits_its_turn_and_it_is_then_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[float] = []
+
+    async def serve(port: Port, request: Request) -> Mapping[str, Any]:
+        begun.append(request.timeout_s)
+        await asyncio.sleep(10)
+        return {}
+
+    async def test(desk: Desk) -> None:
+        one, loop = desk.connect("scanner"), asyncio.get_running_loop()
+        await one.claim()
+        began_s = loop.time()
+        first, second, third = (one.post(READ, {}, timeout_ms=ms) for ms in (60_000, 3_000, 60_000))
+        assert code_of(await one.answer(second)) == "timeOut"
+        assert loop.time() - began_s == pytest.approx(3.0, abs=0.2)
+        assert code_of(await one.answer(first)) == "success"
+        assert code_of(await one.answer(third)) == "success"
+        assert begun == [pytest.approx(60, abs=2), pytest.approx(50, abs=3)]
+        assert not desk.service.busy
+
+    served_by(monkeypatch, serve)
+    on_a_desk(hid_scanner(), test=test)
+
+
 # ------------------------------------------------------------------------------------------------------------------------- services
 
 
