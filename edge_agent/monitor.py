@@ -863,7 +863,11 @@ class Monitor:
             judged |= {bound.code(tail) for tail in _BY_MONITOR}
         faults = self._engine.observe(
             slot,
-            (*self._usage.conditions(slot), *self._attempts.conditions(slot, _fault_family(state.entry)), *observation.conditions),
+            (
+                *self._usage.conditions(slot),
+                *self._attempts.conditions(slot, _fault_family(state.entry)),
+                *observation.conditions,
+            ),
             now,
             judged=judged,
             mandatory=state.entry.mandatory,

@@ -75,7 +75,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "mosquitto": (Need(_on_path("mosquitto"), "mosquitto", "as the MQTT broker"),),
     "pcsc": (
         Need(_on_path("pcscd"), "pcscd", "to watch a real PC/SC service"),
-        Need(lambda: any(Path("/usr/lib").glob("pcsc/drivers/serial/libifdvpcd.so*")), "vsmartcard-vpcd", "as its virtual reader"),
+        Need(_is_file(Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")), "vsmartcard-vpcd", "as its virtual reader"),
         Need(_on_path("pcsc_scan"), "pcsc-tools", "as another program that sees the reader"),
     ),
     "printing": (
