@@ -19,8 +19,10 @@ import msgspec
 
 from edge_agent import discovery
 from edge_agent.config import Config
+from edge_agent.discovery import Binding
 from edge_agent.status import FaultStatus, SlotStatus, StatusDocument
 from edge_agent.transports.base import Sighting
+from protocols.canon.words import Ownership
 from protocols.profile.schema import Profile
 
 Level = Literal["ok", "note", "bad"]
@@ -181,10 +183,13 @@ def of_hardware(config: Config, sightings: Sequence[Sighting], profiles: Mapping
     plan = discovery.make_plan(sightings, config.devices, profiles)
     if not config.devices:
         yield Line("note", "devices", "the inventory is empty; list [[devices]] or let the server do it")
+    known = [bound.profile for binding in plan.bindings for bound in binding.slots]
+    kinds, names = (max((len(word) for word in words), default=0) for words in ([p.kind for p in known], [p.id for p in known]))
     for binding in plan.bindings:
         for bound in binding.slots:
-            mode = f"profile {bound.profile.id} at {binding.sighting.place}, {binding.ownership}"
-            problem = _access_problem(binding.sighting)
+            table = f"{bound.profile.kind.ljust(kinds)}  {bound.profile.id.ljust(names)}"
+            mode = f"{table}  at {binding.sighting.place}, {binding.ownership}"
+            problem = _access_problem(binding)
             yield Line("bad" if problem else "ok", bound.slot, f"{mode}; {problem}" if problem else mode)
     for task in plan.probes:
         asked = ", ".join(candidate.profile.id for candidate in task.asked)
@@ -208,7 +213,10 @@ def _describe(sighting: Sighting) -> str:
     return f"{sighting.bus} {sighting.place}{ids}"
 
 
-def _access_problem(sighting: Sighting) -> str | None:
+def _access_problem(binding: Binding) -> str | None:
+    sighting = binding.sighting
+    if binding.ownership is Ownership.OBSERVER and sighting.bus != "pcsc":
+        return None  # seen, never opened
     if sighting.bus in ("serial", "input") and not os.access(sighting.path, os.R_OK | os.W_OK):
         return f"this user may not open {sighting.path}; install 90-kiosk-fleet.rules"
     if sighting.bus == "pcsc":

@@ -271,6 +271,15 @@ class TestDoctor:
         assert (lines["scanner"].level, lines["scanner"].text) == ("bad", "no driver knows the family radio")
         assert "0001:0002" in lines["unknown"].text
 
+    def test_what_is_only_seen_needs_no_permission(self, tmp_path: Path) -> None:
+        home = Home(tmp_path)
+        home.remove()
+        made = home.config(devices=[{"slot": "touch-screen", "family": "touch-screen"}, {"slot": "display", "family": "display"}])
+        sightings = [Sighting("input", "/dev/input/event99", role="touch"), Sighting("display", "card0-HDMI-A-1")]
+        lines = list(doctor.of_hardware(made, sightings, load_profiles(None)))
+        assert [(line.level, line.what) for line in lines] == [("ok", "touch-screen"), ("ok", "display")]
+        assert all("observer" in line.text for line in lines)
+
 
 def test_profiles_of_the_site_come_on_top(tmp_path: Path) -> None:
     import firmware_profiles
