@@ -39,6 +39,8 @@ MOVE_TIMEOUT_S = 10.0
 JOB_TIMEOUT_S = 120.0
 """Where the command names no time."""
 TOLD_MAX_BYTES = 16 * 1024
+MAX_ANSWERS = 12
+"""A job that asks the printer more than that is no slip."""
 NOT_READY, HARDWARE, USER, TIMED_OUT, INVALID, UNSUPPORTED = (
     "deviceNotReady", "hardwareError", "userError", "timeOut", "invalidData", "unsupportedData",
 )  # fmt: skip
@@ -99,6 +101,7 @@ class _EscPos(_Printer):
         self.options = profile.escpos or EscPosOptions()
         self._reader = escpos.EscPosReader()
         self._mark = b"KF00"
+        self._answers_due = 0
         self._done = False
 
     async def conditions(self) -> frozenset[str] | None:
@@ -143,7 +146,11 @@ class _EscPos(_Printer):
             return data + escpos.encode_fence(self._mark)
         question = escpos.encode_queued_status(1)
         if self.options.fence == "gs-r":
-            self._reader.expect(question)
+            # Questions in the application's own bytes are answered in one byte as well, and before ours.
+            self._answers_due = 1 + print_job.questions_in(data)
+            if self._answers_due > MAX_ANSWERS:
+                raise CommandFailed(UNSUPPORTED, plain=True)
+            self._reader.expect(question * self._answers_due)
             return data + question
         return data
 
@@ -179,8 +186,9 @@ class _EscPos(_Printer):
                 continue
             if isinstance(event, escpos.JobPrinted):
                 self._done = self._done or event.job == self._mark
-            elif isinstance(event, escpos.QueuedStatus):
-                self._done = self._done or self.options.fence == "gs-r"
+            elif isinstance(event, escpos.QueuedStatus) and self.options.fence == "gs-r":
+                self._answers_due -= 1
+                self._done = self._done or self._answers_due == 0
             return event
 
 

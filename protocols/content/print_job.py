@@ -39,6 +39,14 @@ def cut(*, partial: bool) -> bytes:
     return b"\x1d\x56\x42\x00" if partial else b"\x1d\x56\x41\x00"
 
 
+_ONE_BYTE_QUESTIONS = re.compile(rb"\x1d\x72[\x01\x02\x31\x32]|\x1d\x49[\x01-\x03\x31-\x33]|\x1b\x76")
+
+
+def questions_in(data: bytes) -> int:
+    """Questions in a job that are answered by one byte (GS r, GS I, ESC v). Bytes of a picture may look like one: then one too many is counted."""
+    return len(_ONE_BYTE_QUESTIONS.findall(data))
+
+
 def eject() -> bytes:
     """GS e 5: the presenter lets the slip go to the front."""
     return b"\x1d\x65\x05"
