@@ -28,6 +28,8 @@ class Scale:
     wall_step_s: int = 20
     release_mib: int = 60
     updated: int = 20
+    device_terminals: int = 400
+    fleet_s: float = 60
 
 
 SHORT = Scale(
@@ -42,6 +44,8 @@ SHORT = Scale(
     wall_step_s=120,
     release_mib=10,
     updated=4,
+    device_terminals=100,
+    fleet_s=30,
 )
 USUAL = Scale(
     terminals=400, drain_terminals=100, full_records=300_000, natural_records=60_000, settle_s=30, watch_s=60, page_requests=100
@@ -123,6 +127,12 @@ def _codecs(_: Scale) -> list[Row]:
     return codecs.rows()
 
 
+def _devices(scale: Scale) -> list[Row]:
+    from tests.bench import devices
+
+    return devices.rows(terminals=scale.device_terminals, fleet_s=scale.fleet_s)
+
+
 def _capture(_: Scale) -> list[Row]:
     from tests.bench import capture
 
@@ -137,6 +147,7 @@ def _wallboard(scale: Scale) -> list[Row]:
 
 GROUPS: dict[str, Callable[[Scale], list[Row]]] = {
     "codecs": _codecs,
+    "devices": _devices,
     "capture": _capture,
     "drain": _drain,
     "reconnect": _reconnect,

@@ -8,7 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from protocols.codecs import callpad, escpos, modbus, pjl, sdt
+from protocols.codecs import (
+    callpad,
+    card_d1801,
+    card_f2,
+    card_stx,
+    ccid,
+    escpos,
+    megatec,
+    modbus,
+    nmea,
+    pjl,
+    rating,
+    scanner,
+    sdt,
+    star,
+)
 from protocols.codecs.common import StreamDecoder
 from protocols.errors import ProtocolError
 from tests.bench.table import Budget, Row
@@ -41,12 +56,43 @@ def _with_crc(body: bytes) -> bytes:
     return body + modbus.crc16(body).to_bytes(2, "little")
 
 
+def _with_xor(body: bytes) -> bytes:
+    check = 0
+    for byte in body:
+        check ^= byte
+    return body + bytes((check,))
+
+
+def _sentence(body: bytes) -> bytes:
+    return b"$" + body + b"*%02X\r\n" % _with_xor(body)[-1]
+
+
+def _ccid() -> StreamDecoder[Any]:
+    decoder = ccid.CcidReader()
+    decoder.expect(0, 1)
+    return decoder
+
+
 SUBJECTS = (
     Subject("ESC/POS automatic status", escpos.EscPosReader, bytes.fromhex("14000c0f"), 115_200),
     Subject("SDT status", _sdt, bytes.fromhex("aaaaaa96690004000090 94".replace(" ", "")), 115_200),
     Subject("call pad key", callpad.CallPadReader, callpad.encode_frame(1, 1, b"\x12"), 9_600),
     Subject("Modbus registers", lambda: modbus.ReplyReader(CLIMATE), _with_crc(bytes.fromhex("01040400e601f4")), 9_600),
     Subject("PJL status", pjl.PjlReader, b'@PJL INFO STATUS\r\nCODE=10001\r\nDISPLAY="READY"\r\nONLINE=TRUE\r\n\f', 115_200),
+    Subject("Star automatic status", star.StarReader, bytes.fromhex("230600000000000000"), 9_600),
+    Subject("F2 card unit status", card_f2.F2Reader, _with_xor(bytes.fromhex("f200000650313030323003")), 115_200),
+    Subject("older card reader status", card_stx.StxReader, _with_xor(bytes.fromhex("0200043130404003")), 9_600),
+    Subject("D1801 board state", card_d1801.D1801Reader, _with_xor(b"\x02SF000\x03"), 9_600),
+    Subject("CCID slot status (on USB)", _ccid, bytes.fromhex("81000000000001020000"), 115_200),
+    Subject("UPS status", megatec.MegatecReader, b"(226.1 195.0 226.1 014 49.0 27.5 30.0 00001000\r", 2_400),
+    Subject(
+        "position sentence",
+        nmea.NmeaReader,
+        _sentence(b"GNRMC,081836.00,A,3141.40000,N,11322.96200,E,0.0,,130926,,,A"),
+        9_600,
+    ),
+    Subject("rating", lambda: rating.RatingReader(rating.RatingRules(framing="frame")), b"\xaa\x01\x55", 9_600),
+    Subject("scanned code", scanner.ScannerReader, b"6901234567892\r\n", 9_600),
 )
 
 
