@@ -1,15 +1,14 @@
-"""CUPS and its tools, unmodified, see the A4 printer model and print on it: a scheduler of its own in a private directory on a loopback port."""
+"""CUPS and its tools, unmodified, see the A4 printer model and print on it: a scheduler of its own in a private directory, at a socket there."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,12 @@ FASTER = 20
 
 _CONFIGURATION = """\
 LogLevel warn
-Listen 127.0.0.1:{port}
+Listen {place}/socket
 Browsing Off
 WebInterface No
 DefaultAuthType None
 <Location />
-  Order allow,deny
-  Allow 127.0.0.1
+  Order deny,allow
 </Location>
 <Policy default>
   <Limit All>
@@ -92,13 +90,10 @@ def place() -> Iterator[Path]:
 
 @asynccontextmanager
 async def scheduler(place: Path) -> AsyncIterator[str]:
-    """A cupsd of its own; its `host:port`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """A cupsd of its own; the path of its socket."""
     for folder in ("spool", "cache", "run", "tmp"):
         (place / folder).mkdir()
-    (place / "cupsd.conf").write_text(_CONFIGURATION.format(port=port))
+    (place / "cupsd.conf").write_text(_CONFIGURATION.format(place=place))
     (place / "cups-files.conf").write_text(_FILES.format(place=place))
     program = shutil.which("cupsd", path=SEARCH_PATH)
     assert program is not None
@@ -107,15 +102,8 @@ async def scheduler(place: Path) -> AsyncIterator[str]:
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(WITHIN_S):
-            while True:
-                with suppress(ConnectionError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    await writer.wait_closed()
-                    break
-                await asyncio.sleep(0.02)
-        yield f"127.0.0.1:{port}"
+        await until((place / "socket").is_socket)
+        yield str(place / "socket")
     finally:
         process.terminate()
         await process.wait()
