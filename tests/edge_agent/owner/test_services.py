@@ -495,7 +495,7 @@ def test_what_a_command_fails_with_is_one_word_and_it_is_not_tried_again(
         (CommandFailed("timeout", plain=True), "timeOut"),
         (CommandFailed("surprise", plain=True), "internalError"),
         (PortStalled("the port does not take"), "hardwareError"),
-        (ValueError("PLANTED-330102199001011234"), "internalError"),
+        (ValueError("PLANTED-999999190001019990"), "internalError"),
     ]
     calls: list[int] = []
 
