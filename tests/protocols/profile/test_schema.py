@@ -149,7 +149,12 @@ WRONG = [
     ),
     (PRINTER, "OUTPUT_NOT_TAKEN", "ON_FIRE", "status[0].bits[0].condition: PRN.ON_FIRE is not in the fault catalogue"),
     (PRINTER, "reply_bytes = 1", "replybytes = 1", "status[0]: object contains unknown field `replybytes`"),
-    (PRINTER, "auto_status = false", "auto_status = true", "status: a reply of its own form cannot be told from an automatic status"),
+    (
+        PRINTER,
+        "auto_status = false",
+        "auto_status = true",
+        "status: a reply of its own form cannot be told from an automatic status",
+    ),
     (PRINTER, "auto_status = false", 'auto_status = false\ndialect = "star"', "status: a reply of its own form cannot be told"),
     (PRINTER, 'query = "10 04 05"', 'query = "1d 56 42"', "status[0].query: not a status question"),
     (PRINTER, 'query = "10 04 05"', 'query = "10 4 5"', "status[0].query: expected `str` matching regex"),
