@@ -7,7 +7,7 @@ PYTHON ?= $(shell sh scripts/find-python)
 RUN    := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak release tuf-conformance environment assets lock clean
+.PHONY: help demo test check bench vm soak release tuf-conformance environment assets lock clean
 
 help:  ## What can be asked of this Makefile
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,10 @@ check: environment  ## The quick door before a commit: format, lint, types, impo
 bench: environment assets  ## Measure, and print each figure beside its budget
 	@$(PYTHON) -m scripts.system_packages mosquitto bench
 	@$(RUN) -m tests.bench $(ARGS)
+
+vm: environment  ## The built agent on a Debian kernel in a virtual machine, as its systemd unit, with USB devices (about 4 minutes)
+	@$(PYTHON) -m scripts.system_packages vm
+	@$(RUN) -m scripts.vm $(ARGS)
 
 soak: environment assets  ## The long matrices: hours of kills, cuts, floods (KF_SOAK=0.1 shortens them)
 	@$(PYTHON) -m scripts.system_packages mosquitto updates browser stacks

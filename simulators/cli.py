@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,11 @@ def _parser(more: Callable[[Any], None]) -> argparse.ArgumentParser:
     terminal.add_argument("--windows", type=int, metavar="N", help="call pads on the bus")
     terminal.add_argument("--core", action="store_true", help="only the devices of every day: no screens, supply, position")
     terminal.add_argument("--script", type=Path, metavar="FILE", help="fault script to play from the start")
+    terminal.add_argument(
+        "--umockdev",
+        action="store_true",
+        help="all devices, behind the system's libusb, evdev and udev, for programs under umockdev's preload library",
+    )
     terminal.set_defaults(run=_run_terminal)
 
     fault = commands.add_parser("fault", help="start a fault in a running terminal")
@@ -165,6 +171,8 @@ def _run_device(arguments: argparse.Namespace) -> int:
 def _run_terminal(arguments: argparse.Namespace) -> int:
     steps = scripts.load(arguments.script) if arguments.script else ()
     directory: Path = arguments.dir.absolute()
+    if arguments.umockdev:
+        return _run_bench(arguments, directory)
     terminal = build_terminal(
         arguments.type,
         name=arguments.name,
@@ -188,6 +196,26 @@ def _run_terminal(arguments: argparse.Namespace) -> int:
 
     directory.mkdir(parents=True, exist_ok=True)
     asyncio.run(serve())
+    return DONE
+
+
+def _run_bench(arguments: argparse.Namespace, directory: Path) -> int:
+    from simulators.ports.umockdev import start_bench
+
+    wanted = {"terminal": arguments.type, "name": arguments.name, "seed": arguments.seed, "whole": not arguments.core}
+    if arguments.windows is not None:
+        wanted["windows"] = arguments.windows
+    with start_bench(wanted, directory) as bench:
+        if arguments.script:
+            text = arguments.script.read_text(encoding="utf-8")
+            control.request(directory, {"do": "script", "text": text, "toml": arguments.script.suffix == ".toml"})
+        variables = " ".join(f"{name}={value}" for name, value in bench.environment.items())
+        print(
+            f"The {arguments.type} is plugged in for programs started like this:\n  env {variables} PROGRAM\nCtrl-C ends it.",
+            flush=True,
+        )
+        with suppress(KeyboardInterrupt):
+            bench.process.wait()
     return DONE
 
 

@@ -13,6 +13,7 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -448,7 +449,13 @@ class Wanted:
     def of(cls, tree: Mapping[str, Any]) -> Wanted:
         devices = tree.get("devices", ())
         if "terminal" in tree:
-            terminal = build_terminal(tree["terminal"], name=tree.get("name", ""), seed=tree.get("seed", 0))
+            terminal = build_terminal(
+                tree["terminal"],
+                name=tree.get("name", ""),
+                seed=tree.get("seed", 0),
+                windows=tree.get("windows"),
+                whole=tree.get("whole", True),
+            )
         else:
             terminal = VirtualTerminal("bench", slots_of(devices))
         return cls(
@@ -471,8 +478,11 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     wanted = Wanted.of(json.loads(text))
     bench = Bench(UMockdev, wanted.terminal, wanted.lies, wanted.forbidden, wanted.extras)
-    bench.start()
-    asyncio.run(_serve(bench, directory))
+    try:
+        bench.start()
+        asyncio.run(_serve(bench, directory))
+    finally:
+        shutil.rmtree(bench.testbed.get_root_dir(), ignore_errors=True)
     return 0
 
 
