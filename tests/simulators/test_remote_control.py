@@ -75,7 +75,8 @@ def test_nothing_is_due_for_ever_in_the_past(kind: str) -> None:
         model = DEVICE_TYPES[kind].make(1, None)
         model.set(name, 10.0)
         for now in (10.0, 10.5, 60.0, 4000.0):
-            model.take(now, 1 << 20)
+            for endpoint in (0, *(model.usb.endpoints_in if model.usb else ())):
+                model.take(now, 1 << 20, endpoint=endpoint)
             if isinstance(model, KeyDevice):
                 model.take_events(now)
             due = model.next_due()
