@@ -29,6 +29,7 @@ READ_BYTES = 512
 PRESENCE_EVERY_S = 30.0
 BOUNCE_S = 0.03
 """Bytes so close together come from one press, or from no press at all."""
+NOISE_BYTES = 128
 SAME_PRESS_MS = 700
 """Nobody means two ratings so close together."""
 STUCK_PRESSES = 8
@@ -134,6 +135,14 @@ class RatingPad:
 
     def _take(self, data: bytes) -> None:
         """One burst of bytes, as answers and garbage."""
+        if len(data) > NOISE_BYTES:
+            # No finger makes so many; to look for answers in them would only cost time.
+            self._reader.reset()
+            if self._bytewise:
+                self._answered(rating.Answer(None, data[: rating.FRAME_MAX_BYTES]))
+            else:
+                self._spoiled(data)
+            return
         self._reader.feed(data)
         answers: list[rating.Answer] = []
         while True:

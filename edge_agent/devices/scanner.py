@@ -72,6 +72,8 @@ class ScanWatch:
             conditions=conditions,
             judged=judged_tails(self._bound, "STUCK", "LINK_NOISE", *(("NO_SUFFIX",) if tells_suffix else ())),
             tally=None if self._stuck else Tally(ok=len(scans) - len(lost), failed=len(lost)),
+            # Noise alone does not tell that the scanner lives.
+            holds_state=not any(scan.readable for scan in scans),
         )
 
     def calm(
@@ -186,10 +188,10 @@ class SerialScanner:
         answer = await self._ask(query)
         counted = self._counted()
         if answer is None:
-            if counted:
+            if any(not one.holds_state for one in counted):
                 return counted  # busy reading is alive
             self._misses += 1
-            return [silent(self._bound, self._misses, Evidence(codec=scanner.CODEC, query=query))]
+            return [*counted, silent(self._bound, self._misses, Evidence(codec=scanner.CODEC, query=query))]
         self._misses = 0
         if isinstance(answer, scanner.UnifiedAnswer) and self._firmware is None:
             self._firmware = _firmware_in(answer.value, self._bound.profile.firmware.version_format)
@@ -258,7 +260,7 @@ class SerialScanner:
             try:
                 event = self._reader.next_event()
             except ProtocolError:
-                self._scans.append(scanner.Scan(0, scanner.Terminator.SILENCE))
+                self._scans.append(scanner.Scan(0, scanner.Terminator.SILENCE, readable=False))
                 continue
             if event is None:
                 return

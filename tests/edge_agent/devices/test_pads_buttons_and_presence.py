@@ -474,3 +474,55 @@ def test_one_pad_of_a_bus_is_tried_and_the_others_go_on() -> None:
             assert [(one.slot, one.action) for one in bench.records.of(Queue)] == [("call-pad-2", "recall")]
 
     in_virtual_time(story())
+
+
+# -------------------------------------------------------------------------------------------------------------------------- hostility
+
+
+class Flood(Model):
+    """Sends without end, whatever the host does."""
+
+    def __init__(self, piece: bytes) -> None:
+        super().__init__(baud=None)
+        self._piece = piece
+        self._next_s = 0.0
+
+    def run_mechanism(self, now: float) -> None:
+        if now >= self._next_s:
+            self._next_s = max(self._next_s, now - 1.0) + 0.05
+            self.emit(self._piece, now)
+
+    def mechanism_due(self) -> float | None:
+        return self._next_s
+
+
+@pytest.mark.parametrize(
+    ("kind", "profile", "piece"),
+    [
+        ("scanner", "honeywell-serial", b"Product Name:" + b"A" * 4000),
+        ("scanner", "newland-uart", b"7" * 4000),
+        ("evaluator", "evaluator-serial-byte", bytes(range(256)) * 8),
+        ("evaluator", "evaluator-serial-frame", b"\xaa" * 2048),
+        ("call-pad", "call-pad-ft12", b"\xff\x68\x40\x40\x68" * 400),
+    ],
+)
+def test_an_endless_stream_costs_its_own_slot_only(kind: str, profile: str, piece: bytes) -> None:
+    """A minute of it is some megabytes; the button beside it works, and nothing is rated or called."""
+
+    async def story() -> None:
+        flood = Slot("other", Flood(piece), "serial", "/dev/ttyUSB0", "1-1.1", adapter=CH340)
+        devices = [
+            DeviceEntry(slot="other", family=kind, profile=profile, port="1-1.1", address=1 if kind == "call-pad" else None),
+            DeviceEntry(slot="help-button", family="help-button", port="1-1.3"),
+        ]
+        async with Bench(flood, key("help-button", HelpButton()), entries=devices) as bench:
+            await bench.until_state("help-button", "online")
+            await asyncio.sleep(60)
+            bench.terminal.press("help-button", "press")
+            await bench.until_open("BTN.HELP", within_s=5)
+            assert bench.records.of(Rating) == []
+            assert bench.records.of(Queue) == []
+            assert bench.states()["other"] != "online" or bench.records.of(Fault, "other"), "the trouble is told"
+            assert len(bench.records.bodies) < 40, "and told once, not all the time"
+
+    in_virtual_time(story())
