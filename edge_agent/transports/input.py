@@ -16,7 +16,7 @@ import evdev
 
 from edge_agent.transports.base import PortBusy, PortStalled, port_error
 from edge_agent.transports.waiting import FdWaiter
-from protocols.codecs.keys import DOWN, EV_KEY, InputEvent
+from protocols.codecs.keys import DOWN, EV_KEY, EV_SYN, SYN_DROPPED, SYN_REPORT, InputEvent
 
 EVIOCGVERSION = 0x80044501
 """Of the kernel's input.h: the driver's version."""
@@ -33,7 +33,11 @@ class EvdevPort:
         self._waiter = FdWaiter(device.fd, name)
 
     async def read_events(self, *, timeout_s: float) -> Sequence[InputEvent]:
-        self._grab_when_idle()
+        """Events in order; a look at the key bitmap is told as SYN_DROPPED.
+
+        Asking for the bitmap takes key events out of the kernel's queue (evdev_handle_get_val in drivers/input/evdev.c), so it is asked only after
+        reading, and whoever counts keys is told to look at the bitmap as well.
+        """
         if not await self._waiter.readable(timeout_s):
             return ()
         self._waiter.require_open()
@@ -44,13 +48,18 @@ class EvdevPort:
                 return ()
         if self._wants_grab and not self._grabbed and not any(e.type == EV_KEY and e.value >= DOWN for e in events):
             self._grab_when_idle()
+            last = events[-1] if events else InputEvent(0, 0, EV_SYN, SYN_REPORT, 0)
+            events += [InputEvent(last.sec, last.usec, EV_SYN, code, 0) for code in (SYN_DROPPED, SYN_REPORT)]
         return events
 
     async def pressed_keys(self) -> frozenset[int]:
         """Codes that are down now, after the kernel's key bitmap."""
         self._waiter.require_open()
         with _evdev_errors(self._name, self._device.fd):
-            return frozenset(self._device.active_keys())
+            keys = frozenset(self._device.active_keys())
+        if not keys:
+            self._grab_when_idle()
+        return keys
 
     async def close(self) -> None:
         if self._waiter.closed:

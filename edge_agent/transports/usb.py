@@ -249,7 +249,7 @@ class _Claim:
     endpoints_out: tuple[int, ...]
     endpoints_in: tuple[int, ...]
     packet_sizes: dict[int, int]
-    detached: bool
+    gives_driver_back: bool
     bulk: frozenset[int]
     interrupt: frozenset[int]
     extra: bytes
@@ -281,12 +281,10 @@ def _find(sighting: Sighting, backend: Any) -> Any | None:
 def _claim(device: Any, setting: UsbSetting, name: str) -> _Claim:
     interface = _choose_interface(_configuration(device), setting, name)
     number = interface.bInterfaceNumber
-    detached = False
     if device.is_kernel_driver_active(number):
         if not setting.detach_kernel_driver:
             raise port_error(errno.EBUSY, name)
         device.detach_kernel_driver(number)
-        detached = True
     usb.util.claim_interface(device, number)
     if interface.bAlternateSetting:
         device.set_interface_altsetting(interface=number, alternate_setting=interface.bAlternateSetting)
@@ -298,7 +296,8 @@ def _claim(device: Any, setting: UsbSetting, name: str) -> _Claim:
         endpoints_out=_preferred((a for a in addresses if not a & 0x80), setting.out_endpoint),
         endpoints_in=_preferred((a for a in addresses if a & 0x80), setting.in_endpoint),
         packet_sizes={endpoint.bEndpointAddress: max(1, endpoint.wMaxPacketSize & 0x7FF) for endpoint in pipes},
-        detached=detached,
+        # Given back even where none was found: a predecessor that was killed took it, and the kernel does not bring it back by itself.
+        gives_driver_back=setting.detach_kernel_driver,
         bulk=_of_type(pipes, usb.util.ENDPOINT_TYPE_BULK),
         interrupt=_of_type(pipes, usb.util.ENDPOINT_TYPE_INTR),
         extra=bytes(interface.extra_descriptors or b"")[:DESCRIPTORS_MAX_BYTES],
@@ -421,8 +420,8 @@ def _release(device: Any, claim: _Claim) -> None:
     """Each step by itself: the device may be gone, and the kernel may take its driver back on its own."""
     with suppress(usb.core.USBError):
         usb.util.release_interface(device, claim.interface)
-    if claim.detached:
-        with suppress(usb.core.USBError):  # it was detached here, so this platform can attach it
+    if claim.gives_driver_back:
+        with suppress(usb.core.USBError, NotImplementedError):  # no driver wants it, or this platform has none
             device.attach_kernel_driver(claim.interface)
     with suppress(usb.core.USBError):
         usb.util.dispose_resources(device)

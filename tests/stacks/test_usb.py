@@ -58,6 +58,18 @@ def test_the_kernel_driver_goes_only_where_the_profile_says_so_and_comes_back(pl
         side("open_usb", place="1-1.2")
 
 
+def test_the_driver_that_a_killed_agent_took_comes_back_with_the_next(plug: Start, far: Start) -> None:
+    bench = plug(device("receipt", "escpos-usb", "1-1.2"))
+    first, second = far(bench), far(bench)
+    first("open_usb", place="1-1.2", detach_kernel_driver=True)
+    first.process.kill()
+    first.process.wait()
+    port, _, _ = second.until_free("open_usb", place="1-1.2", detach_kernel_driver=True)
+    second("close", port=port)
+    with refused("PortBusy"):  # usblp has it
+        second("open_usb", place="1-1.2")
+
+
 def test_another_program_holds_the_device_and_lets_go(plug: Start, far: Start) -> None:
     bench = plug(device("reader", "sdt-whole", "1-1.1"))
     first, second = far(bench), far(bench)

@@ -309,7 +309,7 @@ def kernel_input(guest: Guest) -> str:
         "LD_LIBRARY_PATH": f"{release}/python/solib",
     }
     command = [f"{release}/python/bin/python3", "-B", guest.setting["kernel_input"]]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
     return done.stdout.strip()
 
