@@ -75,6 +75,7 @@ class Doors:
     service: OwnerService
     devices: OneScanner
     socket_path: Path
+    hosts: set[str] | None = None
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
 
@@ -88,7 +89,12 @@ async def open_doors(**more: Any) -> AsyncIterator[Doors]:
             Application(name="wallboard", token_sha256=hashed(PLAIN_TOKEN)),
         )
     )
-    gate = Gate(hosts=frozenset({HOST}), origins=frozenset({ORIGIN}), applications=applications)
+    hosts: set[str] | None = more.pop("hosts", None)
+    gate = Gate(
+        hosts=frozenset({HOST}) if hosts is None else hosts,  # type: ignore[arg-type]  # the port is known after the start
+        origins=more.pop("origins", frozenset({ORIGIN})),
+        applications=applications,
+    )
     sockets = more.pop("sockets", None)
     with reachable_folder() as folder:
         path = folder / "agent.sock"
@@ -96,7 +102,7 @@ async def open_doors(**more: Any) -> AsyncIterator[Doors]:
         # The owner API does not reach the service of requests at all.
         api = LocalApi(None, socket_path=path, http=HttpDoor(port=0, gate=gate), limits=limits, devices=service, **more)  # type: ignore[arg-type]
         await api.start()
-        doors = Doors(api, service, devices, path)
+        doors = Doors(api, service, devices, path, hosts)
         try:
             yield doors
         finally:
