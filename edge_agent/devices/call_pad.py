@@ -51,6 +51,8 @@ ECHO_TEST_S = 0.05
 RETRY_MS = RETRY_S * 1000 / 2
 """A single lost answer is no silence."""
 ECHO_TEST_EVERY_MS = 60_000
+ECHO_MISSES = 3
+"""Noise may spoil an echo now and then; three in a row it does not."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,7 @@ class CallPadBus:
         self._declared_echo = profile.transport.serial is not None and profile.transport.serial.local_echo
         self._hears_itself = self._declared_echo
         self._echo_tested_ms: int | None = None
+        self._echo_misses = 0
         self._garbled_polls = 0
         self._reader = callpad.CallPadReader(self._rules)
         self._pads = {pad.address: pad for pad in _addressed(pads, self._options.addresses)}
@@ -109,12 +112,18 @@ class CallPadBus:
 
     @property
     def poll_budget_s(self) -> float:
-        return len(self._pads) * (2 * ANSWER_TIMEOUT_S + WRITE_TIMEOUT_S) + WRITE_TIMEOUT_S + ECHO_TEST_S + 1.0
+        return 2 * (len(self._pads) * (2 * ANSWER_TIMEOUT_S + WRITE_TIMEOUT_S) + WRITE_TIMEOUT_S + ECHO_TEST_S) + 1.0
 
     async def poll(self, now: ClockReading) -> list[Observation]:
         await self._test_echo(now.boot_ms)
         for pad in self._pads.values():
             await self._ask(pad)
+        if self._undeclared_echo and not any(pad.answered for pad in self._pads.values()):
+            # Perhaps somebody put another adapter in, and what is taken for its echo is what the pads say.
+            self._echo_tested_ms, self._echo_misses = None, ECHO_MISSES
+            await self._test_echo(now.boot_ms)
+            for pad in self._pads.values() if not self._hears_itself else ():
+                await self._ask(pad)
         observations = self._take_found()
         dead_bus = not any(pad.answered or pad.spoiled for pad in self._pads.values())
         if any(pad.answered for pad in self._pads.values()) or dead_bus:
@@ -194,7 +203,8 @@ class CallPadBus:
         deadline_s, heard = loop.time() + ECHO_TEST_S, b""
         while ECHO_TEST not in heard and len(heard) < READ_BYTES and (left_s := deadline_s - loop.time()) > 0:
             heard += await self._port.read(max_bytes=READ_BYTES, timeout_s=left_s)
-        self._hears_itself = ECHO_TEST in heard
+        self._echo_misses = 0 if ECHO_TEST in heard else self._echo_misses + 1
+        self._hears_itself = ECHO_TEST in heard or (self._hears_itself and self._echo_misses < ECHO_MISSES)
         self._reader.feed(heard.replace(ECHO_TEST, b""))
 
     def _note_silence(self, pad: _Pad, *, dead_bus: bool, now_ms: int) -> None:

@@ -212,6 +212,24 @@ def test_an_adapter_that_hears_itself_hides_no_dead_pad(declared: bool) -> None:
     in_virtual_time(story())
 
 
+def test_an_adapter_that_is_replaced_makes_no_bus_dead() -> None:
+    """What was its echo is now what the pads say."""
+
+    async def story() -> None:
+        async with Bench(line("call-pad", CallPadBus(addresses=(1, 2, 3)))) as bench:
+            await ready(bench)
+            bench.terminal.set("call-pad", "echo")
+            await bench.until_open("CAL.BUS_ECHO", within_s=90)
+            await asyncio.sleep(30)
+            bench.terminal.clear("call-pad", "echo")
+            await asyncio.sleep(300)
+            assert {fault.code for fault in bench.records.of(Fault)} == {"CAL.BUS_ECHO"}
+            assert bench.records.open_codes() == set()
+            assert set(bench.states().values()) == {"online"}
+
+    in_virtual_time(story())
+
+
 def test_a_weak_supply_is_told_from_a_dead_pad() -> None:
     async def story() -> None:
         async with Bench(line("call-pad", CallPadBus(addresses=(1, 2, 3)))) as bench:
