@@ -15,7 +15,7 @@ from functools import partial
 from conformance.analysis import Findings, analyse
 from conformance.hands import Deed, Hands, Provoked, provocations
 from conformance.report import Report, Result, Verdict
-from conformance.tap import Tap
+from conformance.tap import LOG_BYTES, Tap
 from conformance.watch import Target, Watch, with_profile
 from edge_agent import discovery
 from edge_agent.config import DeviceEntry
@@ -33,7 +33,9 @@ from simulators.wire import is_described, wire_of
 WELL = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
 FIRST_LOOK_S = 60.0
 """A printer that sleeps needs 20 s for its first answer, a reader at an unknown speed is asked at five."""
-SETTLE_S = 0.3
+SETTLE_S, SETTLE_READS = 0.3, 32
+LEAST_STEADY_S = 1.2
+"""A receiver speaks once a second."""
 HANDS_S = 60.0
 ONE_POLL_TIMES = 3
 """A question that is asked so often and not always answered is no accident."""
@@ -160,11 +162,12 @@ class Check:
         return _failed(reason, "Make [[match]] more exact (pid, product text) or the probe's answer more telling.")
 
     async def _settle(self, sighting: Sighting) -> None:
-        """Let the rest of a long answer to the probe pass, which nobody waits for any more."""
+        """Let the rest of a long answer to the probe pass, which nobody waits for any more. A unit that never ends is for the later parts."""
         port = await self.target.opener.open(sighting, self.profile)
         try:
-            while isinstance(port, BytePort) and await port.read(max_bytes=4096, timeout_s=SETTLE_S):
-                pass
+            for _ in range(SETTLE_READS):
+                if not isinstance(port, BytePort) or not await port.read(max_bytes=4096, timeout_s=SETTLE_S):
+                    break
         finally:
             await port.close()
 
@@ -200,7 +203,7 @@ class Check:
         pause_s = (
             self._settings.every_s if self.profile.poll is None else watch.profile.poll.every_s if watch.profile.poll else 1.0
         )
-        await asyncio.sleep(max(self._settings.rounds * pause_s, 2.0))
+        await asyncio.sleep(max(self._settings.rounds * pause_s, LEAST_STEADY_S))
         changes = [device.device.value for device in watch.records.devices()[told:]]
         codes = sorted(watch.records.open_codes())
         if changes or codes:
@@ -244,6 +247,11 @@ class Check:
     def _framing(self, watch: Watch, found: Findings) -> Outcome:
         if watch.tap.is_blind or not (found.exchanges or found.notices or found.stray_bytes):
             return _skipped("nothing was said")
+        if watch.tap.lost_bytes:
+            return _failed(
+                f"it said more than {LOG_BYTES // 1024} KiB in a few minutes",
+                "A unit that never stops talking starves its neighbours: look for a wrong mode, a stuck trigger, a wrong speed.",
+            )
         if found.stray_bytes:
             return _failed(
                 f"{found.stray_bytes} bytes in {found.stray_turns} places belong to no answer",
@@ -290,12 +298,13 @@ class Check:
     # ------------------------------------------------------------------ what hands do
 
     async def _unplug(self, watch: Watch) -> Outcome:
+        before = watch.records.open_codes()
         if not await self._hands.do(Deed("unplug", "Pull the device's data cable out.")):
             return _skipped("nobody pulled it out")
         codes = link_codes(self.profile.kind).all | {self.profile.fault_code("BUS_DOWN")}
         within_s = HANDS_S + max(FAULTS[code].debounce_s for code in codes if code in FAULTS)
-        if await watch.until(lambda: bool(watch.records.open_codes() & codes), within_s=within_s):
-            return _passed(", ".join(sorted(watch.records.open_codes() & codes)))
+        if await watch.until(lambda: bool((watch.records.open_codes() - before) & codes), within_s=within_s):
+            return _passed(", ".join(sorted((watch.records.open_codes() - before) & codes)))
         return _failed(
             f"not noticed in {within_s:.0f} s", "An adapter with its own supply hides the unit: plug unit and adapter as one."
         )
@@ -313,6 +322,10 @@ class Check:
 
     async def _provoke(self, watch: Watch, provoked: Provoked) -> Outcome:
         kind = FAULTS[provoked.code]
+        if provoked.code in watch.records.open_codes():
+            return _failed(
+                "it was told before anything was done", "Begin with a healthy unit; else the profile reads this bit wrongly."
+            )
         if not await self._hands.do(provoked.begin):
             return _skipped("nobody did it")
         told = await watch.until(lambda: provoked.code in watch.records.open_codes(), within_s=HANDS_S + kind.debounce_s)

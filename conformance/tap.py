@@ -20,7 +20,10 @@ from edge_agent.transports.base import (
 )
 from protocols.codecs.keys import InputEvent
 from protocols.profile.schema import Profile
-from simulators.capture import MAX_BYTES, Transfer
+from simulators.capture import Transfer
+
+LOG_BYTES = 256 * 1024
+"""A whole check of the most talkative honest unit (a position receiver) is half of it."""
 
 
 class Tap:
@@ -36,14 +39,18 @@ class Tap:
         """A port of a form that cannot be tapped was opened."""
         self.endpoints: tuple[int, ...] = ()
         """Pipes of a USB unit, out and in."""
+        self.lost_bytes = 0
+        """What came after the log was full."""
         self._bytes = 0
         self._loop = asyncio.get_running_loop()
         self._start_s = self._loop.time()
 
     def note(self, transfer: Transfer) -> None:
         self._bytes += transfer.length
-        if self._bytes <= MAX_BYTES:
+        if self._bytes <= LOG_BYTES:
             self.transfers.append(transfer)
+        else:
+            self.lost_bytes += transfer.length
 
     def now_s(self) -> float:
         return self._loop.time() - self._start_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ import pytest
 import firmware_profiles
 from conformance.analysis import analyse
 from conformance.cli import main
-from conformance.hands import ModelHands, Nobody
+from conformance.hands import Deed, ModelHands, Nobody, Person
 from conformance.report import Report, Result, Verdict, as_junit, as_text
 from conformance.suite import Check, Settings
 from conformance.targets import in_memory, on_a_pty
@@ -62,7 +63,7 @@ async def test_over_a_real_line(profile: Profile, tmp_path: Path) -> None:
     """Real time, a pseudo-terminal, the agent's own serial transport."""
     target, model, pty = on_a_pty(profile, tmp_path / "unit")
     try:
-        report = await Check(profile, target, Nobody(), PROFILES, Settings(rounds=2, every_s=0.5)).run()
+        report = await Check(profile, target, Nobody(), PROFILES, Settings(rounds=2, every_s=0.4)).run()
     finally:
         pty.close()
     assert report.failed == [], as_text(report)
@@ -124,6 +125,46 @@ def test_a_state_that_is_never_told_fails() -> None:
 
     report = checked(PROFILES["receipt-printer-serial"], model=Blind(has_text_ids=False))
     assert [result.id for result in report.failed] == ["PRN.COVER_OPEN"]
+
+
+def test_an_agent_that_prints_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tap judges what was sent, not what the driver meant: here its harmless switch is a line of print."""
+    monkeypatch.setattr("protocols.codecs.escpos.encode_auto_status", lambda mask=0: b"Dear citizen\n")
+    harmless = checked(PROFILES["receipt-printer-serial"]).result("harmless")
+    assert harmless.verdict is Verdict.FAILED
+    assert b"Dear citizen\n".hex(" ") in harmless.text
+
+
+def test_a_driver_that_falls_over_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise ValueError("PLANTED")
+
+    monkeypatch.setattr("protocols.codecs.escpos.reading_of_real_time", broken)
+    drivers = checked(PROFILES["receipt-printer-serial"]).result("drivers")
+    assert drivers.verdict is Verdict.FAILED
+    assert "ValueError" in drivers.text
+    assert "PLANTED" not in drivers.text
+
+
+def test_a_unit_that_never_stops_talking_is_judged_in_little_memory() -> None:
+    class Endless(Model):
+        """Says something whenever it is looked at."""
+
+        def take(self, now: float, max_bytes: int, *, endpoint: int = 0, line_baud: int | None = None) -> bytes:
+            return b"\xff" * max_bytes
+
+    report = checked(PROFILES["receipt-printer-serial"], model=Endless(baud=38400))
+    assert {"state", "answers", "framing"} <= {result.id for result in report.failed}, as_text(report)
+    assert report.result("harmless").verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize(("typed", "done"), [("\n", True), ("done\n", True), ("s\n", False), ("", False)])
+async def test_a_person_answers_or_skips(
+    typed: str, done: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert await Person().do(Deed("cover-open", "Open the cover.")) is done
+    assert "Open the cover." in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the tap's verdict
