@@ -468,9 +468,7 @@ class Agent:
             pinned=lambda: frozenset(device.profile for device in self._config.devices if device.profile is not None),
             listed=lambda: self._config.items,
             devices=lambda: self._monitor,
-            may_flash=lambda: (
-                self._quiet and not self._runner.restarting and (self._link is None or not self._link.granted)
-            ),
+            may_flash=lambda: self._quiet and not self._runner.restarting and (self._link is None or not self._link.granted),
             trusted_now_ms=self._house.trusted_now_ms,
             connected=lambda: self._uplink is not None and self._uplink.connected,
             span_s=lambda: self._config.intervals.summary_s,
@@ -600,7 +598,9 @@ class Agent:
         await api.start()
         self.http_port = api.http_port
         try:
-            await (asyncio.get_running_loop().create_future() if self._owner is None else self._owner.run())  # serves until cancelled
+            await (
+                asyncio.get_running_loop().create_future() if self._owner is None else self._owner.run()
+            )  # serves until cancelled
         finally:
             await api.stop()
 

@@ -203,7 +203,9 @@ class RatingPad:
             # Without a question a pad that answers nobody looks like one that is well.
             limited=self._heartbeat is None,
             evidence=evidence,
-            conditions=tuple(Condition(self._bound.code(tail), evidence if tail == "STUCK_KEY" else self._last_bad) for tail in tails),
+            conditions=tuple(
+                Condition(self._bound.code(tail), evidence if tail == "STUCK_KEY" else self._last_bad) for tail in tails
+            ),
             judged=judged_tails(self._bound, "STUCK_KEY", "BUS_CRC", "UNKNOWN_KEYS"),
             tally=Tally(ok=len(levels)) if levels else None,
             events=tuple(Rating(level=level, slot=self._bound.slot) for level in levels),

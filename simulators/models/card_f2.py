@@ -342,6 +342,4 @@ class F2CardReader(F2CardUnit):
     }
 
     def __init__(self, *, baud: int = 9600, latency_s: float = 0.01, seed: int = 0, firmware: str = "CRT-310-V2.00") -> None:
-        super().__init__(
-            baud=baud, latency_s=latency_s, seed=seed, stacker=None, firmware=firmware, entry="30-prohibits"
-        )
+        super().__init__(baud=baud, latency_s=latency_s, seed=seed, stacker=None, firmware=firmware, entry="30-prohibits")

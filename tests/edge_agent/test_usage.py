@@ -233,7 +233,8 @@ def again(usage: UsageBook) -> UsageBook:
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_lifetime_goes_on_over_swaps_and_restarts(restarts: bool) -> None:
     usage = book()
-    expected, told = 0, []
+    expected = 0
+    told: list[int | None] = []
     for first, last in ((10_000, 10_050), (12, 40), (900_000, 900_001)):
         usage.seen("a4-printer", UnitId(serial=f"unit-{first}"))
         expected = first if not told else expected
