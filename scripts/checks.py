@@ -40,6 +40,7 @@ BUDGET_S: dict[str, int] = {
     "together": 900,
     "browser": 800,
     "simulators": 240,
+    "stacks": 150,
     "": 180,
 }
 

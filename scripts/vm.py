@@ -39,7 +39,7 @@ BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")
 VERSION = "0.0.1"
 
 INIT = """#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /lower /writable /root
+/bin/busybox mkdir -p /proc /sys /dev /lower /writable /guest
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs devtmpfs /dev
@@ -47,13 +47,13 @@ for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /module
 /bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=524288 host /lower || /bin/busybox poweroff -f
 /bin/busybox mount -t tmpfs -o size=85% tmpfs /writable
 /bin/busybox mkdir /writable/upper /writable/work
-/bin/busybox mount -t overlay -o lowerdir=/lower,upperdir=/writable/upper,workdir=/writable/work overlay /root || /bin/busybox poweroff -f
+/bin/busybox mount -t overlay -o lowerdir=/lower,upperdir=/writable/upper,workdir=/writable/work overlay /guest || /bin/busybox poweroff -f
 /bin/busybox sh /prepare.sh
 /bin/busybox umount /proc /sys
-/bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /usr/lib/systemd/systemd
+/bin/busybox mount --move /dev /guest/dev
+exec /bin/busybox switch_root /guest /usr/lib/systemd/systemd
 """
-PREPARE = """cd /root
+PREPARE = """cd /guest
 # None of this machine's own services, file systems and accounts: a plain system that only has its programs.
 /bin/busybox rm -rf etc/systemd/system etc/systemd/user etc/systemd/system-generators run/systemd
 /bin/busybox mkdir -p etc/systemd/system usr/lib/modules

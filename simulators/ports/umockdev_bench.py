@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -468,16 +469,15 @@ class Wanted:
 
 def main(arguments: Sequence[str]) -> int:
     directory, text = Path(arguments[0]), arguments[1]
-    import gi  # of the system's Python
-
+    gi = import_module("gi")  # of the system's Python: no environment has it
     gi.require_version("UMockdev", "1.0")
-    from gi.repository import UMockdev
+    umockdev = import_module("gi.repository.UMockdev")
 
     if "libumockdev-preload" not in Path("/proc/self/maps").read_text():  # in_mock_environment() of 0.17 says no either way
         sys.stderr.write("Start this under LD_PRELOAD=libumockdev-preload.so.0 (umockdev-wrapper).\n")
         return 2
     wanted = Wanted.of(json.loads(text))
-    bench = Bench(UMockdev, wanted.terminal, wanted.lies, wanted.forbidden, wanted.extras)
+    bench = Bench(umockdev, wanted.terminal, wanted.lies, wanted.forbidden, wanted.extras)
     try:
         bench.start()
         asyncio.run(_serve(bench, directory))

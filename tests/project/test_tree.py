@@ -236,7 +236,7 @@ def test_import_contracts_hold() -> None:
         ("firmware_profiles", []),
         ("edge_agent", ["edge", "pcsc"]),
         ("fleet_server", ["server", "embedded-broker"]),
-        ("simulators", ["sim"]),
+        ("simulators", ["sim", "usbip"]),
         ("conformance", ["sim"]),
     ],
 )
