@@ -693,3 +693,24 @@ def test_a_camera_is_there_or_not_and_nothing_takes_a_picture() -> None:
         assert (await one.ask("Common.Status"))["payload"]["camera"]["cameras"] == {"person": "inop"}
 
     on_a_desk(slot, test=test)
+
+
+@pytest.mark.spec("D-503, D-505")
+def test_a_scanner_that_never_stops_talking_ends_the_command_and_nothing_else() -> None:
+    async def test(desk: Desk) -> None:
+        model = desk.bench.terminal.model("scanner")
+        one, other = desk.connect("scanner"), desk.connect("keypad")
+        await one.claim(leaseS=120)
+        await other.claim()
+        number = one.post(READ, {}, timeout_ms=60_000)
+        await asyncio.sleep(2)
+        model.emit(b"x" * 2_000_000, desk.bench.terminal.clock())
+        assert code_of(await one.answer(number)) == "barcodeInvalid"
+        assert code_of(await one.ask(READ, {}, timeout_ms=5_000)) in ("barcodeInvalid", "timeOut")
+        assert code_of(await other.ask("Keyboard.GetLayout")) == "success"
+        await asyncio.sleep(600)
+        assert desk.bench.states()["scanner"] in ("online", "hardwareError", "offline")
+        desk.bench.terminal.press("keypad", "press", "1")
+        assert (await other.ask("Common.Status"))["payload"]["common"]["device"] == "online"
+
+    on_a_desk(Slot("scanner", SerialScanner(), "serial", "/dev/ttyUSB0", "1-1.4"), keypad(), test=test)
