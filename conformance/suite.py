@@ -27,7 +27,7 @@ from protocols.contract.records import Device
 from protocols.profile.match import AmbiguousMatch, candidates
 from protocols.profile.places import SerialMatch
 from protocols.profile.schema import Profile
-from simulators.capture import Capture, scrub, write
+from simulators.capture import Capture, scrub, unit_behind, write
 from simulators.wire import is_described, wire_of
 
 WELL = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
@@ -100,7 +100,7 @@ class Check:
             "profile": self.profile.id,
             "bus": "serial" if self.profile.transport.serial else "usb" if self.profile.transport.usb else "other",
             **self._usb_head(),
-            "unit": "simulated" if self.target.simulated else "real",
+            "unit": "simulated" if self.target.simulated else unit_behind(self.target.port),
             "scrubbed": "yes",
         }
         return write(Capture(head, tuple(scrub(self._wire, self.tap.transfers if self.tap else ()))))

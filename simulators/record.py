@@ -17,7 +17,7 @@ from typing import Any
 import serial
 
 from protocols.profile.schema import Profile
-from simulators.capture import MAX_BYTES, Capture, Transfer, Way, scrub
+from simulators.capture import MAX_BYTES, Capture, Transfer, Way, scrub, unit_behind
 from simulators.errors import SimulatorError
 from simulators.wire import wire_of
 
@@ -40,6 +40,7 @@ class SerialTap:
         self.transfers: list[Transfer] = []
         self.ended = asyncio.Event()
         """Set when the device has gone."""
+        self._unit = unit_behind(port)
         self._device = _open(port, profile)
         self._slave = -1
         self._master = self._make_pty()
@@ -64,7 +65,7 @@ class SerialTap:
             "profile": self._profile.id,
             "bus": "serial",
             "line": f"{line.baud} {line.data_bits}{line.parity[0].upper()}{line.stop_bits}" if line else "",
-            "unit": "real",
+            "unit": self._unit,
             "scrubbed": "no" if keep_everything else "yes",
         }
         return Capture(head, tuple(self.transfers if keep_everything else scrub(wire_of(self._profile), self.transfers)))
