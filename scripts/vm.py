@@ -37,6 +37,7 @@ PASSED, FAILED, CANNOT_RUN = 0, 1, 3
 HOST_SEEN_BY_GUEST = "10.0.2.2"
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")
 VERSION = "0.0.1"
+PROGRAMS = ("qemu-system-x86_64", "busybox", "depmod", "modprobe", "dpkg-deb", "usbip")
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /lower /writable /guest
@@ -167,7 +168,7 @@ def _kernel_package() -> str:
 def _program(name: str) -> str:
     found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
     if found is None:
-        cannot(f"there is no {name}.")
+        cannot(f"there is no {name} (make vm installs what it needs where it may).")
     return found
 
 
@@ -299,6 +300,8 @@ def make_identity(folder: Path) -> None:
 
 
 def run(*, limit_s: float, keep_console: bool) -> int:
+    for name in PROGRAMS:
+        _program(name)
     version = kernel()
     shutil.rmtree(RUN, ignore_errors=True)
     RUN.mkdir(parents=True)
