@@ -82,7 +82,8 @@ DEVICE_TYPES: Mapping[str, DeviceType] = {
         "motorised card reader, older protocol (CRT-310)", lambda seed, baud: StxCardReader(seed=seed, baud=_speed(baud, 9600))
     ),
     "card-d1801": DeviceType(
-        "card dispenser, two-letter commands (D1801 boards)", lambda seed, baud: D1801Dispenser(seed=seed, baud=_speed(baud, 9600))
+        "card dispenser, two-letter commands (D1801 boards)",
+        lambda seed, baud: D1801Dispenser(seed=seed, baud=_speed(baud, 9600)),
     ),
     "card-541": DeviceType(
         "card dispenser, two-letter commands with an address (CRT-541)",

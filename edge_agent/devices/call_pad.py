@@ -328,7 +328,9 @@ class CallPadBus:
         return replace(
             observation,
             conditions=tuple(
-                Condition(pad.bound.code(tail), observation.evidence, count=needed if tail in ("BUS_DOWN", "BUS_GARBLED") else None)
+                Condition(
+                    pad.bound.code(tail), observation.evidence, count=needed if tail in ("BUS_DOWN", "BUS_GARBLED") else None
+                )
                 for tail in tails
             ),
             judged=frozenset(pad.bound.code(tail) for tail in (*judged, *tails)),

@@ -124,7 +124,11 @@ def burst_answer(answers: list[Answer]) -> Answer | None:
     if not answers:
         return None
     first = answers[0]
-    return first if all(other.raw == first.raw for other in answers) else Answer(None, b"".join(one.raw for one in answers)[:FRAME_MAX_BYTES])
+    return (
+        first
+        if all(other.raw == first.raw for other in answers)
+        else Answer(None, b"".join(one.raw for one in answers)[:FRAME_MAX_BYTES])
+    )
 
 
 def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:

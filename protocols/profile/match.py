@@ -113,7 +113,9 @@ def ties(profiles: Iterable[Profile]) -> list[tuple[str, str]]:
     for first, second in combinations(profiles, 2):
         for one in first.match:
             for other in second.match:
-                if isinstance(one, UsbMatch | InputMatch | CdcMatch | VideoMatch | SoundMatch | DisplayMatch) and _same(one, other):
+                if isinstance(one, UsbMatch | InputMatch | CdcMatch | VideoMatch | SoundMatch | DisplayMatch) and _same(
+                    one, other
+                ):
                     if isinstance(one, VideoMatch) and (one.by_name or (one.by_slot and first.kind is not second.kind)):
                         continue
                     found.add((first.id, second.id))

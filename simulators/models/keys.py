@@ -43,7 +43,15 @@ USB_SCANNER_HID = UsbIdentity(
     0x1EAB, 0x1D03, _INTERRUPT_IN, 3, 1, 1, "Newland Auto-ID", "NLS-FM430 HID KBW", kernel_driver="usbhid"
 )
 USB_SCANNER_HID_POS = UsbIdentity(
-    0x1EAB, 0x1D10, (Endpoint(0x81, 64, 3), Endpoint(0x02, 64, 3)), 3, 0, 0, "Newland Auto-ID", "NLS-FM430 HID POS", kernel_driver="usbhid"
+    0x1EAB,
+    0x1D10,
+    (Endpoint(0x81, 64, 3), Endpoint(0x02, 64, 3)),
+    3,
+    0,
+    0,
+    "Newland Auto-ID",
+    "NLS-FM430 HID POS",
+    kernel_driver="usbhid",
 )
 
 

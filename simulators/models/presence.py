@@ -13,7 +13,9 @@ _IN = ()
 
 USB_TOUCH = UsbIdentity(0x0EEF, 0xC000, _IN, 3, 0, 0, "eGalax Inc.", "eGalaxTouch EXC3188", kernel_driver="usbhid")
 USB_FACE_CAMERA = UsbIdentity(0x05A3, 0x9331, _IN, 0x0E, 1, 0, "Face", "Face Camera", device_class=0xEF, kernel_driver="uvcvideo")
-USB_ROOM_CAMERA = UsbIdentity(0x046D, 0x0825, _IN, 0x0E, 1, 0, "Logitech", "Webcam C270", device_class=0xEF, kernel_driver="uvcvideo")
+USB_ROOM_CAMERA = UsbIdentity(
+    0x046D, 0x0825, _IN, 0x0E, 1, 0, "Logitech", "Webcam C270", device_class=0xEF, kernel_driver="uvcvideo"
+)
 USB_DOCUMENT_CAMERA = UsbIdentity(
     0x1BCF, 0x2B97, _IN, 0x0E, 1, 0, "Sunplus", "Document Camera", device_class=0xEF, kernel_driver="uvcvideo"
 )
