@@ -19,6 +19,6 @@ counted in `noise_bytes`. Requests are built by `encode_*` functions.
 | `modbus` | climate and door modules | `ReadRequest`, `encode_read`, `ReplyReader`, `climate_of`, `inputs_of` |
 | `megatec` | UPSes | `Query`, `encode`, `MegatecReader`, `conditions_of`, `battery_of` |
 | `nmea` | position receivers (framing; coordinates are blanked in evidence) | `NmeaReader`, `Sentence`, `blanked` |
-| `card_f2`, `card_stx`, `card_d1801` | motorised card readers and dispensers (state only); words in `card_unit` | `Query`, `encode`, `F2Reader`, `StxReader`, `D1801Reader`, `reading_of` |
+| `card_f2`, `card_stx`, `card_d1801` | card units (state only), words in `card_unit` | `F2Reader`, `StxReader`, `D1801Reader`, `reading_of` |
 | `explain` | the evidence drawer | `explain(codec, query, reply)`, `MEANINGS` |
 """
