@@ -232,6 +232,10 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "wrong" in capsys.readouterr().err
     assert main(["check", "--profile", "receipt-printer-serial", "--port", str(tmp_path / "nothing"), "--unattended"]) == 1
     assert "there is nothing at" in capsys.readouterr().out
+    assert main(["check", "--profile", "snbc-btp", "--usb", "99-1.1", "--unattended"]) == 2
+    assert "no USB device at 99-1.1" in capsys.readouterr().err
+    assert main(["check", "--profile", "snbc-btp", "--simulated", "--model", "json:loads"]) == 2
+    assert main(["check", "--profile", "snbc-btp", "--simulated", "--rounds", "0"]) == 2
 
 
 def test_junit_survives_what_a_device_may_say() -> None:
