@@ -38,7 +38,7 @@ def _add_check(commands: Any) -> None:
     check.add_argument("--profile", required=True, metavar="ID|FILE", help="a shipped profile, or the TOML file of your own")
     where = check.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", metavar="TTY", help="serial line, such as /dev/ttyUSB0")
-    where.add_argument("--usb", metavar="PLACE", help="place in the USB tree, such as 1-1.4 (see lsusb -t)")
+    where.add_argument("--usb", metavar="PLACE", help="place in the USB tree, such as 1-1.4 (see /sys/bus/usb/devices)")
     where.add_argument("--input", metavar="EVENT", help="keyboard-like device, such as /dev/input/event3")
     where.add_argument("--simulated", action="store_true", help="the profile's device model, in memory and without waiting")
     where.add_argument(

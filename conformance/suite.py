@@ -129,7 +129,7 @@ class Check:
             self._nothing_there = True
             return _failed(
                 f"there is nothing at {self.target.port}",
-                "Check the cable and the path; `ls /dev/serial/by-path` and `lsusb -t` list what the system sees.",
+                "Check the cable and the path; /dev/serial/by-path and /sys/bus/usb/devices list what the system sees.",
             )
         if all(getattr(rule, "by_name", False) for rule in self.profile.match):
             return _skipped("a profile that the inventory names; its port says nothing of what is behind it")
@@ -241,7 +241,7 @@ class Check:
         silent = [
             name for name, count in missed.items() if count == asked[name] and any(e.expects == "maybe" for e in found.of(name))
         ]
-        self.report.figures["questions"] = ", ".join(f"{name} {asked[name]}" for name in sorted(asked))
+        self.report.figures["questions"] = ", ".join(f"{name} × {asked[name]}" for name in sorted(asked))
         return _passed(f"without answer, as allowed: {', '.join(sorted(silent))}" if silent else "")
 
     def _framing(self, watch: Watch, found: Findings) -> Outcome:

@@ -27,7 +27,7 @@ def on_this_machine(place: str, address: int | None) -> Target:
     if not place.startswith("/"):
         discoverer = UdevDiscoverer.of_system()
         if not any(place == sighting.usb_path for sighting in discoverer.sightings()):
-            raise SimulatorError(f"There is no USB device at {place}. `lsusb -t` and /sys/bus/usb/devices show the places.")
+            raise SimulatorError(f"There is no USB device at {place}. /sys/bus/usb/devices lists the places.")
         return Target(SystemOpener(), discoverer, place, address)
     return Target(SystemOpener(), UdevDiscoverer.of_system([place]), place, address)
 
