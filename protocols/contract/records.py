@@ -197,7 +197,7 @@ class SlotCount(_Body, frozen=True, kw_only=True):
     ok: Count
     failed: Count
     lifetime: Count | None = None
-    """The unit's own counter where it has one, else ours."""
+    """Of the place: it goes on when the unit is exchanged."""
     derived: bool = False
     """Counted from page counters by an observer, not from jobs."""
 

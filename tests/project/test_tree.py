@@ -171,7 +171,8 @@ def test_a_kiosk_carries_no_web_framework_no_orm_and_no_dnspython() -> None:
     }
     assert kiosk & heavy == set()
     # tuf, securesystemslib, urllib3 and zstandard are the updater's, the agent's process loads none; xmodem and ymodem write firmware.
-    assert len(kiosk) <= 21, "one more package on every kiosk: change this number only on purpose"
+    # wsproto speaks WebSocket to the kiosk application, pynmeagps is loaded where a receiver is in the inventory.
+    assert len(kiosk) <= 23, "one more package on every kiosk: change this number only on purpose"
 
 
 def test_front_end_packages_are_pinned_by_hash_without_address() -> None:
