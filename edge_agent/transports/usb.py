@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import usb.core
@@ -175,7 +176,21 @@ async def open_usb(sighting: Sighting, setting: UsbSetting, *, backend: Any = No
 
 
 def default_backend() -> Any:
-    """libusb of the system, else the one that the package libusb-package brings; PortRefused if there is none."""
+    """libusb of the system, else the one that the package libusb-package brings; PortRefused if there is none.
+
+    One for the life of the process. pyusb lets go of a backend before the devices that came from it, and libusb then reads what it has freed:
+    with a backend for each opening, unplugging devices ended the process now and then (SIGSEGV in libusb_unref_device).
+    """
+    with _BACKEND_LOCK:
+        return _system_backend()
+
+
+_BACKEND_LOCK = threading.Lock()
+"""Ports are opened in threads of their own; `cache` alone may make two."""
+
+
+@cache
+def _system_backend() -> Any:
     import usb.backend.libusb1
 
     backend = usb.backend.libusb1.get_backend()

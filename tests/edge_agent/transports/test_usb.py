@@ -4,13 +4,14 @@ import asyncio
 import errno
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import usb.core
 
 from edge_agent.transports.base import PortBusy, PortGone, PortRefused, PortStalled, Sighting, UsbPort
-from edge_agent.transports.usb import BackendDiscoverer, UsbSetting, open_usb, usb_sightings
+from edge_agent.transports.usb import BackendDiscoverer, UsbSetting, default_backend, open_usb, usb_sightings
 from simulators.models.base import Endpoint, UsbIdentity
 from simulators.models.escpos import EscposPrinter
 from simulators.models.sdt import USB_SPLIT, SdtReader
@@ -184,3 +185,10 @@ def _no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     while any(thread.name.startswith("usb-") for thread in threading.enumerate()):
         assert time.monotonic() < deadline, "a USB worker outlived its port"
         time.sleep(0.01)
+
+
+def test_all_ports_share_one_libusb() -> None:
+    """A context of its own for each opening is freed before its devices are."""
+    with ThreadPoolExecutor(4) as pool:
+        backends = list(pool.map(lambda _: default_backend(), range(8)))
+    assert len({id(backend) for backend in backends}) == 1
