@@ -27,7 +27,7 @@ bench: environment assets  ## Measure, and print each figure beside its budget
 	@$(PYTHON) -m scripts.system_packages mosquitto bench
 	@$(RUN) -m tests.bench $(ARGS)
 
-vm: environment  ## The built agent on a Debian kernel in a virtual machine, as its systemd unit, with USB devices (about 4 minutes)
+vm: environment  ## The built agent on a Debian kernel in a virtual machine, as its systemd unit, with USB devices (4 to 8 minutes)
 	@$(PYTHON) -m scripts.system_packages vm
 	@$(RUN) -m scripts.vm $(ARGS)
 

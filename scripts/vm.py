@@ -226,6 +226,8 @@ class Bus:
     raws: Mapping[str, Any]
     """By slot."""
     results: list[dict[str, Any]] = field(default_factory=list)
+    is_whole: bool = False
+    """The guest came to its end."""
     started_s: float = field(default_factory=time.monotonic)
 
     def obey(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +236,8 @@ class Bus:
             self.terminal.do(request["words"])
         elif "line" in request:
             return {"coding": self.raws[request["line"]].line_coding.hex()}
+        elif "end" in request:
+            self.is_whole = True
         elif "result" in request:
             result = {**request["result"], "at_s": time.monotonic() - self.started_s}
             self.results.append(result)
@@ -336,17 +340,16 @@ def run(*, limit_s: float, keep_console: bool) -> int:
             "base_python": os.path.realpath(sys.executable),
         }
         (RUN / "setting.json").write_text(json.dumps(setting))
-        say.step(f"Booting Linux {version} with {len(inventory)} devices (no hardware virtualisation: about two minutes)")
+        say.step(f"Booting Linux {version} with {len(inventory)} devices (no hardware virtualisation: four to eight minutes)")
         bus.started_s = time.monotonic()
         console = OUT / "console.log"
         ended = _boot(version, console, limit_s)
         took_s = time.monotonic() - bus.started_s
     _write_junit(OUT / "results.xml", bus.results, took_s)
     failed = [result["name"] for result in bus.results if not result["ok"]]
-    is_whole = any(result["name"] == "end" for result in bus.results)
-    if not keep_console and is_whole and not failed:
+    if not keep_console and bus.is_whole and not failed:
         shutil.rmtree(RUN, ignore_errors=True)
-    if not is_whole:
+    if not bus.is_whole:
         print(f"\nThe guest did not come to the end ({ended}); its console is in {console}.", flush=True)
         return FAILED
     first_s = bus.results[0]["at_s"]
