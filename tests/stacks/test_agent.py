@@ -28,7 +28,7 @@ class RunningAgent:
 
     def __init__(self, bench: RunningBench, home: Home, processes: Processes, entries: list[dict[str, Any]]) -> None:
         self.config = home.folder / "agent.toml"
-        self.environment = {**bench.environment, "KF_TEST": "1"}
+        self.environment = bench.environment
         self.api = LocalApiClient(home.socket_path)
         lines = [
             "schema = 1",
