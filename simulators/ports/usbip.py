@@ -89,9 +89,10 @@ class _Export:
         raw.model.subscribe(self._follow)
 
     def close(self) -> None:
-        if self.attached is not None:
+        connection, self.attached = self.attached, None
+        if connection is not None:
             with suppress(OSError):
-                self.attached.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
         with self.changed:
             self.changed.notify_all()
 
@@ -114,7 +115,6 @@ class _Session:
         self._connection = connection
         self._raw = export.raw
         self._waiting: list[tuple[Any, Callable[[Any], None]]] = []
-        self._closed = False
         self.busid = export.busid
         self.devnum = export.number
         self.vid, self.pid, self.bcdDevice = export.raw.identity.vid, export.raw.identity.pid, export.raw.identity.bcd_device
@@ -138,6 +138,9 @@ class _Session:
 
     def handle_urb(self, urb: Any, respond: Callable[[Any], None]) -> Any:
         """The transfer with its answer, or None if it has to wait."""
+        if not self._is_attached:
+            urb.buffer, urb.actual, urb.status = b"", 0, -errno.ENODEV
+            return urb
         if self._attempt(urb):
             return urb
         with self._export.changed:
@@ -145,8 +148,11 @@ class _Session:
             self._export.changed.notify_all()
         return None
 
+    @property
+    def _is_attached(self) -> bool:
+        return self._export.attached is self._connection
+
     def close(self) -> None:
-        self._closed = True
         if self._export.attached is self._connection:
             self._export.attached = None
         with self._export.changed:
@@ -168,8 +174,10 @@ class _Session:
     def _answer_later(self) -> None:
         """Waiting transfers, in order for each endpoint, when the model has something to say."""
         changed = self._export.changed
-        while not self._closed:
+        while self._is_attached:
             with changed:
+                if not self._is_attached:
+                    return  # pulled while waiting: what comes next belongs to the next host
                 busy: set[int] = set()
                 done = []
                 for entry in list(self._waiting):

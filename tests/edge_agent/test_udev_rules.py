@@ -21,7 +21,7 @@ BRIDGES = sorted(
     for profile in PROFILES.values()
     if profile.family.value == "megatec"
     for rule in profile.match
-    if isinstance(rule, UsbMatch) and rule.vid is not None and rule.pid is not None
+    if isinstance(rule, UsbMatch) and rule.pid is not None
 )
 
 
