@@ -30,6 +30,9 @@ PRESENCE_EVERY_S = 30.0
 BOUNCE_S = 0.03
 """Bytes so close together come from one press, or from no press at all."""
 NOISE_BYTES = 128
+SHOWN_BYTES = 8
+"""An evaluator's own frame is no longer. More, or what has no form, is shown blanked: a port has no name, and what is plugged in there by mistake
+may be a scanner."""
 SAME_PRESS_MS = 700
 """Nobody means two ratings so close together."""
 STUCK_PRESSES = 8
@@ -149,7 +152,7 @@ class RatingPad:
             try:
                 answer = self._reader.next_event()
             except ProtocolError as err:
-                self._spoiled(err.evidence if isinstance(err, LineError) else b"")
+                self._spoiled(err.evidence if isinstance(err, LineError) else b"", framed=True)
                 continue
             if answer is None:
                 break
@@ -160,9 +163,9 @@ class RatingPad:
         if whole is not None:
             self._answered(whole)
 
-    def _spoiled(self, raw: bytes) -> None:
+    def _spoiled(self, raw: bytes, *, framed: bool = False) -> None:
         self._garbage.add(True)
-        self._note_bad(raw)
+        self._note_bad(raw, shown=SHOWN_BYTES if framed else 0)
         self._news = True
 
     def _answered(self, answer: rating.Answer) -> None:
@@ -173,7 +176,7 @@ class RatingPad:
         again = self._last_ms is not None and now_ms - self._last_ms < SAME_PRESS_MS
         self._last_ms = now_ms
         if answer.level is None:
-            self._note_bad(answer.raw)
+            self._note_bad(answer.raw, shown=1 if self._bytewise else SHOWN_BYTES)
             return
         self._presses_ms.append(now_ms)
         if len(self._presses_ms) == STUCK_PRESSES and now_ms - self._presses_ms[0] <= STUCK_WINDOW_MS:
@@ -181,8 +184,12 @@ class RatingPad:
         if not again and not self._stuck:
             self._levels.append(answer.level)
 
-    def _note_bad(self, raw: bytes) -> None:
-        self._last_bad = Evidence(codec=rating.CODEC, reply=raw[: rating.FRAME_MAX_BYTES])
+    def _note_bad(self, raw: bytes, *, shown: int) -> None:
+        raw = raw[: rating.FRAME_MAX_BYTES]
+        evidence = Evidence(codec=rating.CODEC, reply=raw)
+        if len(raw) > shown:
+            evidence = Evidence(codec=rating.CODEC, reply=bytes(len(raw)), masked=((0, len(raw)),))
+        self._last_bad = evidence
         self._last_bad_ms = self._clock.boot_ms()
 
     def _observation(self, evidence: Evidence | None) -> Observation:

@@ -155,7 +155,9 @@ class Ups:
         """Something answers and cannot be understood: not silence, and no word about the mains either."""
         self._misses = 0
         self._garbled += 1
-        evidence = Evidence(codec=megatec.CODEC, query=_STATUS, reply=err.evidence[:512])
+        seen = err.evidence[:512]
+        blanked = ((0, len(seen)),) if seen and not seen.strip(b"\x00") else ()
+        evidence = Evidence(codec=megatec.CODEC, query=_STATUS, reply=seen, masked=blanked)
         needed = self._bound.profile.poll.offline_after_misses if self._bound.profile.poll else 3
         observation = Observation(
             slot=self._bound.slot,

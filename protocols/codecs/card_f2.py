@@ -23,6 +23,8 @@ START, ETX = 0xF2, 0x03
 LEN_MIN, LEN_MAX = 3, 518
 """An empty command; head, CM, PM, three status bytes and 512 bytes of data."""
 _HEAD_BYTES, _TAIL_BYTES = 4, 2
+EVIDENCE_BYTES = 512
+"""What a record carries of a reply (contract)."""
 BAUD_RATES = (115200, 9600, 19200, 38400, 57600)
 """In the order to try: 115200 is what later units come with, the others are documented."""
 
@@ -113,7 +115,7 @@ class F2Reader(StreamDecoder[Mark | Answer]):
             raise FrameError("neither a positive nor a negative result", evidence=frame[:7])
         status, data = rest[:status_bytes], rest[status_bytes:]
         if not data or self.keeps_content or command in _ABOUT_THE_UNIT:
-            return Answer(frame[1], positive, command, status, data, frame)
+            return Answer(frame[1], positive, command, status, data, frame[:EVIDENCE_BYTES])
         data_at = 7 + status_bytes
         kept = frame[:data_at] + bytes(min(len(data), 64))
         return Answer(frame[1], positive, command, status, b"", kept, ((data_at, len(kept)),))

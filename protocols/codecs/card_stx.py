@@ -20,6 +20,8 @@ from protocols.errors import ChecksumError, FrameError
 CODEC = "card_stx"
 START, ETX, NEGATIVE = 0x02, 0x03, 0x4E
 LEN_MIN, LEN_MAX = 2, 514
+EVIDENCE_BYTES = 512
+"""What a record carries of a reply (contract)."""
 _HEAD_BYTES, _TAIL_BYTES = 3, 2
 BAUD_RATES = (9600, 19200, 38400, 57600, 115200)
 
@@ -104,7 +106,7 @@ class StxReader(StreamDecoder[Mark | Answer]):
         if not data:
             return None
         if self.keeps_content or command in _ABOUT_THE_UNIT:
-            return Answer(True, command, None, data, frame)
+            return Answer(True, command, None, data, frame[:EVIDENCE_BYTES])
         kept = frame[:5] + bytes(min(len(data), 64))
         return Answer(True, command, None, b"", kept, ((5, len(kept)),))
 

@@ -118,7 +118,7 @@ class MegatecReader(StreamDecoder[Status | Rating | Identity]):
         """After the timeout: what an unfinished line amounts to, None if nothing came."""
         seen = bytes(self._buffer[:LINE_MAX_BYTES]).strip(b"\x00")
         self.reset()
-        return FrameError(f"{len(seen)} bytes without an end of line", evidence=seen) if seen else None
+        return FrameError(f"{len(seen)} bytes without an end of line", evidence=_shown(seen)) if seen else None
 
     def _parse(self) -> Status | Rating | Identity | None:
         padding = len(self._buffer) - len(self._buffer.lstrip(b"\x00\n"))
@@ -130,7 +130,7 @@ class MegatecReader(StreamDecoder[Status | Rating | Identity]):
                 return None
             seen = bytes(self._buffer[:LINE_MAX_BYTES])
             self._discard(len(self._buffer) if end < 0 else end + 1)
-            raise FrameError("a line without an end", evidence=seen)
+            raise FrameError("a line without an end", evidence=_shown(seen))
         return self._read(self._take(end + 1))
 
     def _read(self, line: bytes) -> Status | Rating | Identity:
@@ -141,7 +141,7 @@ class MegatecReader(StreamDecoder[Status | Rating | Identity]):
             raise NotKnown("the unit does not know the question", code=1, evidence=line)
         answer = read_answer(line)
         if answer is None:
-            raise FrameError(f"a line of {len(line)} characters that is no answer", evidence=line)
+            raise FrameError(f"a line of {len(line)} characters that is no answer", evidence=_shown(line))
         if not isinstance(answer, _ANSWERS[self._query]):
             raise UnexpectedReply("the answer to another question", evidence=line)
         return answer
@@ -196,6 +196,15 @@ def read_answer(line: bytes) -> Status | Rating | Identity | None:
             reply=line,
         )
     return None
+
+
+_MEASURED = re.compile(rb"[(#][0-9., -]*\r?")
+
+
+def _shown(line: bytes) -> bytes:
+    """A line that is no answer, for evidence: blanked unless it looks like a UPS's figures. A port has no name, and what is plugged in there by
+    mistake may be a scanner."""
+    return line if _MEASURED.fullmatch(line) else bytes(len(line))
 
 
 def conditions_of(status: Status, *, overload_above_pct: int = 100) -> tuple[str, ...]:

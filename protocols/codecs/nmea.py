@@ -19,8 +19,13 @@ SENTENCE_MAX_BYTES = 120
 UBX_SYNC = b"\xb5\x62"
 UBX_MAX_PAYLOAD_BYTES = 1024
 _NAME = re.compile(rb"([A-Z]{1,3})([A-Z0-9]{3}),")
-_COORDINATES = {b"RMC": (3, 4, 5, 6), b"GGA": (2, 3, 4, 5), b"GLL": (1, 2, 3, 4), b"GNS": (2, 3, 4, 5)}
-"""Fields, counted from the name, that tell the place."""
+_COORDINATES = {
+    b"RMC": (3, 4, 5, 6, 7, 8, 10, 11),
+    b"GGA": (2, 3, 4, 5, 9, 11),
+    b"GLL": (1, 2, 3, 4),
+    b"GNS": (2, 3, 4, 5, 9, 10),
+}
+"""Fields, counted from the name, that tell the place: coordinates, and what narrows them down (height, geoid, speed, course, variation)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +105,12 @@ def blanked(raw: bytes) -> tuple[bytes, tuple[tuple[int, int], ...]]:
     """The sentence with its coordinates as zero bytes, and the spans that were blanked. One of a kind without coordinates stays as it is."""
     kind = raw[1:].split(b",", 1)[0][-3:]
     fields = _COORDINATES.get(kind)
-    commas = [at for at, byte in enumerate(raw) if byte == 0x2C]
-    if fields is None or len(commas) <= fields[-1]:
+    if fields is None:
         return raw, ()
-    spans = tuple((commas[field - 1] + 1, commas[field]) for field in fields if commas[field] - commas[field - 1] > 1)
+    star = raw.rfind(b"*")
+    # A sentence may be shorter than others of its kind: its last field ends at the checksum.
+    ends = [*(at for at, byte in enumerate(raw) if byte == 0x2C), len(raw) if star < 0 else star]
+    spans = tuple((ends[at - 1] + 1, ends[at]) for at in fields if at < len(ends) and ends[at] - ends[at - 1] > 1)
     shown = bytearray(raw)
     for start, end in spans:
         shown[start:end] = bytes(end - start)

@@ -64,12 +64,24 @@ def test_a_line_without_end() -> None:
 
 
 @pytest.mark.spec("C-213")
-def test_coordinates_are_blanked_and_nothing_else() -> None:
-    for sentence in (RMC, GGA):
+def test_coordinates_and_what_narrows_them_down_are_blanked() -> None:
+    place = [b"3723.2475", b"N", b"12158.3416", b"W"]
+    for sentence, more in ((RMC, [b"0.13", b"309.62"]), (GGA, [b"9.0"])):
         reply, spans = nmea.blanked(sentence)
-        assert [sentence[start:end] for start, end in spans] == [b"3723.2475", b"N", b"12158.3416", b"W"]
-        assert reply == sentence.replace(b"3723.2475,N,12158.3416,W", bytes(9) + b",\x00," + bytes(10) + b",\x00")
+        assert [sentence[start:end] for start, end in spans] == [*place, *more]
+        assert len(reply) == len(sentence)
+        assert reply.startswith(sentence[:7])
+        assert all(not reply[start:end].strip(b"\x00") for start, end in spans)
+    high = b"$GPGGA,161229.487,3723.2475,N,12158.3416,W,1,07,1.0,431.7,M,-25.3,M,,0000*00\r\n"
+    assert not {b"431.7", b"-25.3"} & set(nmea.blanked(high)[0].split(b","))
+    assert b",1,07,1.0," in nmea.blanked(high)[0]
     assert nmea.blanked(NO_FIX) == (NO_FIX, ())
+    for short in (
+        b"$GPRMC,1,A,3723.2475,N,12158.3416,W*00\r\n",
+        b"$GPRMC,1,A,3723.2475*00\r\n",
+        b"$GPGGA,1,3723.2475,N,12158.34",
+    ):
+        assert not any(part in nmea.blanked(short)[0] for part in (b"3723", b"12158"))
     gll = b"$GPGLL,3723.2475,N,12158.3416,W,161229.487,A*2C\r\n"
     assert b"3723" not in nmea.blanked(gll)[0]
 
