@@ -20,6 +20,8 @@ VERSION = 0x010001
 BUS_USB = 3
 REPEAT_DELAY_MS, REPEAT_PERIOD_MS = 250, 33
 KEY_MAX = 255
+WRITE_BYTES = 24 * 16
+UNSENT_MAX_BYTES = 24 * 4096
 
 GRAB = 0x40044590
 _READ, _WRITE = 2, 1
@@ -36,6 +38,7 @@ class InputNode:
         self._clock = clock
         self._fd = -1
         self._pressed: set[int] = set()
+        self._unsent = bytearray()
         self._grabbed_by: Any = None
 
     def opened(self, fd: int) -> None:
@@ -44,13 +47,16 @@ class InputNode:
         os.set_blocking(fd, False)
 
     def pump(self) -> None:
-        """Deliver the events that are due. Where the queue is full they are lost, as in the kernel."""
+        """Deliver the events that are due. What the node does not take at once waits, up to UNSENT_MAX_BYTES; then whole events are lost."""
         for event in self.model.take_events(self._clock()):
             if event.type == EV_KEY:
                 (self._pressed.discard if event.value == 0 else self._pressed.add)(event.code)
             now_s, now_us = divmod(time.time_ns() // 1000, 1_000_000)
+            if len(self._unsent) < UNSENT_MAX_BYTES:
+                self._unsent += struct.pack("<qqHHi", now_s, now_us, event.type, event.code, event.value)
+        while self._unsent:
             try:
-                os.write(self._fd, struct.pack("<qqHHi", now_s, now_us, event.type, event.code, event.value))
+                del self._unsent[: os.write(self._fd, self._unsent[:WRITE_BYTES])]
             except BlockingIOError:
                 return
 
