@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class AgentError(Exception):
     """Something the agent cannot do; the message is one sentence for the person at the terminal."""
@@ -33,3 +36,11 @@ class ServerUnreachable(AgentError):
 
 class ServerNotTrusted(AgentError):
     """Whoever answered could not prove to be the server; nothing secret was sent."""
+
+
+def place_of(err: BaseException) -> str:
+    """Where it happened. The message stays out: it may hold what a device, a program or a person sent."""
+    while isinstance(err, BaseExceptionGroup):
+        err = err.exceptions[0]
+    frames = traceback.extract_tb(err.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"

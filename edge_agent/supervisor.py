@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import ssl
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,13 +20,13 @@ from typing import TYPE_CHECKING, Literal
 from edge_agent import identity, logs, sessions, spool, status, tls
 from edge_agent.clock import Clock
 from edge_agent.config import Config
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, place_of
 from edge_agent.host import HostFacts, HostProbe
 from edge_agent.housekeeping import Housekeeping, Parts
 from edge_agent.identity import Identity
 from edge_agent.local_api import Applications, Gate, KioskService, LocalApi, RefillRefused
 from edge_agent.local_api.server import HttpDoor
-from edge_agent.monitor import Booking, Monitor, Tested
+from edge_agent.monitor import Monitor, Tested
 from edge_agent.orders.desired import DesiredKeeper
 from edge_agent.orders.inbox import BookKeeper, Inbox
 from edge_agent.orders.runner import HookName, Runner
@@ -36,6 +35,7 @@ from edge_agent.orders.versions import VERSIONS_KEY, versions_at_start
 from edge_agent.outbox import Outbox, OutboxError, OutboxLimits, Recorder
 from edge_agent.sd_notify import Notifier
 from edge_agent.signing import KeyStore
+from edge_agent.slots import Booking
 from edge_agent.status import Closed, LockStatus, StatusDocument, UplinkStatus
 from edge_agent.transports.base import Discoverer, PortOpener
 from edge_agent.uplink import Conversation, Uplink, UplinkSettings
@@ -268,7 +268,7 @@ class Agent:
                 failures = 0 if loop.time() - began_s > GOOD_RUN_S else failures + 1
                 log.error(
                     "a part failed and starts again",
-                    extra={"terminal": self._who.terminal, "part": name, "kind": type(err).__name__, "at": _place(err)},
+                    extra={"terminal": self._who.terminal, "part": name, "kind": type(err).__name__, "at": place_of(err)},
                 )
             else:
                 return
@@ -763,11 +763,3 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in running:
             task.cancel()
         _, running = await asyncio.wait(running, timeout=1.0)
-
-
-def _place(err: BaseException) -> str:
-    """Where it happened. The message stays out: it may hold what a device or a program sent."""
-    while isinstance(err, BaseExceptionGroup):
-        err = err.exceptions[0]
-    frames = traceback.extract_tb(err.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"

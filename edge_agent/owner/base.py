@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
-from edge_agent.monitor import JobAnswer
+from edge_agent.jobs import JobAnswer
 from edge_agent.transports.base import Port
 
 Tell = Callable[[str, Mapping[str, Any]], None]

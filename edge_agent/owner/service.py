@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
-from edge_agent.monitor import JobFailed, Tested, Work
+from edge_agent.jobs import JobFailed, Work
+from edge_agent.monitor import Tested
 from edge_agent.owner import messages, states
 from edge_agent.owner.base import CommandFailed, Counting, Request, Server
 from edge_agent.owner.claims import Claim, Claims, ClaimTaken

@@ -673,7 +673,7 @@ def test_a_scanned_code_is_found_nowhere(keyboard: bool, caplog: pytest.LogCaptu
             kept.append(bytes(bench.records.encoded))
             kept.append(repr(bench.records.bodies).encode())
             kept.append(repr([task.get_coro() for task in asyncio.all_tasks()]).encode())
-            kept.append(repr(bench.monitor.__dict__).encode())
+            kept.append(repr((bench.monitor.__dict__, bench.monitor._book.__dict__)).encode())
             kept.extend(bench.memory.values.values())
 
     in_virtual_time(story())

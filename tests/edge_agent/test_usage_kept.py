@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import pytest
 
 from edge_agent.local_api import KioskService, schema
-from edge_agent.monitor import USAGE_KEY
 from edge_agent.outbox.errors import OutboxFull
 from edge_agent.sessions import Policy
+from edge_agent.slots import USAGE_KEY
 from edge_agent.usage import UsageBook
 from protocols.contract.records import Body, Consumable, Counters, Device
 from simulators.models.escpos import USB_SNBC, EscposPrinter
@@ -125,7 +125,7 @@ def test_a_refill_that_was_answered_is_there_after_a_kill() -> None:
             service = service_of(bench, store)
             client = str(uuid.UUID(int=1, version=4))
             ask = schema.Refill(client_id=client, slot="receipt-printer", item="roll", quantity=rule.capacity)
-            bench.monitor._usage._slot("receipt-printer").levels[rule.name].remaining = 10
+            bench.monitor._book._usage._slot("receipt-printer").levels[rule.name].remaining = 10
             assert service.refill(ask).status == 201
             (body,) = store.told
             assert isinstance(body, Consumable)
@@ -154,7 +154,7 @@ def test_what_is_printed_for_an_application_is_taken_from_the_roll_and_put_back_
                 assert code_of(await one.ask("Printer.PrintRaw", {"data": slip})) == "success"
             told = bench.records.of(Consumable, "receipt-printer")
             assert [(body.event, body.source) for body in told] == [("level", "counter")] * len(told) != []
-            (level,) = [row for row in bench.monitor._usage.levels() if row[1] == "roll"]
+            (level,) = [row for row in bench.monitor._book._usage.levels() if row[1] == "roll"]
             assert level[2] == rule.capacity - 60 * (rule.per_job or 0)
             client = str(uuid.UUID(int=1, version=4))
             ask = schema.Refill(client_id=client, slot="receipt-printer", item="roll", quantity=rule.capacity)

@@ -72,7 +72,7 @@ def test_the_printers_own_counter_of_cuts() -> None:
                 await asyncio.sleep(5)
             await asyncio.sleep(900)
             assert bench.monitor.close_span(0, 1)
-            counters = bench.monitor._usage.lifetime("prn")
+            counters = bench.monitor._book._usage.lifetime("prn")
             assert counters == 1207
 
     in_virtual_time(story())
@@ -159,7 +159,7 @@ def test_pages_and_toner_of_the_device() -> None:
             assert [(body.event, body.remaining, body.source) for body in levels] == [("level", 80, "sensor")]
             bench.terminal.do(["press", "prn", "print", "10"])
             await asyncio.sleep(120)
-            assert bench.monitor._usage.lifetime("prn") == 4331
+            assert bench.monitor._book._usage.lifetime("prn") == 4331
             model.toner = 41.0
             await asyncio.sleep(30)
             bench.terminal.do(["press", "prn", "replace-toner"])

@@ -18,10 +18,11 @@ from wsproto.events import TextMessage
 
 from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
+from edge_agent.jobs import Work
 from edge_agent.local_api import Application, Applications, Gate, LocalApi, Scope
 from edge_agent.local_api.server import HttpDoor, Limits
 from edge_agent.local_api.websocket import SUBPROTOCOL, TOKEN_PREFIX, SocketLimits
-from edge_agent.monitor import Tested, Work
+from edge_agent.monitor import Tested
 from edge_agent.owner.service import OwnerService
 from edge_agent.status import SlotView
 from protocols.canon.words import DeviceState, Ownership
