@@ -20,7 +20,7 @@ from protocols.contract.records import Body, ClockQuality, Device, Fault, encode
 from protocols.profile.schema import Profile
 
 LOOK_EVERY_S = 0.02
-_MONITOR_LOG = logging.getLogger("edge_agent.monitor")
+_AGENT_LOG = logging.getLogger("edge_agent")
 WALL_OFFSET_MS = 1_790_000_000_000
 """Records need a calendar time; which one does not matter here."""
 
@@ -133,12 +133,12 @@ class Watch:
         return self._crashes.seen
 
     async def __aenter__(self) -> Watch:
-        _MONITOR_LOG.addHandler(self._crashes)
+        _AGENT_LOG.addHandler(self._crashes)
         self._task = asyncio.create_task(self._monitor.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        _MONITOR_LOG.removeHandler(self._crashes)
+        _AGENT_LOG.removeHandler(self._crashes)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
