@@ -379,7 +379,7 @@ class Agent:
         }
         parts = OrderParts(
             now_ms=self._house.trusted_now_ms,
-            idle=lambda: self._quiet and (self._link is None or not self._link.granted) and not self._flashing,
+            idle=lambda: self._may_disturb() and (self._link is None or not self._link.granted) and not self._flashing,
             can_test=lambda slot, test: self._monitor.can_test(slot, test),  # noqa: PLW0108 -- there may be another monitor by then
             test=self._test,
             hooks={name: functools.partial(self._run_hook, command) for name, command in commands.items() if command},
@@ -443,6 +443,7 @@ class Agent:
             boot_id=self._boot_id,
             version=self._version,
             idle=lambda: self._quiet and not self._runner.restarting and not self._flashing,
+            may_begin=lambda: self._may_disturb() and not self._runner.restarting and not self._flashing,
             slots=lambda: self._monitor.slot_views(),  # noqa: PLW0108 -- there may be another monitor by then
             faults=lambda: self._monitor.open_faults(),  # noqa: PLW0108 -- there may be another monitor by then
             on_quiet_end=self._runner.kick,
@@ -468,7 +469,9 @@ class Agent:
             pinned=lambda: frozenset(device.profile for device in self._config.devices if device.profile is not None),
             listed=lambda: self._config.items,
             devices=lambda: self._monitor,
-            may_flash=lambda: self._quiet and not self._runner.restarting and (self._link is None or not self._link.granted),
+            may_flash=lambda: (
+                self._may_disturb() and not self._runner.restarting and (self._link is None or not self._link.granted)
+            ),
             trusted_now_ms=self._house.trusted_now_ms,
             connected=lambda: self._uplink is not None and self._uplink.connected,
             span_s=lambda: self._config.intervals.summary_s,
@@ -483,6 +486,10 @@ class Agent:
     def _quiet(self) -> bool:
         """No citizen's session is open, and no application has a command at a device."""
         return self._service.idle and (self._owner is None or not self._owner.busy)
+
+    def _may_disturb(self) -> bool:
+        """As `_quiet`, for who waits for it: an application cannot keep everybody waiting with one command after the other."""
+        return self._service.idle and (self._owner is None or self._owner.make_way())
 
     async def _test(self, slot: str, test: str) -> Tested:
         """As an order asks for it. What an application has claimed prints and reads for the citizen in front of it, not for us."""

@@ -53,11 +53,13 @@ class UpdaterLink:
         slots: Callable[[], tuple[SlotView, ...]],
         faults: Callable[[], list[records.Fault]],
         on_quiet_end: Callable[[], None] = lambda: None,
+        may_begin: Callable[[], bool] | None = None,
     ) -> None:
-        """`idle`: no citizen is served and nothing else keeps the terminal busy."""
+        """`idle`: no citizen is served and nothing else keeps the terminal busy. `may_begin`: the same, asked by the updater that waits for it."""
         self._side, self._ledger, self._memory, self._clock = side, ledger, memory, clock
         self._boot_id, self._version = boot_id.hex(), version
         self._idle, self._slots, self._faults, self._on_quiet_end = idle, slots, faults, on_quiet_end
+        self._may_begin = may_begin or idle
         self._grant: Grant | None = None
         self._what: str | None = None
         self._spent = ""
@@ -110,7 +112,7 @@ class UpdaterLink:
             self._grant = self._what = None
             self._on_quiet_end()
             grant = None
-        if want is None or grant is not None or want.id == self._spent or not self._idle():
+        if want is None or grant is not None or want.id == self._spent or not self._may_begin():
             return
         until_ms = now_ms + min(want.seconds, QUIET_MAX_S) * 1000
         # First no session can begin, then the updater may know it.

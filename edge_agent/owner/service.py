@@ -34,6 +34,11 @@ MAX_REQUESTS = 4
 WAIT_MAX_S = 120.0
 """No command is longer at a device: the driver has to look at it now and then. A time of 0 means this."""
 TICK_S = 0.5
+PATIENCE_MS = 300_000
+"""An update, an order or a flashing that has waited so long for an idle terminal goes first: an application that always has the next command ready
+would keep them waiting for ever."""
+WAITS_MS = 90_000
+"""Who waits asks again within this, or waits no longer."""
 SMALL_MESSAGE_BYTES = 64 * 1024
 LARGE_MESSAGE_BYTES = 8 * 1024 * 1024
 """For the holder of a printer: a document."""
@@ -90,6 +95,8 @@ class OwnerService:
         self._lines: set[Line] = set()
         self._taken = asyncio.Event()
         """Somebody has a device, so there is something to look after."""
+        self._waited: tuple[int, int] | None = None
+        """Since when somebody waits for the last command to leave its device, and when that was asked for last."""
 
     # ------------------------------------------------------------------------------------------------------------ for the agent
 
@@ -105,7 +112,7 @@ class OwnerService:
     def tick(self) -> None:
         for claim in self._claims.run_out(self._now_ms()):
             self._take_back(claim, "lease")
-        closed = self._closed()
+        closed = self.closed()
         if closed is not None and self._idle():
             for claim in self._claims.idle():
                 self._take_back(claim, closed)
@@ -114,6 +121,28 @@ class OwnerService:
     def busy(self) -> bool:
         """A command is at a device."""
         return self._claims.busy
+
+    def make_way(self) -> bool:
+        """Whether no command is at a device, asked by who has to wait for that. Who has asked for `PATIENCE_MS` goes first."""
+        if not self.busy:
+            self._waited = None
+            return True
+        now_ms = self._now_ms()
+        since_ms = now_ms if self._waited is None or now_ms - self._waited[1] > WAITS_MS else self._waited[0]
+        self._waited = (since_ms, now_ms)
+        return False
+
+    def closed(self) -> Closed | None:
+        """Why nobody new may begin."""
+        closed, now_ms = self._closed(), self._now_ms()
+        if closed is None and self._waited is not None and now_ms - self._waited[1] <= WAITS_MS:
+            return "updating" if now_ms - self._waited[0] >= PATIENCE_MS else None
+        return closed
+
+    @property
+    def ends(self) -> bool:
+        """The terminal is wanted and nobody is served: commands that are at their devices are finished, no others are begun."""
+        return self.closed() is not None and self._idle()
 
     def claimed(self) -> Mapping[str, str]:
         """Slot to the application that has it."""
@@ -286,6 +315,8 @@ class Line:
             self._go(command, self._test(command, asked.test), None)
         elif claim is None:
             self._complete(command, "sequenceError")
+        elif self._service.ends:
+            self._complete(command, "deviceNotReady")
         else:
             self._go(command, self._serve(command, claim), claim)
 
@@ -396,7 +427,7 @@ class Line:
 
     def _take(self, command: Command, application: str | None, lease_s: int) -> None:
         assert self.slot is not None
-        service, closed = self._service, self._service._closed()
+        service, closed = self._service, self._service.closed()
         if not service._can_claim(self.slot):
             self._fail(command, "notClaimable")
             return
@@ -440,8 +471,11 @@ class Line:
         """A test that does something is refused while a citizen is served or somebody else has the device."""
         assert self.slot is not None
         holder, devices = self._service._claims.on(self.slot), self._service._devices()
+        closed = self._service.closed()
         if test != "query" and not self._service._idle():
             self._fail(command, "session")
+        elif test != "query" and closed is not None:
+            self._fail(command, closed)
         elif test != "query" and holder is not None and holder.holder is not self:
             self._fail(command, "claimed", claimedBy=holder.name)
         elif not devices.can_test(self.slot, test):

@@ -351,6 +351,65 @@ def test_a_closed_terminal_gives_no_claim_and_takes_claims_back_when_nobody_is_s
     on_a_desk(hid_scanner(), keypad(), test=test)
 
 
+def always_something_to_do(one: Talker, until: Callable[[], bool]) -> asyncio.Task[None]:
+    """An application that has the next command ready before the last one is over."""
+
+    async def work() -> None:
+        while not until():
+            one.post(READ, {}, timeout_ms=30_000)
+            await asyncio.sleep(10)
+
+    return asyncio.create_task(work())
+
+
+@pytest.mark.spec("D-405")
+def test_an_application_that_always_has_a_next_command_does_not_outlive_a_lock() -> None:
+    async def test(desk: Desk) -> None:
+        one = desk.connect("scanner")
+        await one.claim(leaseS=120)
+
+        def lost() -> bool:
+            return bool(one.events("KioskFleet.ClaimLostEvent"))
+
+        working = always_something_to_do(one, lost)
+        await asyncio.sleep(60)
+        desk.closed = "locked"
+        async with asyncio.timeout(200):
+            while not lost():
+                await asyncio.sleep(1)
+        await working
+        assert one.events("KioskFleet.ClaimLostEvent") == [{"reason": "locked"}]
+
+    on_a_desk(hid_scanner(), test=test)
+
+
+@pytest.mark.spec("D-407", "D-410")
+def test_an_update_that_waited_long_enough_goes_before_the_next_command() -> None:
+    async def test(desk: Desk) -> None:
+        one, two = desk.connect("scanner"), desk.connect("scanner")
+        await one.claim(leaseS=120)
+
+        def lost() -> bool:
+            return bool(one.events("KioskFleet.ClaimLostEvent"))
+
+        working = always_something_to_do(one, lost)
+        await asyncio.sleep(1_000)
+        assert not lost()  # nobody waits
+        began_s = asyncio.get_running_loop().time()
+        while not desk.service.make_way():
+            assert asyncio.get_running_loop().time() - began_s < 500
+            if asyncio.get_running_loop().time() - began_s < 290:
+                assert not lost()
+            await asyncio.sleep(1)
+            if desk.service.closed() is not None and not desk.service.busy:
+                assert code_of(await two.ask("KioskFleet.Claim")) == "updating"
+        await asyncio.sleep(1)
+        await two.claim()  # it had its turn, or was given up
+        await working
+
+    on_a_desk(hid_scanner(), test=test)
+
+
 @pytest.mark.spec("D-406")
 def test_a_device_of_another_owner_cannot_be_claimed() -> None:
     async def test(desk: Desk) -> None:
