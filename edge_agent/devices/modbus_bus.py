@@ -142,7 +142,9 @@ class ModbusBus:
                 return
 
     def _failed(self, module: _Module, request: modbus.ReadRequest, err: ProtocolError) -> Observation:
-        evidence = Evidence(codec=modbus.CODEC, query=modbus.encode_read(request), reply=err.evidence[:512])
+        seen = err.evidence[:512]
+        blanked = ((0, len(seen)),) if seen and not seen.strip(b"\x00") else ()
+        evidence = Evidence(codec=modbus.CODEC, query=modbus.encode_read(request), reply=seen, masked=blanked)
         bound = module.bound
         if isinstance(err, DeviceRefused | UnexpectedReply) and not self._is_drowned_out(module, err):
             return Observation(

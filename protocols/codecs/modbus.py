@@ -6,6 +6,7 @@ Silence, a bad check value and a refusal are three different answers here: dead 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from protocols.codecs.common import Explanation, StreamDecoder
@@ -100,8 +101,12 @@ class ReplyReader(StreamDecoder[Registers | Bits]):
         self._echo = encode_read(request)
 
     def give_up(self) -> ProtocolError:
-        """The error that describes why no answer came in time; call when `next_event` returned None and time is up."""
-        seen = bytes(self._buffer[:64])
+        """The error that describes why no answer came in time; call when `next_event` returned None and time is up.
+
+        Evidence is what began as an answer. What did not is blanked: a port has no name, and what is plugged in there by mistake may be a scanner.
+        """
+        heard = bytes(self._buffer)
+        seen = heard[:64]
         who = f"an answer of address {self._request.address}"
         lengths = [(at, self._candidate(at)) for at in range(len(self._buffer))]
         cut = [at for at, length in lengths if length is not None and (at == 0 or at + 1 < len(self._buffer))]
@@ -109,13 +114,15 @@ class ReplyReader(StreamDecoder[Registers | Bits]):
         noise = self.noise_bytes + len(self._buffer)
         self.reset()
         if complete:
-            return ChecksumError(f"{who} has a wrong CRC", evidence=seen)
+            return ChecksumError(f"{who} has a wrong CRC", evidence=heard[complete[0] :][: self._longest][:64])
         if cut:
-            return Truncated(f"{who} was cut", evidence=seen[cut[0] :])
+            return Truncated(f"{who} was cut", evidence=heard[cut[0] :][: self._longest][:64])
         if len(seen) >= 8 and _is_text(seen):
-            return StreamingText(f"text on the bus instead of {who}", evidence=seen)
+            return StreamingText(
+                f"text on the bus instead of {who}", evidence=seen if _FIGURES.fullmatch(seen) else bytes(len(seen))
+            )
         if noise:
-            return ChecksumError(f"{noise} bytes came, none of them {who}", evidence=seen)
+            return ChecksumError(f"{noise} bytes came, none of them {who}", evidence=bytes(len(seen)))
         return Silence(f"no answer of address {self._request.address}")
 
     def _parse(self) -> Registers | Bits | None:
@@ -142,6 +149,10 @@ class ReplyReader(StreamDecoder[Registers | Bits]):
             if spoiled is not None:
                 self._raise_spoiled(spoiled)
         return None
+
+    @property
+    def _longest(self) -> int:
+        return 5 + self._request.data_bytes
 
     def _candidate(self, at: int) -> int | None:
         """Length of the frame that may begin at `at`, None if none can. An incomplete head counts as possible."""
@@ -227,6 +238,10 @@ def explain(query: bytes, reply: bytes) -> tuple[Explanation, ...]:
     if reply[1] & 0x80:
         return (Explanation(2, 0xFF, f"modbus.exception_{EXCEPTIONS.get(reply[2], 'unknown')}"),)
     return (Explanation(3, 0xFF, "modbus.data", len(reply) - 5),)
+
+
+_FIGURES = re.compile(rb"(?:[A-Za-z]{0,2}[:= ]{0,2}-?[0-9]{1,3}\.[0-9]{1,2}[%A-Za-z ]{0,4}[,;\r\n]{0,2})+[0-9]{0,3}\.?")
+"""Measured values, the last one perhaps cut, as a climate module says them by itself."""
 
 
 def _is_text(data: bytes) -> bool:

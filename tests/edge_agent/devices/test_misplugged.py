@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -10,12 +11,21 @@ from protocols.codecs import card_f2, card_stx
 from protocols.codecs.common import xor8
 from protocols.contract.records import Device
 from simulators.models.base import Model
+from simulators.models.modbus import ClimateModule, DoorModule, ModbusBus
 from simulators.models.rating import PadForm, RatingPad
 from simulators.models.ups import Ups
 from simulators.ports.slots import CH340, Slot
 from tests.edge_agent.devices.bench import Bench, Records, in_virtual_time
 
-PLANTED = (b"330106199001011234", b"(330106199001011234 ZHANG", b"#330106199001011234")
+PLANTED = (b"330106199001011234", b"(330106199001011234 ZHANG", b"ZHANGSAN")
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "ups": Ups,
+    "evaluator": RatingPad,
+    "evaluator-frames": lambda: RatingPad(form=PadForm(framed=True)),
+    "sensors": lambda: ModbusBus(ClimateModule(1), DoorModule(2)),
+}
 
 
 def parts(planted: bytes) -> list[bytes]:
@@ -27,11 +37,11 @@ def holds(records: Records, planted: bytes) -> bool:
 
 
 @pytest.mark.parametrize("end", [b"\r", b"\n", b""])
-@pytest.mark.parametrize("planted", PLANTED[:2])
-@pytest.mark.parametrize("place", ["ups", "evaluator", "evaluator-frames"])
+@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize("place", ["ups", "evaluator", "evaluator-frames", "sensors"])
 def test_what_a_scanner_reads_in_another_devices_socket_is_in_no_record(place: str, planted: bytes, end: bytes) -> None:
     async def story() -> None:
-        model: Model = Ups() if place == "ups" else RatingPad() if place == "evaluator" else RatingPad(form=PadForm(framed=True))
+        model: Model = MODELS[place]()
         profile = {"evaluator": "evaluator-serial-byte", "evaluator-frames": "evaluator-serial-frame"}.get(place)
         slot = Slot(place.split("-", maxsplit=1)[0], model, "serial", "/dev/ttyUSB0", "1-1.1", adapter=CH340, profile=profile)
         heard = []
