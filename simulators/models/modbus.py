@@ -98,6 +98,7 @@ class ClimateModule(Module):
         "too-cold": "−12 °C in the cabinet",
         "too-humid": "97 % humidity",
         "sensor-dead": "the element is dead: 7FFF in both registers",
+        "sensor-zero": "the element is dead: 0000 in both registers",
         "frozen": "the value never changes again",
     }
     module_actions: ClassVar[Mapping[str, str]] = {"climate": "set temperature and humidity: climate 30.5 54.6"}
@@ -125,15 +126,19 @@ class ClimateModule(Module):
             return data[:4]
         raise _ModbusException(ILLEGAL_FUNCTION)
 
+    @property
+    def is_dead(self) -> bool:
+        return self.has("sensor-dead") or self.has("sensor-zero")
+
     def _temperature(self, now: float) -> int:
-        if self.has("sensor-dead"):
-            return 0x7FFF
+        if self.is_dead:
+            return 0x7FFF if self.has("sensor-dead") else 0
         base = 480 if self.has("too-hot") else -120 if self.has("too-cold") else self.temperature_tenths
         return base + self._holding[0x103] + self._drift(now)
 
     def _humidity(self, now: float) -> int:
-        if self.has("sensor-dead"):
-            return 0x7FFF
+        if self.is_dead:
+            return 0x7FFF if self.has("sensor-dead") else 0
         return (970 if self.has("too-humid") else self.humidity_tenths) + self._holding[0x104] + self._drift(now)
 
     def _drift(self, now: float) -> int:

@@ -186,6 +186,8 @@ CASES = [
           ("power-cycled", "NOT_READY"), ("lost-ack", "LINK_NOISE"),
       )),
     ("card-reader-f2", "jam", "CRD.CARD_STUCK"),
+    *(("card-reader-f2", fault, "CRD.MECHANISM") for fault in ("motor", "sensor", "shutter")),
+    ("card-reader-f2", "power-cycled", "CRD.NOT_READY"),
     ("card-reader-f2", "card-left", "CRD.CARD_LEFT"),
     *(("card-stx", fault, f"CRD.{code}")
       for fault, code in (
@@ -264,9 +266,12 @@ CASES = [
     ("sensors", "climate wrong-module", "ENV.WRONG_MODULE"),
     ("sensors", "climate too-hot", "ENV.TEMP"),
     ("sensors", "climate too-humid", "ENV.HUMIDITY"),
+    ("sensors", "climate too-cold", "ENV.TEMP"),
     ("sensors", "climate sensor-dead", "ENV.FROZEN"),
+    ("sensors", "climate sensor-zero", "ENV.FROZEN"),
     ("sensors", "streaming", "ENV.WRONG_MODULE"),
     ("sensors", "noise", "ENV.BUS_CRC"),
+    ("sensors", "climate corrupt", "ENV.BUS_CRC"),
     ("sensors", "unplug", "ENV.NO_REPLY"),
     *((form, fault, f"PWR.{code}")
       for form in ("ups-serial", "ups-usb")

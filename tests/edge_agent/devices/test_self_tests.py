@@ -53,12 +53,13 @@ def test_read_is_ok_when_somebody_does_it_and_not_when_nobody_does(which: str) -
     in_virtual_time(story())
 
 
-def test_a_reading_without_its_end_is_none() -> None:
+@pytest.mark.parametrize("fault", ["missing-suffix", "lamp-dead"])
+def test_a_reading_that_does_not_end_well_is_none(fault: str) -> None:
     async def story() -> None:
         slot = SLOTS["scanner-line"]()
         async with Bench(slot) as bench:
             await bench.until_state("scanner", "online")
-            bench.terminal.set("scanner", "missing-suffix")
+            bench.terminal.set("scanner", fault)
             assert (await result_of(bench, "scanner", act=True))[0] == "device"
 
     in_virtual_time(story())
