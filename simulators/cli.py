@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 from simulators import control, scripts
 from simulators.catalogue import DEVICE_TYPES
+from simulators.conformance import command as conformance
 from simulators.errors import ControlError, SimulatorError, unknown
+from simulators.files import load_capture, load_profile
 from simulators.ports.pty import AsyncPty
 from simulators.ports.slots import Slot
 from simulators.serving import PORTS_DIR, TerminalServer
 from simulators.terminal import TYPES, Ticker, VirtualTerminal, build_terminal
 
 if TYPE_CHECKING:
-    from protocols.profile.schema import Profile
-    from simulators.capture import Capture
+    pass
 
 DONE, REFUSED, WRONG = 0, 1, 2
 
 
-def main(argv: Sequence[str] | None = None, *, more: Callable[[Any], None] = lambda _: None) -> int:
-    """`more` adds commands of packages above this one."""
-    arguments = _parser(more).parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, *, more: Callable[[Any], None] = lam
         return DONE
 
 
-def _parser(more: Callable[[Any], None]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kiosk-sim", description="Simulated kiosk devices and terminals, and what can go wrong with them."
     )
@@ -135,7 +135,7 @@ def _parser(more: Callable[[Any], None]) -> argparse.ArgumentParser:
     replay.add_argument("--in-order", action="store_true", help="questions must come in the order of the capture")
     replay.set_defaults(run=_replay)
 
-    more(commands)
+    conformance.add_check(commands)
     return parser
 
 
@@ -272,42 +272,6 @@ def _replay(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def load_capture(path: Path) -> Capture:
-    """Read a capture file; SimulatorError with the line that is wrong."""
-    from simulators.capture import CaptureError, parse
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as err:
-        raise CaptureError(f"Cannot read {path}: {err.strerror}.") from None
-    except UnicodeDecodeError:
-        raise CaptureError(f"Cannot read {path}: it is not UTF-8.") from None
-    return parse(text)
-
-
-def load_profile(word: str) -> tuple[dict[str, Profile], Profile]:
-    """All profiles and the one that `word` names: an id, or the path of a TOML file. SimulatorError with the exact place of a mistake."""
-    import firmware_profiles
-    from protocols.profile.schema import ProfileError, parse_all, parse_profile
-
-    try:
-        profiles = parse_all(firmware_profiles.read_all())
-    except ProfileError as err:
-        raise SimulatorError(f"The shipped profiles cannot be read: {err}.") from None
-    path = Path(word)
-    if path.suffix != ".toml":
-        if word not in profiles:
-            raise unknown("profile", word, list(profiles))
-        return profiles, profiles[word]
-    try:
-        profile = parse_profile(path.read_bytes(), path.stem)
-    except OSError as err:
-        raise SimulatorError(f"Cannot read {path}: {err.strerror}.") from None
-    except ProfileError as err:
-        raise SimulatorError(f"{path}: {err}.") from None
-    return {**profiles, profile.id: profile}, profile
-
-
 # ------------------------------------------------------------------------------------------------------------------------ steering
 
 
@@ -340,9 +304,10 @@ def _show_status(arguments: argparse.Namespace) -> int:
     ports = control.request(arguments.dir, {"do": "ports"})
     faults: dict[str, list[str]] = control.request(arguments.dir, {"do": "faults"})["faults"]
     print(f"A {ports['type']} with {len(ports['ports'])} devices.")
+    width = max((len(port["slot"]) for port in ports["ports"]), default=0)
     for port in ports["ports"]:
         unit = f", address {port['address']}" if "address" in port else ""
-        print(f"  {port['slot']:<16} {port['port']}{unit}")
+        print(f"  {port['slot']:<{width}} {port['port']}{unit}")
     if not faults:
         print("No fault is set.")
     for name, names in faults.items():
@@ -381,8 +346,9 @@ def _print_parts(parts: Mapping[str, Any]) -> None:
 
 
 def _print_table(verb: str, table: Mapping[str, str]) -> None:
+    width = max((len(name) for name in table), default=0)
     for name, text in table.items():
-        print(f"  {verb} {name:<16} {text}")
+        print(f"  {verb} {name:<{width}}  {text}")
 
 
 if __name__ == "__main__":

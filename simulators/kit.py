@@ -195,7 +195,7 @@ class Kit:
 
         `profile` (an id or a file) becomes `device.profile`, which the opener takes the line speed from.
         """
-        from simulators.cli import load_profile
+        from simulators.files import load_profile
 
         slot = self._slot(what, None, seed)
         terminal = VirtualTerminal("bench", [slot], clock=asyncio.get_running_loop().time)
@@ -229,7 +229,7 @@ class Kit:
 
     @staticmethod
     def _by_profile(word: str, seed: int) -> Slot:
-        from simulators.cli import load_profile
+        from simulators.files import load_profile
         from simulators.standins import slot_for
 
         try:

@@ -24,8 +24,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import edge_agent.transports.base as ports
 import firmware_profiles
-from conformance.tap import Tap, TappedOpener
-from conformance.watch import LoopClock
 from edge_agent.clock import SystemClock
 from edge_agent.config import DeviceEntry
 from edge_agent.monitor import Monitor
@@ -38,6 +36,8 @@ from protocols.canon.words import Ownership
 from protocols.contract.records import Body, ClockQuality, Fault, encode_record
 from protocols.profile.schema import Family, Profile, parse_all
 from simulators.capture import Transfer
+from simulators.conformance.tap import Tap, TappedOpener
+from simulators.conformance.watch import LoopClock
 from simulators.models.callpad import CallPadBus
 from simulators.models.modbus import ModbusBus
 from simulators.ports.pipe import PortKit
@@ -146,7 +146,7 @@ async def _traced(work: Callable[[int], Awaitable[float]], count: int) -> float:
 
 
 def _traced_kib() -> float:
-    not_ours = [tracemalloc.Filter(False, f"*/{folder}/*") for folder in ("simulators", "tests", "conformance")]
+    not_ours = [tracemalloc.Filter(False, f"*/{folder}/*") for folder in ("simulators", "tests")]
     statistics = tracemalloc.take_snapshot().filter_traces(not_ours).statistics("filename")
     return sum(one.size for one in statistics) / 1024
 

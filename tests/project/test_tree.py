@@ -238,7 +238,6 @@ def test_import_contracts_hold() -> None:
         ("edge_agent", ["edge", "pcsc"]),
         ("fleet_server", ["server", "embedded-broker"]),
         ("simulators", ["sim", "usbip"]),
-        ("conformance", ["sim"]),
     ],
 )
 def test_each_part_asks_for_what_it_imports(folder: str, extras: list[str]) -> None:
@@ -249,7 +248,7 @@ def test_each_part_asks_for_what_it_imports(folder: str, extras: list[str]) -> N
     assert isinstance(optional, dict)
     assert isinstance(base, list)
     asked = {name_of(requirement) for requirement in [*base, *chain.from_iterable(optional[extra] for extra in extras)]}
-    ours = {"conformance", "edge_agent", "firmware_profiles", "fleet_server", "protocols", "simulators"}
+    ours = {"edge_agent", "firmware_profiles", "fleet_server", "protocols", "simulators"}
     brought_by = packages_distributions()
     unasked = set()
     for source in (ROOT / folder).rglob("*.py"):

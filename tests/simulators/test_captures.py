@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import firmware_profiles
-from conformance.hands import Nobody
-from conformance.suite import Check
-from conformance.targets import in_memory
 from protocols.profile.schema import Profile, parse_all
 from simulators.capture import Capture, CaptureError, Transfer, parse, scrub, write
 from simulators.cli import main
+from simulators.conformance.hands import Nobody
+from simulators.conformance.suite import Check
+from simulators.conformance.targets import in_memory
 from simulators.kit import Kit, wait_for
 from simulators.record import SerialTap
 from simulators.replay import ReplayDevice

@@ -59,7 +59,7 @@ def sim_extra() -> list[str]:
 
 
 def run_outside(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    ours = {"conformance", "edge_agent", "firmware_profiles", "protocols", "simulators", "slip80", "test_slip80"}
+    ours = {"edge_agent", "firmware_profiles", "protocols", "simulators", "slip80", "test_slip80"}
     allowed = comes_with(*sim_extra(), "pytest") | ours
     assert not {"litestar", "aiomqtt", "hypothesis"} & allowed
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}

@@ -342,7 +342,7 @@ def conforms(slot: str, profile: str) -> Callable[[Guest], str]:
             guest.setting["python"],
             "-B",
             "-m",
-            "conformance.cli",
+            "simulators.cli",
             "check",
             "--profile",
             profile,

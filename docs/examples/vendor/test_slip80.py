@@ -14,7 +14,7 @@ import pytest
 import serial
 from slip80 import Slip80
 
-from conformance.cli import main as kiosk_sim_command
+from simulators.cli import main as kiosk_sim_command
 
 PROFILE = Path(__file__).with_name("slip80.toml")
 

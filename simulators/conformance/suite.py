@@ -12,11 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from conformance.analysis import Findings, analyse
-from conformance.hands import Deed, Hands, Provoked, provocations
-from conformance.report import Report, Result, Verdict
-from conformance.tap import LOG_BYTES, Tap
-from conformance.watch import Target, Watch, with_profile
 from edge_agent import discovery
 from edge_agent.config import DeviceEntry
 from edge_agent.devices.base import link_codes
@@ -28,6 +23,11 @@ from protocols.profile.match import AmbiguousMatch, candidates
 from protocols.profile.places import SerialMatch
 from protocols.profile.schema import Profile
 from simulators.capture import Capture, scrub, unit_behind, write
+from simulators.conformance.analysis import Findings, analyse
+from simulators.conformance.hands import Deed, Hands, Provoked, provocations
+from simulators.conformance.report import Report, Result, Verdict
+from simulators.conformance.tap import LOG_BYTES, Tap
+from simulators.conformance.watch import Target, Watch, with_profile
 from simulators.wire import is_described, wire_of
 
 WELL = frozenset({DeviceState.ONLINE, DeviceState.BUSY})

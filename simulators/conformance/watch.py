@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from conformance.tap import Tap, TappedOpener
 from edge_agent.config import DeviceEntry
 from edge_agent.monitor import Monitor
 from edge_agent.transports.base import Discoverer, PortOpener
 from protocols.canon.words import Ownership
 from protocols.contract.records import Body, ClockQuality, Device, Fault, encode_record
 from protocols.profile.schema import Profile
+from simulators.conformance.tap import Tap, TappedOpener
 
 LOOK_EVERY_S = 0.02
 _AGENT_LOG = logging.getLogger("edge_agent")

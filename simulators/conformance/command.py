@@ -1,4 +1,4 @@
-"""`kiosk-sim` as it is installed: the simulators' commands, and `check`."""
+"""`kiosk-sim check`: the conformance suite on the command line."""
 
 from __future__ import annotations
 
@@ -7,28 +7,24 @@ import asyncio
 import importlib
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulators import cli
 from simulators.errors import SimulatorError
+from simulators.files import load_capture, load_profile
 from simulators.models.base import Model
 
 if TYPE_CHECKING:
-    from conformance.hands import Hands
-    from conformance.suite import Check
     from protocols.profile.schema import Profile
+    from simulators.conformance.hands import Hands
+    from simulators.conformance.suite import Check
     from simulators.replay import ReplayDevice
 
-DONE, FAILED = cli.DONE, 1
+DONE, FAILED = 0, 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return cli.main(argv, more=_add_check)
-
-
-def _add_check(commands: Any) -> None:
+def add_check(commands: Any) -> None:
+    """The command `check`. The agent's drivers are loaded when it is run."""
     check = commands.add_parser(
         "check",
         help="the conformance suite against a unit, with the agent's own drivers",
@@ -59,10 +55,10 @@ def _add_check(commands: Any) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from conformance.report import as_text, write_junit
+    from simulators.conformance.report import as_text, write_junit
     from simulators.virtual_time import in_virtual_time
 
-    profiles, profile = cli.load_profile(arguments.profile)
+    profiles, profile = load_profile(arguments.profile)
     if arguments.rounds < 1:
         raise SimulatorError("--rounds is at least 1.")
     work = _run(arguments, profile, profiles)
@@ -78,9 +74,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 async def _run(arguments: argparse.Namespace, profile: Profile, profiles: dict[str, Profile]) -> Check:
-    from conformance import targets
-    from conformance.hands import ModelHands, Nobody, Person
-    from conformance.suite import Check, Settings
+    from simulators.conformance import targets
+    from simulators.conformance.hands import ModelHands, Nobody, Person
+    from simulators.conformance.suite import Check, Settings
 
     hands: Hands = Nobody() if arguments.unattended else Person()
     settings = Settings(rounds=arguments.rounds)
@@ -116,7 +112,7 @@ def replayed(path: Path, profile: Profile) -> ReplayDevice:
     """The unit of a capture, at the profile's speed."""
     from simulators.replay import ReplayDevice
 
-    return ReplayDevice(cli.load_capture(path), baud=profile.transport.serial.baud if profile.transport.serial else None)
+    return ReplayDevice(load_capture(path), baud=profile.transport.serial.baud if profile.transport.serial else None)
 
 
 def _own_model(arguments: argparse.Namespace) -> Model | None:
@@ -135,7 +131,3 @@ def _own_model(arguments: argparse.Namespace) -> Model | None:
     if not colon or not isinstance(model, Model):
         raise SimulatorError(f"--model {word} is not MODULE:CLASS of a simulators.models.base.Model.")
     return model
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import edge_agent.transports.base as ports
-from conformance.watch import Target
 from edge_agent.transports.openers import SystemOpener
 from edge_agent.transports.udev import UdevDiscoverer
 from protocols.profile.schema import Profile
+from simulators.conformance.watch import Target
 from simulators.errors import SimulatorError
 from simulators.models.base import Model
 from simulators.models.callpad import CallPadBus

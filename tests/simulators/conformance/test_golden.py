@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import firmware_profiles
-from conformance.cli import main, replayed
-from conformance.hands import Nobody
-from conformance.suite import Check
-from conformance.targets import in_memory
 from protocols.profile.schema import Profile, parse_all
 from simulators.capture import parse
+from simulators.cli import main
+from simulators.conformance.command import replayed
+from simulators.conformance.hands import Nobody
+from simulators.conformance.suite import Check
+from simulators.conformance.targets import in_memory
 from simulators.virtual_time import in_virtual_time
 
 PROFILES = parse_all(firmware_profiles.read_all())

@@ -11,14 +11,14 @@ from xml.etree import ElementTree
 import pytest
 
 import firmware_profiles
-from conformance.analysis import analyse
-from conformance.cli import main
-from conformance.hands import Deed, ModelHands, Nobody, Person
-from conformance.report import Report, Result, Verdict, as_junit, as_text
-from conformance.suite import Check, Settings
-from conformance.targets import in_memory, on_a_pty
 from protocols.profile.schema import Family, Profile, parse_all
 from simulators.capture import Transfer, parse
+from simulators.cli import main
+from simulators.conformance.analysis import analyse
+from simulators.conformance.hands import Deed, ModelHands, Nobody, Person
+from simulators.conformance.report import Report, Result, Verdict, as_junit, as_text
+from simulators.conformance.suite import Check, Settings
+from simulators.conformance.targets import in_memory, on_a_pty
 from simulators.models.base import Model
 from simulators.models.escpos import EscposPrinter
 from simulators.standins import has_model
