@@ -17,6 +17,7 @@ from fleet_server.console.model import SEVERITY_RANK, FaultNow, TerminalNow
 from fleet_server.console.profiles import model_name
 from fleet_server.console.queries import lists
 from fleet_server.console.render import Voice
+from fleet_server.console.words import slot_name
 from fleet_server.reports.listing import Column
 from fleet_server.sites.calendar import day_span_ms
 from fleet_server.thresholds.rules import effective
@@ -118,6 +119,7 @@ def _row(fault: FaultNow, terminal: TerminalNow | None, recent: Mapping[tuple[st
         "label": terminal.label if terminal else fault.terminal,
         "name": terminal.name(voice.lang) if terminal else "",
         "site": terminal.place.name(voice.lang) if terminal else "",
+        "device": slot_name(voice, fault.slot) if fault.slot else "",
         "zone": zone,
         "recent": recent.get((fault.terminal, fault.code), 0),
         "status": status,

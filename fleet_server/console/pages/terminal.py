@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import Response, get
 from litestar.params import FromPath, FromQuery
@@ -160,11 +160,17 @@ def _fault_sentence(now: TerminalNow, voice: Voice) -> Markup:
     return voice.rich("head.faultOne" if len(weighing) == 1 else "head.faultMany", **values, n=len(weighing))
 
 
+NAMED_MAX: Final = 8
+"""More names than this are a wall of text: a hall has twenty devices, and the list below shows each."""
+
+
 def _rest_sentence(now: TerminalNow, voice: Voice) -> Markup:
     """Which peripherals are fine, so that nobody is sent out for them."""
     fine = [slot_name(voice, slot) for slot, look in now.lamps if look == "ok"]
     if not fine:
         return Markup("")
+    if len(fine) > NAMED_MAX:
+        return _space(voice) + voice.rich("head.restMany", n=len(fine))
     return _space(voice) + voice.rich("head.rest", names=voice.t("head.restJoin").join(fine))
 
 

@@ -122,6 +122,7 @@ async def test_the_list_says_how_many_there_are_and_shows_them(operator: Person,
     assert len(ids(page)) == rows[0]["n"]
     assert f"共 {rows[0]['n']} 条" in page
     all_rows = await engine.read("SELECT count(*) AS n FROM fault WHERE disputed = 0")
+    assert re.search(r'<span class="mono">PRN\.[A-Z_]+</span> · 凭条打印机', page), "the device that it is about"
     assert f"共 {all_rows[0]['n']} 条" in await operator.get("/faults?tab=all")
     second = await operator.get("/faults?tab=all&page=2")
     assert len(ids(second)) == min(fault_view.PER_PAGE, all_rows[0]["n"] - fault_view.PER_PAGE)
