@@ -37,7 +37,8 @@ TICK_GAP_S = 0.02
 """However often something falls due, the fault engine is asked no more than fifty times a second."""
 FLUSH_EVERY_S = 30.0
 EVENTS_PER_MINUTE = 60
-"""Keys and ratings of one slot: no clerk calls faster. More is a stuck or hostile pad and would only fill the spool."""
+"""Keys and ratings of one slot: no clerk calls faster. More is a stuck or hostile pad and would only fill the spool. As many changes of
+its state; what was not told then is told at the next look that has room."""
 FAULTS_KEY, USAGE_KEY, ATTEMPTS_KEY = "devices.faults", "devices.usage", "devices.attempts"
 
 
@@ -89,6 +90,8 @@ class SlotState:
     current: records.Device | None = None
     since_ms: int = 0
     gate: _Gate = field(default_factory=_Gate)
+    changes: _Gate = field(default_factory=_Gate)
+    """Of states, for a device that takes back what it just said, over and over."""
     looked: list[asyncio.Future[None]] = field(default_factory=list)
     """Who waits for the next sound look at the device."""
 
@@ -379,7 +382,8 @@ class SlotBook:
         if state.current is None or _bare(body) != _bare(state.current):
             state.current, state.since_ms = body, now.wall_ms
             self._on_state(body)
-        if (state.told is None or _bare(body) != _bare(state.told)) and self.capture(body):
+        is_news = state.told is None or _bare(body) != _bare(state.told)
+        if is_news and state.changes.passes(now.boot_ms) and self.capture(body):
             state.told = body
 
     def _report(self, changes: Sequence[records.Fault]) -> None:
