@@ -29,7 +29,8 @@ STATIC: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 # pytest's own exit code for "nothing collected": no test of that kind, which is not a failure of the others.
 NOTHING_COLLECTED = 5
-MOST_WORKERS = 8
+# Many tests wait for processes and protocols: a third worker fills that time on two cores.
+LEAST_WORKERS, MOST_WORKERS = 3, 8
 
 # Seconds of test time (all workers added up) that a folder under tests/ may take. The sum, over two cores, keeps `make test` under half an
 # hour; a folder that is not named gets the last value. Over budget is said, not failed: machines differ.
@@ -104,7 +105,7 @@ def show(tally: Tally, started_s: float) -> None:
 def main(which: str, more: Sequence[str]) -> int:
     """`quick` is for every commit, `all` before anything is handed on; further words go to pytest."""
     started_s = time.monotonic()
-    workers = max(2, min(os.cpu_count() or 2, MOST_WORKERS))
+    workers = max(LEAST_WORKERS, min(os.cpu_count() or LEAST_WORKERS, MOST_WORKERS))
     if not run_static():
         say.stop("The checks above must hold before the tests run.")
     tally = Tally()
