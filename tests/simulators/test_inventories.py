@@ -34,6 +34,27 @@ ROWS = {
     "van": {"id-reader", "a4-printer", "scanner", "touch-screen", "camera", "document-camera", "climate", "ups", "gps", "modem"},
 }  # fmt: skip
 """Kinds of device that stand in each type of terminal."""
+MUST = {
+    "touch-screen": {"kiosk", "zone", "booth", "desk", "van"},
+    "id-reader": {"kiosk", "zone", "booth", "desk", "van"},
+    "laser-printer": {"kiosk", "zone", "booth", "desk", "van"},
+    "receipt-printer": {"kiosk", "zone", "call-pads"},
+    "scanner": {"kiosk", "zone", "desk", "van"},
+    "face-camera": {"kiosk", "zone", "booth", "van"},
+    "document-camera": {"booth", "van"},
+    "signature-pad": {"booth"},
+    "microphone": {"booth", "desk"},
+    "speaker": {"booth", "desk"},
+    "emergency-button": {"zone", "booth", "desk"},
+    "room-camera": {"zone"},
+    "ups": {"kiosk", "zone", "van"},
+    "gps": {"van"},
+    "modem": {"van"},
+    "window-screen": {"call-pads"},
+    "display": {"call-pads"},
+    "call-pad": {"call-pads"},
+}
+"""Places without which a terminal of these types is not intact, as tenders and site rules for such terminals ask for."""
 
 
 def whole(kind: str, seed: int = 1) -> VirtualTerminal:
@@ -57,6 +78,14 @@ def document_of(bench: Bench) -> status.StatusDocument:
 def test_a_type_has_its_rows(kind: str) -> None:
     for seed in range(6):
         assert {str(entry["family"]) for entry in whole(kind, seed).ports()} >= ROWS[kind]
+
+
+@pytest.mark.parametrize("place", MUST)
+def test_what_a_terminal_must_have_is_there_and_counts(place: str) -> None:
+    for kind in MUST[place]:
+        for seed in range(6):
+            found = [entry for entry in whole(kind, seed).ports() if str(entry["slot"]).rstrip("-0123456789") == place]
+            assert any(entry["mandatory"] for entry in found), kind
 
 
 @pytest.mark.parametrize("kind", TYPES)
