@@ -50,6 +50,8 @@ _NOT_TRIED = frozenset(
     {"timeOut", "canceled", "unsupportedCommand", "unsupportedData", "invalidData", "sequenceError", "userError"}
 )
 """Ends that say nothing about how well the device works."""
+_ASKED_WRONGLY = frozenset({"noMedia", "protocolNotSupported", "invalidData", "occupied"})
+"""Error codes of which the same is true: nobody laid a card there, or the application asked for what cannot be."""
 _EVENTS: Mapping[str, tuple[str, ...]] = {
     "Common": ("Common.StatusChangedEvent",),
     "Keyboard": ("Keyboard.EnterDataEvent", "Keyboard.KeyEvent"),
@@ -513,7 +515,8 @@ class Line:
         finally:
             waiting.cancel()
         running.over = True
-        self._count(command, code)
+        if code != "commandErrorCode" or not _is_asked_wrongly(command, payload):
+            self._count(command, code)
         self._complete(command, code, payload)
 
     def _work(self, running: _Running) -> Work[Mapping[str, Any]]:
@@ -545,6 +548,11 @@ class Line:
         if command.name in _COUNTED and code not in _NOT_TRIED:
             with contextlib.suppress(PortError):
                 self._service._devices().note_use(self.slot or "", ok=code == "success")
+
+
+def _is_asked_wrongly(command: Command, payload: Mapping[str, Any] | None) -> bool:
+    error = (payload or {}).get("errorCode")
+    return error in _ASKED_WRONGLY or (command.name == "CardReader.ChipIO" and error == "atrNotObtained")
 
 
 def _outcome(failed: CommandFailed) -> tuple[CompletionCode, Mapping[str, Any] | None]:

@@ -1,7 +1,7 @@
 """Watches a PC/SC service through pyscard. The only calls are those that ask: context, list of readers, change of status. No card is connected to.
 
 The library's calls block, so a port has a thread of its own, and every wait in the service is cut into slices. A service that hangs keeps that thread
-and nothing else: whoever asks meanwhile is told that it stalls. The library finds the service by an environment variable of the process, so one
+and nothing else, not even the end of the process: whoever asks meanwhile is told that it stalls. The library finds the service by an environment variable of the process, so one
 process watches one service.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,37 @@ PLUG_AND_PLAY = "\\\\?PnP?\\Notification"
 """The name under which the service tells that readers came or went."""
 
 
+class _Worker:
+    """One thread, call after call. The process's end does not wait for it, as it would for an executor's: a call may hang for good."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="pcsc", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """On the running loop."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except BaseException as err:  # noqa: BLE001 -- handed to who waits for it
+                    future.set_exception(err)
+
+        self._calls.put(run)
+        return asyncio.wrap_future(future)
+
+    def end(self) -> None:
+        """After the calls that are waiting."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (run := self._calls.get()) is not None:
+            run()
+
+
 class PcscPort:
     """One client of the service at `socket_path`. Calls are serialised on the port's thread."""
 
@@ -40,7 +72,7 @@ class PcscPort:
         """`api` is the module smartcard.scard, or what looks like it."""
         self._api = api
         self._socket_path = socket_path
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pcsc")
+        self._worker = _Worker()
         self._context: Any = None
         self._running: asyncio.Future[Any] | None = None
         self._known: dict[str, int] = {}
@@ -66,8 +98,8 @@ class PcscPort:
         if self._closed.is_set():
             return
         self._closed.set()
-        future = asyncio.get_running_loop().run_in_executor(self._worker, self._drop_context)
-        self._worker.shutdown(wait=False)
+        future = self._worker.call(self._drop_context)
+        self._worker.end()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await asyncio.shield(future)
@@ -80,7 +112,7 @@ class PcscPort:
             await asyncio.wait({self._running})
         if self._closed.is_set():
             raise PortGone("the PC/SC service is closed")
-        future = self._running = asyncio.get_running_loop().run_in_executor(self._worker, work)
+        future = self._running = self._worker.call(work)
         return await asyncio.shield(future)
 
     # ------------------------------------------------------------------ on the port's thread

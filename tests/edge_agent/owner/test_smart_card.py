@@ -314,3 +314,18 @@ def test_planted_content_is_with_the_holder_and_nowhere_else(caplog: pytest.LogC
     stored = bytes(bench.records.encoded) + b"".join(bench.memory.values.values()) + bytes(others[0].raw)
     for raw in (MARK.encode(), base64.b64encode(CHIP.atr), CHIP.uid, base64.b64encode(CHIP.uid + b"\x90\x00")):
         assert raw not in stored
+
+
+def test_what_is_asked_wrongly_says_nothing_about_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(desk: Desk, one: Talker, _reader: CcidReader) -> None:
+        counted: list[bool] = []
+        monkeypatch.setattr(desk.bench.monitor, "note_use", lambda _slot, *, ok, count=1: counted.append(ok))
+        assert code_of(await one.ask(IO, {"chipData": BINARY}, timeout_ms=2_000)) == "noMedia"
+        desk.bench.terminal.press("card-reader", "insert-card", MARK)
+        await asyncio.sleep(1)
+        assert code_of(await one.ask(IO, {"chipData": BINARY}, timeout_ms=2_000)) == "atrNotObtained"
+        assert counted == []
+        assert code_of(await one.ask(READ, {"chip": True}, timeout_ms=2_000)) == "success"
+        assert counted == [True]
+
+    on_a_desk(contact(), test)
