@@ -24,7 +24,7 @@ from edge_agent.outbox.errors import OutboxFull
 
 if TYPE_CHECKING:  # not loaded where no updater runs, or no application asks for devices
     from edge_agent.local_api.guides import FilePart, Guides
-    from edge_agent.local_api.websocket import Lines, Socket, SocketLimits
+    from edge_agent.local_api.websocket import Bucket, Lines, Socket, SocketLimits
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class LocalApi:
         self._limits = limits or Limits()
         self._servers: list[asyncio.Server] = []
         self._open: dict[asyncio.Task[None], str] = {}
+        self._pace: Bucket | None = None
         self.http_port: int | None = None
 
     async def start(self) -> None:
@@ -197,7 +198,8 @@ class LocalApi:
             if not self._take_socket_room():
                 raise ApiRefused(429, "tooMany", "Too many connections to devices are open.")
             base = f"ws://{headers.get('host', '') if caller.origin is not None else 'localhost'}{DEVICES_PREFIX}"
-            socket = wire.socket(self._limits.sockets)
+            self._pace = self._pace or websocket.shared_pace(self._limits.sockets)
+            socket = wire.socket(self._limits.sockets, self._pace)
             line = devices.open(match[1], name=caller.name, base=base, send=socket.send)
             if line is None:
                 raise ApiRefused(404, "path", "There is no such service; ServicePublisher.GetServices says which there are.")
@@ -382,10 +384,10 @@ class _Wire:
                 return event  # type: ignore[return-value]  # NEED_DATA was sorted out
             self._h11.receive_data(await self._reader.read(4096))
 
-    def socket(self, limits: SocketLimits | None) -> Socket:
+    def socket(self, limits: SocketLimits | None, pace: Bucket) -> Socket:
         from edge_agent.local_api.websocket import Socket
 
-        return Socket(self._reader, self._writer, limits)
+        return Socket(self._reader, self._writer, limits, pace)
 
     def switch(self, headers: list[tuple[str, str]]) -> bytes:
         """Answer 101; from here on the connection is a WebSocket. What already came of it."""

@@ -43,6 +43,8 @@ class SocketLimits:
     control_burst: int = 40
     messages_per_s: float = 100.0
     messages_burst: int = 100
+    all_per_s: float = 200.0
+    """Of all connections together: what they ask is answered on the loop that watches the devices."""
     queue_max: int = 256
     queue_max_bytes: int = 4 * 1024 * 1024
     slow_reader_s: float = 10.0
@@ -111,7 +113,7 @@ class Closed(Exception):
 
 
 @dataclass(slots=True)
-class _Bucket:
+class Bucket:
     per_s: float
     burst: float
     tokens: float
@@ -124,10 +126,23 @@ class _Bucket:
         return max(0.0, -self.tokens / self.per_s)
 
 
+def shared_pace(limits: SocketLimits | None = None) -> Bucket:
+    """For all connections of an agent."""
+    per_s = (limits or SocketLimits()).all_per_s
+    return Bucket(per_s, per_s, per_s, asyncio.get_running_loop().time())
+
+
 class Socket:
     """One open connection: `run` until it ends, `send` from anywhere on the loop."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: SocketLimits | None = None) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        limits: SocketLimits | None = None,
+        pace: Bucket | None = None,
+    ) -> None:
+        """`pace` is that of all connections together."""
         self._reader, self._writer, self._limits = reader, writer, limits or SocketLimits()
         self._ws = Connection(ConnectionType.SERVER)
         self._queue: deque[bytes] = deque()
@@ -135,8 +150,9 @@ class Socket:
         self._more = asyncio.Event()
         now_s = asyncio.get_running_loop().time()
         limit = self._limits
-        self._controls = _Bucket(limit.control_per_s, limit.control_burst, limit.control_burst, now_s)
-        self._messages = _Bucket(limit.messages_per_s, limit.messages_burst, limit.messages_burst, now_s)
+        self._controls = Bucket(limit.control_per_s, limit.control_burst, limit.control_burst, now_s)
+        self._messages = Bucket(limit.messages_per_s, limit.messages_burst, limit.messages_burst, now_s)
+        self._pace = pace
         self._parts: list[str] = []
         self._part_bytes = self._frames = 0
         self._began_s: float | None = None
@@ -240,6 +256,8 @@ class Socket:
         self._part_bytes = self._frames = 0
         self._began_s = None
         wait_s = self._messages.wait_s(loop.time())
+        if self._pace is not None:
+            wait_s = max(wait_s, self._pace.wait_s(loop.time()))
         if wait_s > 0:
             await asyncio.sleep(wait_s)  # not read meanwhile: the kernel tells the sender to wait
         line.receive(text)

@@ -1,8 +1,8 @@
 """Watches a PC/SC service through pyscard. The only calls are those that ask: context, list of readers, change of status. No card is connected to.
 
 The library's calls block, so a port has a thread of its own, and every wait in the service is cut into slices. A service that hangs keeps that thread
-and nothing else, not even the end of the process: whoever asks meanwhile is told that it stalls. The library finds the service by an environment variable of the process, so one
-process watches one service.
+and nothing else, not even the end of the process: whoever asks meanwhile is told that it stalls. The library finds the service by an environment
+variable of the process, so one process watches one service.
 """
 
 from __future__ import annotations

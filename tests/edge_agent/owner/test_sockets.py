@@ -19,7 +19,7 @@ from wsproto.events import TextMessage
 from edge_agent.devices.attempts import Met
 from edge_agent.devices.base import SlotBinding
 from edge_agent.jobs import Work
-from edge_agent.local_api import Application, Applications, Gate, LocalApi, Scope
+from edge_agent.local_api import Application, Applications, Gate, LocalApi, Scope, websocket
 from edge_agent.local_api.server import HttpDoor, Limits
 from edge_agent.local_api.websocket import SUBPROTOCOL, TOKEN_PREFIX, SocketLimits
 from edge_agent.monitor import Tested
@@ -378,9 +378,31 @@ async def test_a_peer_that_says_nothing_is_asked_and_then_closed_and_one_that_an
         assert (await lively.next())["header"]["type"] == "acknowledge"
 
 
+@pytest.mark.spec("D-107")
+async def test_many_connections_together_are_read_no_faster_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(0)
+
+    async with open_doors(sockets=SocketLimits(all_per_s=10)) as doors:
+        peers = [await enter(doors) for _ in range(3)]
+        monkeypatch.setattr(websocket.asyncio, "sleep", note)  # type: ignore[attr-defined]  # the module's own
+        for number in range(1, 11):
+            for peer in peers:
+                peer.command("Common.Status", number)
+        for peer in peers:
+            for _ in range(20):
+                await peer.next()
+        monkeypatch.undo()
+    assert 1.0 < max(waited) <= 2.0  # thirty messages, ten at once, ten a second
+
+
 @pytest.mark.spec("D-108")
 async def test_a_peer_that_does_not_read_is_cut_off_and_nothing_is_kept_for_it() -> None:
-    async with open_doors(sockets=SocketLimits(queue_max=8, messages_per_s=1e9, messages_burst=10**6)) as doors:
+    async with open_doors(sockets=SocketLimits(queue_max=8, messages_per_s=1e9, messages_burst=10**6, all_per_s=1e9)) as doors:
         lazy, other = await enter(doors), await enter(doors)
         await lazy.completion("KioskFleet.Claim", 1)
         message = {"header": {"type": "command", "name": "Common.Capabilities", "requestId": 2, "version": "2.0"}}
