@@ -71,6 +71,8 @@ CHANGE_GAP_S = 0.05
 LEASE_CHECK_S = 2.0
 TEST_WITHIN_S = 120.0
 """A test that an order asks for: twice the longest time between two looks at a device that is there."""
+LOOK_GAP_S = 0.3
+"""However many ask for a look at once: some units may not be asked more often than five times a second."""
 LOOK_AFTER_JOB_S = 0.5
 """What a job did to the device is seen so soon."""
 PROBER_LEAST_S = 30.0
@@ -527,7 +529,8 @@ class Monitor:
                 soon_s = min(soon_s, loop.time() + LOOK_AFTER_JOB_S)
                 continue
             if desk.take_hurry():
-                return
+                soon_s = min(soon_s, polled_s + LOOK_GAP_S)
+                continue
             limit = asyncio.timeout(left_s + LISTEN_SLACK_S)
             try:
                 async with limit as desk.listening:
@@ -536,7 +539,8 @@ class Monitor:
                 if desk.jobs:
                     continue
                 if desk.take_hurry():
-                    return
+                    soon_s = min(soon_s, polled_s + LOOK_GAP_S)
+                    continue
                 raise
             finally:
                 desk.listening = None

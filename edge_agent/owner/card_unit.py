@@ -319,6 +319,8 @@ class CardUnitServer:
         self._family = profile.family
         self._options = profile.card or CardOptions()
         self._addressed = profile.family is Family.CARD_D1801 and self._options.form == "addressed"
+        self._powered = False
+        """By this claim: a chip that another application has spoken with may still be open to whoever comes next."""
 
     @property
     def commands(self) -> frozenset[str]:
@@ -465,6 +467,7 @@ class CardUnitServer:
             raise CommandFailed(INVALID, plain=True)
         _check_origin(_able(await unit.reading()), TRANSPORT)
         said = await unit.chip(command)
+        self._powered = command is not card_f2.Command.CHIP_OFF
         # One byte tells the protocol, the rest is the answer to reset.
         return {} if command is card_f2.Command.CHIP_OFF else {"chipData": _text(said[1:])}
 
@@ -476,6 +479,8 @@ class CardUnitServer:
             raise CommandFailed("protocolNotSupported")
         data = _bytes(payload.get("chipData"))
         _check_origin(_able(await unit.reading()), TRANSPORT)
+        if not self._powered:
+            raise CommandFailed("atrNotObtained")
         return {"chipProtocol": protocol, "chipData": _text(await unit.chip(command, data))}
 
     async def _read(self, unit: _F2Unit, request: Request, tell: Tell) -> Mapping[str, Any]:
@@ -489,6 +494,7 @@ class CardUnitServer:
                 raise CommandFailed("invalidMedia")
             await self._let_in(unit, request.timeout_s, tell)
         said = await unit.chip(card_f2.Command.CHIP_COLD)
+        self._powered = True
         return {"chip": [{"status": "ok", "data": _text(said[1:])}]}
 
     async def _let_in(self, unit: _F2Unit, timeout_s: float, tell: Tell) -> None:

@@ -284,6 +284,10 @@ class TestF2:
             apdu = base64.b64encode(bytes.fromhex("00a4040000")).decode()
             answer = await shop.do("ChipIO", {"chipProtocol": "chipT0", "chipData": apdu})
             assert base64.b64decode(answer["chipData"]) == b"PLANTED9\x90\x00"
+            first, shop.server = shop.server, CardUnitServer(PROFILES["crt-591"])  # another claim; the chip is still powered
+            other = await shop.fails("ChipIO", {"chipProtocol": "chipT0", "chipData": apdu})
+            assert other.code == "atrNotObtained"
+            shop.server = first
             assert await shop.do("ChipPower", {"chipPower": "off"}) == {}
             failed = await shop.fails("ChipIO", {"chipProtocol": "chipT0", "chipData": apdu})
             assert failed.code == "atrNotObtained"

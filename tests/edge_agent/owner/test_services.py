@@ -471,6 +471,33 @@ def served_by(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> list[object]:
     return made
 
 
+def test_tests_without_end_make_no_more_looks_than_a_device_bears() -> None:
+    async def test(desk: Desk) -> None:
+        looks: list[object] = []
+        seen = desk.bench.monitor._book.observe
+
+        def note(binding: Any, observation: Any) -> None:
+            looks.append(observation)
+            seen(binding, observation)
+
+        desk.bench.monitor._book.observe = note  # type: ignore[method-assign]
+        lines = [desk.connect("keypad") for _ in range(4)]
+
+        async def hammer(one: Talker) -> None:
+            while True:
+                await one.ask("KioskFleet.SelfTest", {"test": "query"})
+
+        tasks = [asyncio.create_task(hammer(one)) for one in lines]
+        await asyncio.sleep(30)
+        for task in tasks:
+            task.cancel()
+        for one in lines:
+            await one.line.close()
+        assert 20 < len(looks) < 30 / 0.3 + 5
+
+    on_a_desk(keypad(), test=test)
+
+
 @pytest.mark.spec("D-501")
 def test_commands_come_one_after_the_other_between_looks_and_looks_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
