@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 
+from fleet_server.console import i18n
 from fleet_server.console.history import Span
+from fleet_server.console.pages.terminal import _rest_sentence
 from fleet_server.console.pages.terminal_tabs import outages
 from fleet_server.console.queries.terminal import EVENT_KINDS
+from fleet_server.console.render import Voice
 from fleet_server.engine import FleetEngine
 from fleet_server.thresholds.rules import put
 from tests.fleet_server.console.conftest import Person
@@ -161,3 +165,17 @@ async def test_maintenance_is_drawn_on_the_service_lane(viewer: Person, engine: 
     lane = (await viewer.get("/terminals/kf-0022/timeline", part=True)).split('<div class="lane">')[2]
     assert "f-maintenance" in lane
     assert "维护中" in lane
+
+
+@pytest.mark.parametrize(
+    ("language", "few", "many"),
+    [
+        ("zh", "叫号器 1 号、叫号器 2 号正常。", "其余 9 个外设正常。"),
+        ("en", " Call pad 1, Call pad 2: fine.", " The other 9 peripherals are fine."),
+    ],
+)
+def test_well_devices_are_named_while_they_are_few(language: str, few: str, many: str) -> None:
+    voice = Voice(i18n.load(language), NOW_MS, "UTC")
+    for count, said in ((2, few), (9, many)):
+        lamps = (*((f"call-pad-{n + 1}", "ok") for n in range(count)), ("ups", "bad"))
+        assert _rest_sentence(SimpleNamespace(lamps=lamps), voice) == said  # type: ignore[arg-type]  # all that is asked of it
