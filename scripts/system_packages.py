@@ -48,6 +48,7 @@ STARTED_BY_DEBIAN = {
 }
 """Packages that come with a daemon, and the units that start it."""
 
+
 def _is_there(path: str) -> Callable[[], bool]:
     return Path(path).exists
 
