@@ -149,9 +149,11 @@ class Agent:
             try:
                 await self._stopping.wait()
                 self._notifier.stopping()
+                # Whatever tells facts is silent before the stop record, which is the last one.
+                await _end(task for name, task in tasks.items() if name not in _AFTER_THE_LAST_WORD)
                 await self._say_goodbye()
             finally:
-                await _end(tasks)
+                await _end(tasks.values())
                 self._close()
 
     # ------------------------------------------------------------------------------------------------------------ start and end
@@ -211,7 +213,7 @@ class Agent:
             else:
                 return
 
-    def _start(self) -> list[asyncio.Task[None]]:
+    def _start(self) -> dict[str, asyncio.Task[None]]:
         parts: dict[str, Callable[[], Awaitable[None]]] = {
             "housekeeping": self._keep_house,
             "devices": self._watch_devices,
@@ -228,7 +230,9 @@ class Agent:
         if self._with_local_api:
             parts["local api"] = self._serve_applications
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._kept(name, part), name=f"{self._who.terminal} {name}") for name, part in parts.items()]
+        tasks = {
+            name: loop.create_task(self._kept(name, part), name=f"{self._who.terminal} {name}") for name, part in parts.items()
+        }
         self._notifier.ready()
         self.started.set()
         log.info("agent started", extra={"terminal": self._who.terminal, "version": self._version})
@@ -761,6 +765,10 @@ class Agent:
 
     def _dates_count(self) -> bool:
         return self._clock.quality() is ClockQuality.SYNCED
+
+
+_AFTER_THE_LAST_WORD = frozenset({"uplink", "watchdog"})
+"""Parts that go on while the server hears the stop record."""
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

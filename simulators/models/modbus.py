@@ -166,10 +166,12 @@ class DoorModule(Module):
         "release-button": "let the call button go",
     }
 
-    def __init__(self, address: int = 2, *, first_input: int = 0, inputs: int = 8) -> None:
+    def __init__(self, address: int = 2, *, first_input: int = 0, inputs: int = 8, mains: bool = True) -> None:
+        """`mains`: a relay that the mains holds is wired to its input."""
         super().__init__(address)
         self.first_input = first_input
         self.inputs = inputs
+        self.mains = mains
         self.button_pressed = False
         self._reads = 0
 
@@ -185,7 +187,7 @@ class DoorModule(Module):
         if not self.has("door-open") and not (self.has("chatter") and self._reads % 2):
             bits |= 1 << DOOR
         bits |= (1 << CALL_BUTTON) if self.button_pressed else 0
-        bits |= 0 if self.has("mains-lost") else 1 << MAINS
+        bits |= 1 << MAINS if self.mains and not self.has("mains-lost") else 0
         bits |= (1 << WATER) if self.has("water") else 0
         return bits | ((1 << SMOKE) if self.has("smoke") else 0)
 

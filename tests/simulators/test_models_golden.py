@@ -540,10 +540,10 @@ class TestModbus:
         assert ask(bus, "01 04 00 01 00 01" + crc16_modbus(bytes.fromhex("010400010001")).hex()) == "01 04 02 ff 33 b8 d5"
 
     def test_inputs(self) -> None:
-        assert ask(ModbusBus(DoorModule(1)), "01 02 00 00 00 08 79 cc") == "01 02 01 05 61 8b"
+        assert ask(ModbusBus(DoorModule(1, mains=False)), "01 02 00 00 00 08 79 cc") == "01 02 01 05 61 8b"
 
     def test_inputs_that_start_at_sixteen(self) -> None:
-        bus = ModbusBus(DoorModule(1, first_input=0x10))
+        bus = ModbusBus(DoorModule(1, first_input=0x10, mains=False))
         assert ask(bus, "01 02 00 00 00 08 79 cc") == "01 82 02 c1 61"
         query = bytes.fromhex("010200100008")
         assert ask(bus, (query + crc16_modbus(query)).hex(), 300.0) == "01 02 01 05 61 8b"
@@ -553,7 +553,7 @@ class TestModbus:
         assert ask(self.climate(), (query + crc16_modbus(query)).hex()) == "01 84 02 c2 c1"
 
     def test_a_cut_wire_looks_like_an_open_door(self) -> None:
-        bus = ModbusBus(DoorModule(1))
+        bus = ModbusBus(DoorModule(1, mains=False))
         bus.set("door-open", 0.0)
         assert ask(bus, "01 02 00 00 00 08 79 cc").split()[3] == "04"
         bus.set("tamper", 200.0)

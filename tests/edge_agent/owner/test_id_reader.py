@@ -251,7 +251,7 @@ def _held(mark: str, *, besides: tuple[Talker, SdtReader]) -> list[str]:
     gc.collect()
     found = []
     for one in gc.get_objects():
-        if not type(one).__module__.startswith(("edge_agent", "protocols")):
+        if not str(type(one).__module__).startswith(("edge_agent", "protocols")):  # some classes have a descriptor there
             continue
         names = [*getattr(type(one), "__slots__", ()), *getattr(one, "__dict__", ())]
         for name in names:
