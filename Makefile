@@ -16,7 +16,7 @@ demo: environment assets  ## Start a server and 400 simulated terminals on this 
 	@$(PYTHON) -m scripts.system_packages mosquitto
 	@$(RUN) -m tests.demo $(ARGS)
 
-test: environment assets  ## Check everything, then run all tests (about 20 minutes on two cores)
+test: environment assets  ## Check everything, then run all tests (about half an hour on two cores)
 	@$(PYTHON) -m scripts.system_packages mosquitto updates browser pcsc power printing stacks
 	@$(RUN) -m scripts.checks all $(ARGS)
 
@@ -27,7 +27,7 @@ bench: environment assets  ## Measure, and print each figure beside its budget
 	@$(PYTHON) -m scripts.system_packages mosquitto bench
 	@$(RUN) -m tests.bench $(ARGS)
 
-vm: environment  ## The built agent on a Debian kernel in a virtual machine, as its systemd unit, with USB devices (4 to 8 minutes)
+vm: environment  ## The built agent on a Debian kernel in a virtual machine, as its systemd unit, with USB devices (about four minutes)
 	@$(PYTHON) -m scripts.system_packages vm
 	@$(RUN) -m scripts.vm $(ARGS)
 

@@ -340,7 +340,7 @@ def run(*, limit_s: float, keep_console: bool) -> int:
             "base_python": os.path.realpath(sys.executable),
         }
         (RUN / "setting.json").write_text(json.dumps(setting))
-        say.step(f"Booting Linux {version} with {len(inventory)} devices (no hardware virtualisation: four to eight minutes)")
+        say.step(f"Booting Linux {version} with {len(inventory)} devices (no hardware virtualisation: about four minutes)")
         bus.started_s = time.monotonic()
         console = OUT / "console.log"
         ended = _boot(version, console, limit_s)
