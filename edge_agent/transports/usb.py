@@ -436,7 +436,7 @@ def _release(device: Any, claim: _Claim) -> None:
     with suppress(usb.core.USBError):
         usb.util.release_interface(device, claim.interface)
     if claim.gives_driver_back:
-        with suppress(usb.core.USBError, NotImplementedError):  # no driver wants it, or this platform has none
+        with suppress(usb.core.USBError):  # no driver wants it
             device.attach_kernel_driver(claim.interface)
     with suppress(usb.core.USBError):
         usb.util.dispose_resources(device)
