@@ -13,15 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import (
-    RETRY_S,
-    Observation,
-    SlotBinding,
-    Tally,
-    judged_tails,
-    printer_observation,
-    silent,
-)
+from edge_agent.devices.base import Observation, SlotBinding, Tally, judged_tails, poll_interval_s, printer_observation, silent
 from edge_agent.transports.base import BytePort, PortError, PortStalled, UsbPort
 from protocols.canon.words import DeviceState
 from protocols.codecs import pjl, usb_printer
@@ -63,8 +55,7 @@ class A4Printer:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 30.0
-        return min(every_s, RETRY_S) if self._misses else every_s
+        return poll_interval_s(self._bound, 30.0, soon=bool(self._misses))
 
     @property
     def poll_budget_s(self) -> float:

@@ -94,6 +94,12 @@ class Observation:
     asset: str | None = None
 
 
+def poll_interval_s(bound: SlotBinding, usual_s: float, *, soon: bool = False) -> float:
+    """Until the next look: the profile's interval, else `usual_s`. `soon`: something has to be asked again, so no longer than RETRY_S."""
+    every_s = bound.profile.poll.every_s if bound.profile.poll else usual_s
+    return min(every_s, RETRY_S) if soon else every_s
+
+
 class Driver(Protocol):
     """One port, one task. All methods may raise PortError; no wait is without a timeout."""
 

@@ -12,19 +12,12 @@ from collections import deque
 from dataclasses import replace
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import (
-    RETRY_S,
-    Observation,
-    SlotBinding,
-    judged_tails,
-    silent,
-    unseen,
-    version_of,
-)
+from edge_agent.devices.base import Observation, SlotBinding, judged_tails, poll_interval_s, silent, unseen, version_of
 from edge_agent.devices.card_line import WRITE_TIMEOUT_S, CardLine, LineRules, Said
+from edge_agent.devices.speeds import SpeedSearch
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
-from edge_agent.transports.base import BytePort, PortRefused, SpeedPort
+from edge_agent.transports.base import BytePort, PortRefused
 from protocols.canon.words import DeviceState, SuggestedAction
 from protocols.codecs import card_d1801, card_f2, card_stx
 from protocols.codecs.card_unit import ACK_TIMEOUT_S, ASK_TIMES, QUERY_TIMEOUT_S, CardPlace, CardReading
@@ -32,8 +25,6 @@ from protocols.contract.records import Evidence
 from protocols.profile.options.card import CardOptions
 from protocols.profile.schema import Family
 
-PROBE_AFTER_MISSES = 3
-PROBE_EVERY_MS = 600_000
 AT_GATE_EVERY_S = 5.0
 """While a card is in the mouth the unit is looked at this often, so that a forgotten card is noticed in time."""
 COVERED_LOOKS = 3
@@ -212,7 +203,9 @@ class CardUnit:
         self._questions = questions_for(port, bound)
         self._noise = RateWindow()
         self._misses = 0
-        self._probed_ms: int | None = None
+        serial = bound.profile.transport.serial
+        bauds = self._options.bauds
+        self._speeds = SpeedSearch(port, bauds, serial.baud if serial is not None else next(iter(bauds), 0))
         self._firmware: str | None = None
         self._version_asked = False
         self._at_gate_since_ms: int | None = None
@@ -220,9 +213,7 @@ class CardUnit:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 10.0
-        if self._misses:
-            return min(every_s, RETRY_S)
+        every_s = poll_interval_s(self._bound, 10.0, soon=bool(self._misses))
         return min(every_s, AT_GATE_EVERY_S) if self._at_gate_since_ms is not None else every_s
 
     @property
@@ -233,8 +224,8 @@ class CardUnit:
     async def poll(self, now: ClockReading) -> list[Observation]:
         told = await self._questions.state()
         self._noise.add(self._questions.noisy)
-        if told is None and self._should_probe(now):
-            told = await self._probe_speeds(now)
+        if told is None:
+            told = await self._speeds.find(self._questions.state, misses=self._misses, now=now)
         if told is None:
             self._misses += 1
             self._at_gate_since_ms = None
@@ -250,24 +241,6 @@ class CardUnit:
 
     async def stop(self) -> None:
         return
-
-    def _should_probe(self, now: ClockReading) -> bool:
-        if not isinstance(self._port, SpeedPort) or len(self._options.bauds) < 2 or self._misses + 1 < PROBE_AFTER_MISSES:
-            return False
-        return self._probed_ms is None or now.boot_ms - self._probed_ms >= PROBE_EVERY_MS
-
-    async def _probe_speeds(self, now: ClockReading) -> Told | None:
-        """Ask at each speed of the profile; the first that is answered stays set, else the transport's."""
-        assert isinstance(self._port, SpeedPort)
-        self._probed_ms = now.boot_ms
-        for baud in self._options.bauds:
-            await self._port.set_baud(baud)
-            told = await self._questions.state()
-            if told is not None:
-                return told
-        serial = self._bound.profile.transport.serial
-        await self._port.set_baud(self._options.bauds[0] if serial is None else serial.baud)
-        return None
 
     async def _learn_version(self, reading: CardReading) -> None:
         """Once, from a unit that is well: one that was not initialised may refuse."""

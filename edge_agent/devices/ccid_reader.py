@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 
 from edge_agent.clock import Clock, ClockReading
-from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, judged_tails, silent
+from edge_agent.devices.base import Observation, SlotBinding, judged_tails, poll_interval_s, silent
 from edge_agent.devices.card_watch import CardWatch
 from edge_agent.faults import Condition
 from edge_agent.transports.base import InterfacePort, PortStalled, UsbPort
@@ -49,8 +49,7 @@ class CcidReader:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 15.0
-        return min(every_s, RETRY_S) if self._misses else every_s
+        return poll_interval_s(self._bound, 15.0, soon=bool(self._misses))
 
     @property
     def poll_budget_s(self) -> float:

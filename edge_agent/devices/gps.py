@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import replace
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import Observation, Place, SlotBinding, silent
+from edge_agent.devices.base import Observation, Place, SlotBinding, poll_interval_s, silent
 from edge_agent.devices.gps_fix import Fix, FixTracker, date_is_wrong
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
@@ -45,7 +45,7 @@ class Gps:
 
     @property
     def poll_every_s(self) -> float:
-        return self._bound.profile.poll.every_s if self._bound.profile.poll else 5.0
+        return poll_interval_s(self._bound, 5.0)
 
     @property
     def poll_budget_s(self) -> float:

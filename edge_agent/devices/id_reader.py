@@ -10,20 +10,17 @@ import asyncio
 from dataclasses import replace
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, judged_tails, silent
+from edge_agent.devices.base import Observation, SlotBinding, judged_tails, poll_interval_s, silent
 from edge_agent.devices.sdt_port import WRITE_TIMEOUT_S, SdtPort
+from edge_agent.devices.speeds import SpeedSearch
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
-from edge_agent.transports.base import BytePort, PortStalled, SpeedPort, UsbPort
+from edge_agent.transports.base import BytePort, PortStalled, UsbPort
 from protocols.canon.words import DeviceState, SuggestedAction
 from protocols.codecs import sdt
 from protocols.contract.records import Evidence
 from protocols.errors import LineError, ProtocolError
 from protocols.profile.options.sdt import SdtOptions
-
-PROBE_AFTER_MISSES = 3
-PROBE_EVERY_MS = 600_000
-"""Somebody may have stored another speed; the reader is asked at all of them once, and again every ten minutes while it is silent."""
 
 
 class IdReader:
@@ -37,14 +34,13 @@ class IdReader:
         self._reader = sdt.SdtReader()
         self._noise = RateWindow()
         self._misses = 0
-        self._probed_ms: int | None = None
+        self._speeds = SpeedSearch(port, self._options.bauds, self._options.bauds[0])
         self._asset: str | None = None
         self._asset_asked = False
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 30.0
-        return min(every_s, RETRY_S) if self._misses else every_s
+        return poll_interval_s(self._bound, 30.0, soon=bool(self._misses))
 
     @property
     def poll_budget_s(self) -> float:
@@ -52,8 +48,8 @@ class IdReader:
 
     async def poll(self, now: ClockReading) -> list[Observation]:
         answer = await self._ask(sdt.Command.STATUS)
-        if answer is None and self._should_probe(now):
-            answer = await self._probe_speeds(now)
+        if answer is None:
+            answer = await self._speeds.find(lambda: self._ask(sdt.Command.STATUS), misses=self._misses, now=now)
         if answer is None:
             self._misses += 1
             return [self._silent()]
@@ -68,23 +64,6 @@ class IdReader:
 
     async def stop(self) -> None:
         return
-
-    def _should_probe(self, now: ClockReading) -> bool:
-        if not isinstance(self._port, SpeedPort) or len(self._options.bauds) < 2 or self._misses + 1 < PROBE_AFTER_MISSES:
-            return False
-        return self._probed_ms is None or now.boot_ms - self._probed_ms >= PROBE_EVERY_MS
-
-    async def _probe_speeds(self, now: ClockReading) -> sdt.Answer | None:
-        """Ask at each speed of the profile; the first that is answered stays set, else the first of the list."""
-        assert isinstance(self._port, SpeedPort)
-        self._probed_ms = now.boot_ms
-        for baud in self._options.bauds:
-            await self._port.set_baud(baud)
-            answer = await self._ask(sdt.Command.STATUS)
-            if answer is not None:
-                return answer
-        await self._port.set_baud(self._options.bauds[0])
-        return None
 
     async def _learn_asset(self, status: sdt.Answer) -> None:
         if self._asset_asked or status.verdict is not sdt.Sw3Class.OK:

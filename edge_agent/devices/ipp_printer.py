@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, printer_observation, silent, version_of
+from edge_agent.devices.base import Observation, SlotBinding, Tally, poll_interval_s, printer_observation, silent, version_of
 from edge_agent.transports.base import AskPort, PortStalled
 from protocols.canon.words import DeviceState
 from protocols.codecs import ipp
@@ -40,8 +40,7 @@ class IppPrinter:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 30.0
-        return min(every_s, RETRY_S) if self._misses else every_s
+        return poll_interval_s(self._bound, 30.0, soon=bool(self._misses))
 
     @property
     def poll_budget_s(self) -> float:

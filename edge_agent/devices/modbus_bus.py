@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import Measured, Observation, SlotBinding, judged_tails, silent
+from edge_agent.devices.base import Measured, Observation, SlotBinding, judged_tails, poll_interval_s, silent
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, PortStalled
@@ -261,5 +261,5 @@ class ModbusBus:
 def _module(bound: SlotBinding) -> _Module:
     options = bound.profile.modbus
     assert options is not None
-    every_s = bound.profile.poll.every_s if bound.profile.poll else 30.0
+    every_s = poll_interval_s(bound, 30.0)
     return _Module(bound, options, bound.address if bound.address is not None else options.address, max(1, int(every_s * 1000)))

@@ -11,7 +11,7 @@ import re
 from collections import deque
 
 from edge_agent.clock import Clock, ClockReading
-from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, judged_tails, silent
+from edge_agent.devices.base import Observation, SlotBinding, Tally, judged_tails, poll_interval_s, silent
 from edge_agent.devices.read_test import READ, by_events, read_test
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
@@ -67,9 +67,7 @@ class RatingPad:
 
     @property
     def poll_every_s(self) -> float:
-        poll = self._bound.profile.poll
-        every_s = poll.every_s if poll is not None else PRESENCE_EVERY_S
-        return min(every_s, RETRY_S) if self._misses else every_s
+        return poll_interval_s(self._bound, PRESENCE_EVERY_S, soon=bool(self._misses))
 
     @property
     def poll_budget_s(self) -> float:

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from edge_agent.clock import ClockReading
 from edge_agent.devices.base import (
-    RETRY_S,
     Observation,
     SlotBinding,
     Tally,
     judged_tails,
+    poll_interval_s,
     printer_observation,
     silent,
     version_of,
@@ -81,8 +81,7 @@ class ReceiptPrinter:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 15.0
-        return min(every_s, RETRY_S) if self._misses or self._unsettled else every_s
+        return poll_interval_s(self._bound, 15.0, soon=bool(self._misses or self._unsettled))
 
     @property
     def poll_budget_s(self) -> float:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from edge_agent.clock import Clock, ClockReading
-from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, Tally, judged_tails, silent, version_of
+from edge_agent.devices.base import Observation, SlotBinding, Tally, judged_tails, poll_interval_s, silent, version_of
 from edge_agent.devices.read_test import READ, by_tally, read_test
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
@@ -173,8 +173,7 @@ class SerialScanner:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else PRESENCE_EVERY_S
-        return min(every_s, RETRY_S) if self._misses else every_s
+        return poll_interval_s(self._bound, PRESENCE_EVERY_S, soon=bool(self._misses))
 
     @property
     def poll_budget_s(self) -> float:

@@ -9,7 +9,7 @@ import asyncio
 from contextlib import suppress
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import RETRY_S, Observation, SlotBinding, printer_observation, silent
+from edge_agent.devices.base import Observation, SlotBinding, poll_interval_s, printer_observation, silent
 from edge_agent.transports.base import BytePort, PortError, PortStalled
 from protocols.codecs import star
 from protocols.contract.records import Evidence
@@ -42,8 +42,7 @@ class StarPrinter:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 15.0
-        return min(every_s, RETRY_S) if self._misses or self._unsettled else every_s
+        return poll_interval_s(self._bound, 15.0, soon=bool(self._misses or self._unsettled))
 
     @property
     def poll_budget_s(self) -> float:

@@ -9,7 +9,16 @@ import asyncio
 from dataclasses import replace
 
 from edge_agent.clock import ClockReading
-from edge_agent.devices.base import RETRY_S, Measured, Observation, SlotBinding, judged_tails, link_codes, silent, version_of
+from edge_agent.devices.base import (
+    Measured,
+    Observation,
+    SlotBinding,
+    judged_tails,
+    link_codes,
+    poll_interval_s,
+    silent,
+    version_of,
+)
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, InterfacePort, PortStalled, UsbPort
@@ -47,8 +56,7 @@ class Ups:
 
     @property
     def poll_every_s(self) -> float:
-        every_s = self._bound.profile.poll.every_s if self._bound.profile.poll else 5.0
-        return min(every_s, RETRY_S) if self._misses or self._garbled else every_s
+        return poll_interval_s(self._bound, 5.0, soon=bool(self._misses or self._garbled))
 
     @property
     def poll_budget_s(self) -> float:

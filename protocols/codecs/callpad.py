@@ -150,12 +150,8 @@ class CallPadReader(StreamDecoder[PadFrame]):
         rules = self._rules
         head_bytes = len(rules.start) + {"double": 2, "single": 1, "fixed": 0}[rules.length] + len(rules.separator)
         while True:
-            start = self._buffer.find(rules.start)
-            if start < 0:
-                keep = next((n for n in range(len(rules.start) - 1, 0, -1) if self._buffer.endswith(rules.start[:n])), 0)
-                self._discard(len(self._buffer) - keep)
+            if not self._seek(rules.start):
                 return None
-            self._discard(start)
             if len(self._buffer) < head_bytes:
                 return None
             length = self._body_length(head_bytes)

@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from protocols.canon.words import DeviceState, PaperState
-from protocols.codecs.card_unit import MARKS, CardPlace, CardReading, Mark, nothing_known, only_this
-from protocols.codecs.common import Explanation, StreamDecoder, xor8
+from protocols.codecs.card_unit import ETX, CardPlace, CardReading, CountedFrames, nothing_known, only_this
+from protocols.codecs.common import Explanation, xor8
 from protocols.errors import ChecksumError, EncodeError, FrameError
 
 CODEC = "card_f2"
-START, ETX = 0xF2, 0x03
+START = 0xF2
 LEN_MIN, LEN_MAX = 3, 518
 """An empty command; head, CM, PM, three status bytes and 512 bytes of data."""
-_HEAD_BYTES, _TAIL_BYTES = 4, 2
 EVIDENCE_BYTES = 512
 """What a record carries of a reply (contract)."""
 BAUD_RATES = (115200, 9600, 19200, 38400, 57600)
@@ -66,52 +65,23 @@ class Answer:
         return self.address == address and self.command == _WIRE[query]
 
 
-class F2Reader(StreamDecoder[Mark | Answer]):
-    """Handshake bytes and results. What the host itself said (an echo) is dropped and is no noise."""
+class F2Reader(CountedFrames[Answer]):
+    """Handshake bytes and results."""
 
+    start = START
+    head_bytes = 4
+    lengths = range(LEN_MIN, LEN_MAX + 1)
     keeps_content = False
     """Whether DATA of commands that concern a card is kept; never here."""
 
-    def _parse(self) -> Mark | Answer | None:
-        while self._buffer:
-            first = self._buffer[0]
-            if first in MARKS:
-                self._take(1)
-                return MARKS[first]
-            if first != START:
-                self._discard(1)
-                continue
-            if len(self._buffer) < _HEAD_BYTES:
-                return None
-            length = int.from_bytes(self._buffer[2:4], "big")
-            if not LEN_MIN <= length <= LEN_MAX:
-                evidence = bytes(self._buffer[:_HEAD_BYTES])
-                self._discard(1)
-                raise FrameError("a result cannot have that length", evidence=evidence)
-            size = _HEAD_BYTES + length + _TAIL_BYTES
-            if len(self._buffer) < size:
-                return None
-            answer = self._answer(size)
-            if answer is not None:
-                return answer
-        return None
-
-    def _answer(self, size: int) -> Answer | None:
-        frame = bytes(self._buffer[:size])
-        if frame[-2] != ETX:
-            self._discard(1)
-            raise FrameError("a result does not end where its length says", evidence=frame[:_HEAD_BYTES])
-        if xor8(frame[:-1]) != frame[-1]:
-            self._discard(size)  # whole: a byte inside it may look like a handshake
-            raise ChecksumError("a result's check byte is wrong", evidence=frame[:7])
-        self._take(size)
+    def _answer(self, frame: bytes) -> Answer | None:
         head, command, rest = frame[4], frame[5:7], frame[7:-2]
         if head == 0x43:
             return None
         positive = head == 0x50
         status_bytes = 3 if positive else 2
         if head not in (0x50, 0x4E, 0x45) or len(rest) < status_bytes:
-            self.noise_bytes += size
+            self.noise_bytes += len(frame)
             raise FrameError("neither a positive nor a negative result", evidence=frame[:7])
         status, data = rest[:status_bytes], rest[status_bytes:]
         if not data or self.keeps_content or command in _ABOUT_THE_UNIT:

@@ -13,16 +13,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from protocols.canon.words import DeviceState
-from protocols.codecs.card_unit import MARKS, CardPlace, CardReading, Mark, nothing_known, only_this
-from protocols.codecs.common import Explanation, StreamDecoder, xor8
+from protocols.codecs.card_unit import ETX, CardPlace, CardReading, CountedFrames, nothing_known, only_this
+from protocols.codecs.common import Explanation, xor8
 from protocols.errors import ChecksumError, FrameError
 
 CODEC = "card_stx"
-START, ETX, NEGATIVE = 0x02, 0x03, 0x4E
+START, NEGATIVE = 0x02, 0x4E
 LEN_MIN, LEN_MAX = 2, 514
 EVIDENCE_BYTES = 512
 """What a record carries of a reply (contract)."""
-_HEAD_BYTES, _TAIL_BYTES = 3, 2
 BAUD_RATES = (9600, 19200, 38400, 57600, 115200)
 
 
@@ -58,47 +57,17 @@ class Answer:
         return _WIRE[query].startswith(self.command)
 
 
-class StxReader(StreamDecoder[Mark | Answer]):
-    """Handshake bytes and results. A frame without data is what the host said (an echo): dropped, and no noise; so is our own 05."""
+class StxReader(CountedFrames[Answer]):
+    """Handshake bytes and results."""
 
+    start = START
+    head_bytes = 3
+    lengths = range(LEN_MIN, LEN_MAX + 1)
+    ignored = frozenset({0x05})
+    """Our own request for the answer, heard again."""
     keeps_content = False
 
-    def _parse(self) -> Mark | Answer | None:
-        while self._buffer:
-            first = self._buffer[0]
-            if first in MARKS:
-                self._take(1)
-                return MARKS[first]
-            if first == 0x05:
-                self._take(1)
-                continue
-            if first != START:
-                self._discard(1)
-                continue
-            if len(self._buffer) < _HEAD_BYTES:
-                return None
-            length = int.from_bytes(self._buffer[1:3], "big")
-            if not LEN_MIN <= length <= LEN_MAX:
-                evidence = bytes(self._buffer[:_HEAD_BYTES])
-                self._discard(1)
-                raise FrameError("a result cannot have that length", evidence=evidence)
-            size = _HEAD_BYTES + length + _TAIL_BYTES
-            if len(self._buffer) < size:
-                return None
-            answer = self._answer(size)
-            if answer is not None:
-                return answer
-        return None
-
-    def _answer(self, size: int) -> Answer | None:
-        frame = bytes(self._buffer[:size])
-        if frame[-2] != ETX:
-            self._discard(1)
-            raise FrameError("a result does not end where its length says", evidence=frame[:_HEAD_BYTES])
-        if xor8(frame[:-1]) != frame[-1]:
-            self._discard(size)  # whole: a byte inside it may look like a handshake, and the host would answer it
-            raise ChecksumError("a result's check byte is wrong", evidence=frame[:5])
-        self._take(size)
+    def _answer(self, frame: bytes) -> Answer | None:
         body = frame[3:-2]
         if body[0] == NEGATIVE and len(body) >= 3:
             return Answer(False, body[1:2], body[2], b"", frame[:6] + frame[-2:] if len(body) == 3 else frame[:6])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar, TypeVar
 
 from protocols.canon.words import DeviceState, MediaState, PaperState, SuggestedAction
-from protocols.codecs.common import Explanation
+from protocols.codecs.common import Explanation, StreamDecoder, xor8
+from protocols.errors import ChecksumError, FrameError
 
+ETX = 0x03
+_TAIL_BYTES = 2
 ACK_BYTE, NAK_BYTE, ENQ_BYTE, EOT_BYTE = b"\x06", b"\x15", b"\x05", b"\x04"
 ACK_TIMEOUT_S = 0.3
 """From the last byte of a frame to the handshake byte (CRT-591-M001 protocol 1.4, QU-TK-F3 protocol 5.2)."""
@@ -25,6 +30,62 @@ class Mark(StrEnum):
 
 
 MARKS = {0x06: Mark.ACK, 0x15: Mark.NAK, 0x04: Mark.EOT}
+
+
+A = TypeVar("A")
+
+
+class CountedFrames(StreamDecoder[Mark | A]):
+    """Handshake bytes, and frames that begin with `start` and tell their length in the last two bytes of a head of `head_bytes`.
+
+    What the host itself said (an echo) is dropped and is no noise; so are the bytes in `ignored`.
+    """
+
+    start: ClassVar[int]
+    head_bytes: ClassVar[int]
+    lengths: ClassVar[range]
+    ignored: ClassVar[frozenset[int]] = frozenset()
+
+    def _parse(self) -> Mark | A | None:
+        while self._buffer:
+            first = self._buffer[0]
+            if first in MARKS:
+                self._take(1)
+                return MARKS[first]
+            if first in self.ignored:
+                self._take(1)
+                continue
+            if first != self.start:
+                self._discard(1)
+                continue
+            head = bytes(self._buffer[: self.head_bytes])
+            if len(head) < self.head_bytes:
+                return None
+            length = int.from_bytes(head[-2:], "big")
+            if length not in self.lengths:
+                self._discard(1)
+                raise FrameError("a result cannot have that length", evidence=head)
+            size = self.head_bytes + length + _TAIL_BYTES
+            if len(self._buffer) < size:
+                return None
+            answer = self._answer(self._checked(size))
+            if answer is not None:
+                return answer
+        return None
+
+    @abstractmethod
+    def _answer(self, frame: bytes) -> A | None:
+        """What a sound frame means; None for what the host said."""
+
+    def _checked(self, size: int) -> bytes:
+        frame = bytes(self._buffer[:size])
+        if frame[-2] != ETX:
+            self._discard(1)
+            raise FrameError("a result does not end where its length says", evidence=frame[: self.head_bytes])
+        if xor8(frame[:-1]) != frame[-1]:
+            self._discard(size)  # whole: a byte inside it may look like a handshake, and the host would answer it
+            raise ChecksumError("a result's check byte is wrong", evidence=frame[: self.head_bytes + 2])
+        return self._take(size)
 
 
 class CardPlace(StrEnum):

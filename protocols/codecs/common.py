@@ -114,6 +114,16 @@ class StreamDecoder(ABC, Generic[E]):
         del self._buffer[:count]
         return taken
 
+    def _seek(self, start: bytes) -> bool:
+        """Throw away what stands before the next `start`; False if it is not there yet, and what may be its beginning is kept."""
+        at = self._buffer.find(start)
+        if at >= 0:
+            self._discard(at)
+            return True
+        keep = next((n for n in range(len(start) - 1, 0, -1) if self._buffer.endswith(start[:n])), 0)
+        self._discard(len(self._buffer) - keep)
+        return False
+
     def _discard(self, count: int) -> None:
         self.noise_bytes += count
         del self._buffer[:count]

@@ -88,12 +88,8 @@ class RatingReader(StreamDecoder[Answer]):
 
     def _frame(self) -> Answer | None:
         rules = self._rules
-        start = self._buffer.find(rules.start)
-        if start < 0:
-            keep = next((n for n in range(len(rules.start) - 1, 0, -1) if self._buffer.endswith(rules.start[:n])), 0)
-            self._discard(len(self._buffer) - keep)
+        if not self._seek(rules.start):
             return None
-        self._discard(start)
         head = len(rules.start) + (rules.length == "single")
         if len(self._buffer) < head:
             return None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from protocols.codecs.card_f2 import ETX, START, F2Reader
+from protocols.codecs.card_f2 import START, F2Reader
+from protocols.codecs.card_unit import ETX
 from protocols.codecs.common import xor8
 from protocols.errors import EncodeError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from protocols.codecs.card_stx import ETX, START, StxReader
+from protocols.codecs.card_stx import START, StxReader
+from protocols.codecs.card_unit import ETX
 from protocols.codecs.common import xor8
 
 MOTION_TIMEOUT_S, RESET_TIMEOUT_S = 15.0, 30.0

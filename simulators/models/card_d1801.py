@@ -17,37 +17,10 @@ from simulators.models.card_mechanism import (
 from simulators.models.checksums import xor8
 
 ACK, NAK, ENQ = b"\x06", b"\x15", b"\x05"
-FRAME_TIMEOUT_S = 1.0
 
 
 class _Dispenser(CardMechanism):
     kind: ClassVar[str] = "card-dispenser"
-
-    def __init__(self, *, baud: int, latency_s: float, seed: int, stacker: int, stacker_capacity: int, bin_capacity: int) -> None:
-        super().__init__(
-            latency_s=latency_s,
-            baud=baud,
-            seed=seed,
-            stacker=stacker,
-            stacker_capacity=stacker_capacity,
-            bin_capacity=bin_capacity,
-        )
-        self._buffer = bytearray()
-        self._last_byte_at = 0.0
-
-    def forget(self) -> None:
-        self._buffer.clear()
-
-    def on_bytes(self, data: bytes, now: float) -> None:
-        if now - self._last_byte_at > FRAME_TIMEOUT_S:
-            self._buffer.clear()
-        self._last_byte_at = now
-        self._buffer += data
-        while self._next(now):
-            pass
-
-    def _next(self, now: float) -> bool:
-        raise AssertionError("a board speaks one of the two forms")
 
     def _send(self, text: bytes, now: float) -> None:
         if not self.has("lost-answer"):

@@ -21,7 +21,6 @@ from simulators.models.checksums import xor8
 
 ACK, NAK, EOT = b"\x06", b"\x15", b"\x04"
 MAX_FRAME_BYTES = 1024
-FRAME_TIMEOUT_S = 1.0
 EntryStyle = Literal["30-permits", "30-prohibits"]
 
 JAM, SENSOR, TOO_LONG, POSITION, PULLED, SOLENOID, MOVED_BY_HAND = b"10", b"12", b"13", b"16", b"40", b"41", b"45"
@@ -85,14 +84,12 @@ class F2CardUnit(CardMechanism):
         self._negative_head = negative_head
         self._firmware = firmware.encode("ascii")
         self._latched = b""
-        self._buffer = bytearray()
-        self._last_byte_at = 0.0
         self._last_result = b""
 
     def forget(self) -> None:
+        super().forget()
         self.initialised = self.entry_open = self.chip_active = False
         self._latched = b""
-        self._buffer.clear()
         self._last_result = b""
 
     def initialise(self) -> None:
@@ -101,14 +98,6 @@ class F2CardUnit(CardMechanism):
         self.entry_open = self.chip_active = False
 
     # ------------------------------------------------------------------ frames
-
-    def on_bytes(self, data: bytes, now: float) -> None:
-        if now - self._last_byte_at > FRAME_TIMEOUT_S:
-            self._buffer.clear()
-        self._last_byte_at = now
-        self._buffer += data
-        while self._next(now):
-            pass
 
     def _next(self, now: float) -> bool:
         buffer = self._buffer

@@ -18,6 +18,8 @@ Place = Literal["none", "gate", "inside"]
 MOVE_S, FEED_S = 1.2, 1.6
 """About what a belt of 0.3 m/s needs for the path, and with the stacker's wheel."""
 LOW_BELOW = 10
+FRAME_TIMEOUT_S = 1.0
+"""After so long a pause a frame begins anew."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,22 @@ class CardMechanism(Model):
         """A hand took the card while the motor ran."""
         self._finish: Callable[[float], None] | None = None
         self._finish_at = 0.0
+        self._buffer = bytearray()
+        self._last_byte_at = 0.0
+
+    # ------------------------------------------------------------------ the line
+
+    def on_bytes(self, data: bytes, now: float) -> None:
+        if now - self._last_byte_at > FRAME_TIMEOUT_S:
+            self._buffer.clear()
+        self._last_byte_at = now
+        self._buffer += data
+        while self._next(now):
+            pass
+
+    @abstractmethod
+    def _next(self, now: float) -> bool:
+        """Deal with the first byte or frame of the buffer; False when more bytes are needed."""
 
     # ------------------------------------------------------------------ the motor
 
@@ -95,9 +113,9 @@ class CardMechanism(Model):
         self._finish = None
         self.forget()
 
-    @abstractmethod
     def forget(self) -> None:
         """What is lost with the power."""
+        self._buffer.clear()
 
     # ------------------------------------------------------------------ what happens to cards
 

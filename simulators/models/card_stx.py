@@ -9,7 +9,6 @@ from simulators.models.card_mechanism import COMMON_ACTIONS, COMMON_FAULTS, MOVE
 from simulators.models.checksums import xor8
 
 ACK, NAK, ENQ, EOT = 0x06, 0x15, 0x05, 0x04
-FRAME_TIMEOUT_S = 1.0
 TOO_LONG, TOO_SHORT, FRONT_HELD, CONTACTS, NONE = b"\x46", b"\x47", b"\x49", b"\x4b", b"\x4e"
 BAD_COMMAND, BAD_PARAMETER, VOLTAGE, ABNORMAL, BACKUP = 0, 1, 5, 6, 7
 
@@ -35,13 +34,11 @@ class StxCardReader(CardMechanism):
     def __init__(self, *, baud: int = 9600, latency_s: float = 0.01, seed: int = 0, firmware: str = "CRT-310-V1.30") -> None:
         super().__init__(latency_s=latency_s, baud=baud, seed=seed, stacker=None, stacker_capacity=0, bin_capacity=1_000_000)
         self._firmware = firmware.encode("ascii")
-        self._buffer = bytearray()
         self._pending = b""
-        self._last_byte_at = 0.0
         self._last_result = b""
 
     def forget(self) -> None:
-        self._buffer.clear()
+        super().forget()
         self._pending = b""
         self._last_result = b""
 
@@ -54,14 +51,6 @@ class StxCardReader(CardMechanism):
         self.run_motor(now, MOVE_S, lambda at: self._stop_at("inside"))
 
     # ------------------------------------------------------------------ frames
-
-    def on_bytes(self, data: bytes, now: float) -> None:
-        if now - self._last_byte_at > FRAME_TIMEOUT_S:
-            self._buffer.clear()
-        self._last_byte_at = now
-        self._buffer += data
-        while self._next(now):
-            pass
 
     def _next(self, now: float) -> bool:
         buffer = self._buffer

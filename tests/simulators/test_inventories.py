@@ -11,8 +11,9 @@ from edge_agent.devices.base import link_codes
 from protocols.canon.faults import fault
 from protocols.contract.records import Device
 from protocols.profile.schema import Kind
+from simulators.conformance.watch import WALL_OFFSET_MS
 from simulators.terminal import TYPES, VirtualTerminal, build_terminal
-from tests.edge_agent.devices.bench import WALL_OFFSET_MS, Bench, in_virtual_time
+from tests.edge_agent.devices.bench import Bench, in_virtual_time
 
 ROWS = {
     "kiosk": {

@@ -15,6 +15,7 @@ from edge_agent.monitor import Monitor
 from protocols.canon.words import Ownership
 from protocols.contract.records import Body, ClockQuality, Consumable, Device, Fault, Queue, Rating, Sighting, encode_record
 from protocols.profile.schema import Profile, parse_all
+from simulators.conformance.watch import LoopClock
 from simulators.ports.pipe import PortKit
 from simulators.ports.slots import Slot
 from simulators.terminal import VirtualTerminal
@@ -24,23 +25,6 @@ B = TypeVar("B", bound=Body)
 
 PROFILES: dict[str, Profile] = parse_all(firmware_profiles.read_all())
 KIT = PortKit.of(ports)
-WALL_OFFSET_MS = 1_790_000_000_000
-
-
-class LoopClock:
-    """The agent's clock on the running loop's time."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-
-    def boot_ms(self) -> int:
-        return round(self._loop.time() * 1000)
-
-    def wall_ms(self) -> int:
-        return self.boot_ms() + WALL_OFFSET_MS
-
-    def quality(self) -> ClockQuality:
-        return ClockQuality.SYNCED
 
 
 class Records:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from protocols.contract.records import Device, Fault
+from simulators.conformance.watch import WALL_OFFSET_MS
 from simulators.models.base import Model
 from simulators.models.callpad import CallPadBus
 from simulators.models.card_d1801 import Crt541Dispenser, D1801Dispenser
@@ -39,7 +40,7 @@ from simulators.models.sdt import USB_SPLIT, USB_WHOLE, SdtReader
 from simulators.models.star import USB_TSP650, StarPrinter
 from simulators.models.ups import USB_CYPRESS, Ups
 from simulators.ports.slots import CH340, Bus, Slot
-from tests.edge_agent.devices.bench import WALL_OFFSET_MS, Bench, in_virtual_time
+from tests.edge_agent.devices.bench import Bench, in_virtual_time
 
 TTY = "/dev/ttyUSB0"
 IPP = "ipp://127.0.0.1:60000/ipp/print"

@@ -6,8 +6,9 @@ import asyncio
 
 from edge_agent.devices.plugs import HUB_LOST, UNSTABLE, PlugWatch, hub_of
 from simulators import scripts
+from simulators.conformance.watch import WALL_OFFSET_MS
 from simulators.terminal import Ticker, build_terminal
-from tests.edge_agent.devices.bench import WALL_OFFSET_MS, Bench, in_virtual_time
+from tests.edge_agent.devices.bench import Bench, in_virtual_time
 
 ALL = ("1-1.1", "1-1.2", "1-1.3", "1-2")
 

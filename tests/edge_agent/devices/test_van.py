@@ -8,10 +8,11 @@ import pytest
 
 from protocols.contract.limits import POSITION_EVERY_S
 from protocols.contract.records import Device, Position, Reading
+from simulators.conformance.watch import WALL_OFFSET_MS
 from simulators.models.gps import GpsReceiver, Stop
 from simulators.models.ups import USB_CYPRESS, Ups
 from simulators.ports.slots import CH340, Slot
-from tests.edge_agent.devices.bench import WALL_OFFSET_MS, Bench, in_virtual_time
+from tests.edge_agent.devices.bench import Bench, in_virtual_time
 
 HOME = Stop(29.123456, 119.654321, 86_400)
 """Somewhere precise, which must not come out."""
