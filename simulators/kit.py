@@ -203,7 +203,7 @@ class Kit:
         return device, terminal.opener(kit), terminal.discoverer(kit)
 
     def terminal(self, kind: str, *, seed: int = 0, windows: int | None = None) -> Terminal:
-        """A terminal by type (kiosk, call-pads, booth, desk, van) with its serial devices."""
+        """A terminal by type (kiosk, call-pads, zone, booth, desk, evaluator, van) with its serial devices."""
         folder = self._folder / f"{kind}-{next(self._numbers)}"
         terminal = on_ptys(build_terminal(kind, seed=seed, serial_only=True, windows=windows), folder)
         for slot in terminal.slots.values():

@@ -53,6 +53,7 @@ TYPES: Mapping[str, str] = {
     "call-pads": "queue hall: ticket printer and call pads with evaluators on one RS-485 bus",
     "booth": "remote-assist booth: ID reader, A4 and receipt printer, scanner, evaluator, door and climate sensors",
     "desk": "unattended desk: ID reader, A4 printer, scanner, evaluator, door and climate sensors",
+    "evaluator": "evaluation tablet at a window: its touch screen, and what hangs on it: ID reader, cameras, signature pad",
     "van": "service van: ID reader, A4 printer, scan gun, climate sensor",
 }
 ALIASES: Mapping[str, str] = {"a4-printer": "laser-printer", "printer": "receipt-printer", "ticket-printer": "receipt-printer"}
@@ -69,7 +70,7 @@ SERIAL_PROFILES: Mapping[str, str] = {
     "window-screen": "window-screen-ft12",
 }
 """Profile of each kind of device behind a plain serial line."""
-OPTIONAL = frozenset({"keypad", "evaluator", "sensors"})
+OPTIONAL = frozenset({"keypad", "evaluator"})
 """Devices without which the terminal still serves the public."""
 
 
@@ -316,10 +317,11 @@ def build_terminal(
     builder = _Builder(seed, serial_only, choice)
     {
         "kiosk": lambda: builder.kiosk(climate=bool(climate)),
-        "zone": lambda: builder.kiosk(climate=True),
+        "zone": lambda: builder.kiosk(climate=True, watched=True),
         "call-pads": lambda: builder.call_pads(windows, screens=windows if whole else 0),
         "booth": builder.booth,
         "desk": builder.desk,
+        "evaluator": builder.evaluator,
         "van": builder.van,
     }[kind]()
     if whole:
@@ -339,7 +341,8 @@ class _Builder:
         self._ttys = itertools.count()
         self._inputs = itertools.count(3)
 
-    def kiosk(self, *, climate: bool) -> None:
+    def kiosk(self, *, climate: bool, watched: bool = False) -> None:
+        """`watched`: nobody is there at night but the sensors, so that without them the room may not be open."""
         self.id_reader()
         self.laser_printer()
         self.receipt_printer()
@@ -347,7 +350,7 @@ class _Builder:
         self.keys(Keypad(seed=self.seed), "keypad")
         self.keys(EvaluatorPad(seed=self.seed), "evaluator")
         if climate:
-            self.sensors()
+            self.sensors(mandatory=watched)
 
     def call_pads(self, windows: int, *, screens: int = 0) -> None:
         self.receipt_printer()
@@ -368,6 +371,9 @@ class _Builder:
         self.keys(EvaluatorPad(seed=self.seed), "evaluator")
         self.sensors()
 
+    def evaluator(self) -> None:
+        self.id_reader(mandatory=False)
+
     def van(self) -> None:
         self.id_reader()
         self.laser_printer()
@@ -376,12 +382,12 @@ class _Builder:
 
     # ------------------------------------------------------------------ single devices
 
-    def id_reader(self) -> None:
+    def id_reader(self, *, mandatory: bool = True) -> None:
         form = None if self.serial_only else self._choice.choice((USB_SPLIT, USB_SPLIT, USB_WHOLE, None))
         if form is None:
-            self.serial("id-reader", SdtReader(seed=self.seed))
+            self.serial("id-reader", SdtReader(seed=self.seed), mandatory=mandatory)
         else:
-            self.usb("id-reader", SdtReader(usb=form, seed=self.seed))
+            self.usb("id-reader", SdtReader(usb=form, seed=self.seed), mandatory=mandatory)
 
     def laser_printer(self) -> None:
         pages = self._choice.randrange(200, 60_000)
@@ -425,11 +431,11 @@ class _Builder:
         else:
             self.serial("scanner", SerialScanner(seed=self.seed), mandatory=mandatory)
 
-    def sensors(self, *, door: bool = True) -> None:
+    def sensors(self, *, door: bool = True, mandatory: bool = False) -> None:
         temperature_tenths = self._choice.randrange(215, 285)
         climate = ClimateModule(1, temperature_tenths=temperature_tenths, humidity_tenths=self._choice.randrange(420, 620))
         modules = (climate, DoorModule(2)) if door else (climate,)
-        self.serial("sensors", ModbusBus(*modules, seed=self.seed))
+        self.serial("sensors", ModbusBus(*modules, seed=self.seed), mandatory=mandatory)
 
     def keys(self, model: KeyDevice, name: str, *, mandatory: bool | None = None) -> None:
         if self.serial_only:
@@ -497,6 +503,7 @@ class _Rest:
             "call-pads": self._hall,
             "booth": self._booth,
             "desk": self._desk,
+            "evaluator": self._evaluator,
             "van": self._van,
         }[kind]()
 
@@ -524,6 +531,8 @@ class _Rest:
         for number in (1, 2):
             self._add.serial(f"evaluator-{number}", RatingPad(seed=self._seed + number), mandatory=False, adapter=CH340)
         self._ups(mandatory=False)
+        self._add.id_reader(mandatory=False)
+        self._add.scanner(keyboard=False, mandatory=False)
 
     def _booth(self) -> None:
         self._front()
@@ -541,11 +550,21 @@ class _Rest:
         self._camera("face-camera", mandatory=False)
         self._readers()
         self._signature_pad(mandatory=False)
-        self._sound()
+        self._sound(mandatory=False)
         self._help()
         self._emergency()
         self._ups(mandatory=False)
         self._card_unit("card-dispenser", D1801Dispenser(seed=self._seed))
+        self._add.receipt_printer(mandatory=False)
+        self._document_camera(mandatory=False)
+        self._camera("room-camera", mandatory=False)
+
+    def _evaluator(self) -> None:
+        self._front()
+        self._camera("face-camera", mandatory=False)
+        self._readers()
+        self._signature_pad(mandatory=False)
+        self._speaker(mandatory=False)
 
     def _van(self) -> None:
         self._front()
@@ -559,6 +578,10 @@ class _Rest:
         receiver = GpsReceiver(baud=baud, epoch_s=self._epoch_s, seed=self._seed)
         self._add.serial("gps", receiver, adapter=adapter, node="ttyACM" if adapter is USB_UBLOX8 else "ttyUSB")
         self._add.seen("modem", SeenDevice("modem", usb=USB_MODEM, seed=self._seed), "usb", "")
+        self._add.receipt_printer(mandatory=False)
+        self._signature_pad(mandatory=False)
+        self._microphone(mandatory=False)
+        self._help(mandatory=False)
 
     # ------------------------------------------------------------------ groups
 
@@ -598,8 +621,11 @@ class _Rest:
         self._add.seen("signature-pad", pad, "usb", "", mandatory=mandatory)
 
     def _sound(self, *, mandatory: bool = True) -> None:
-        self._add.seen("microphone", Microphone(seed=self._seed), "sound", "/dev/snd/pcmC1D0c", mandatory=mandatory)
+        self._microphone(mandatory=mandatory)
         self._speaker(mandatory=mandatory)
+
+    def _microphone(self, *, mandatory: bool) -> None:
+        self._add.seen("microphone", Microphone(seed=self._seed), "sound", "/dev/snd/pcmC1D0c", mandatory=mandatory)
 
     def _speaker(self, *, mandatory: bool) -> None:
         self._add.seen("speaker", Speaker(seed=self._seed), "sound", "/dev/snd/pcmC0D0p", on_usb=False, mandatory=mandatory)

@@ -21,7 +21,7 @@ from tests.support.processes import Processes
 from tests.support.waiting import until
 
 KEPT = ("slot", "family", "profile", "port", "address", "mandatory")
-AT_LEAST = {"kiosk": 4, "zone": 6, "call-pads": 16, "booth": 6, "desk": 5, "van": 5}
+AT_LEAST = {"kiosk": 4, "zone": 6, "call-pads": 16, "booth": 6, "desk": 5, "evaluator": 1, "van": 5}
 """Devices behind lines, with the addresses on their buses."""
 
 

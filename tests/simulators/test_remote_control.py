@@ -227,6 +227,7 @@ class TestTerminal:
             "call-pads": {"receipt-printer", "call-pad"},
             "booth": {"id-reader", "laser-printer", "receipt-printer", "scanner", "evaluator", "sensors"},
             "desk": {"id-reader", "laser-printer", "scanner", "evaluator", "sensors"},
+            "evaluator": {"id-reader"},
             "van": {"id-reader", "laser-printer", "scanner", "sensors"},
         }[kind]
         assert wanted <= set(terminal.slots)
