@@ -10,10 +10,10 @@ import asyncio
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.children import child
 from edge_agent.firmware.errors import FlashFailed
 from edge_agent.firmware.transfer import Progress, sealed_copy
 from protocols.profile.firmware import DfuOptions
@@ -79,24 +79,13 @@ async def flash(job: DfuJob, *, tool: str = TOOL, progress: Progress = lambda _:
     if program is None:
         raise FlashFailed("bootloader", f"{TOOL} is not installed on this terminal (package dfu-util)", final=True)
     with sealed_copy(job.image) as image:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *arguments(job, image),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-        )
+        command, env = [program, *arguments(job, image)], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
         try:
-            async with asyncio.timeout(job.timeout_s):
+            async with asyncio.timeout(job.timeout_s), child(*command, output=asyncio.subprocess.PIPE, env=env) as process:
                 output = await _listen(process, progress, silent_s)
                 code = await process.wait()
         except TimeoutError:
             raise FlashFailed("transfer", f"dfu-util did not end within {job.timeout_s:g} s") from None
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
     verdict(code, output)
 
 

@@ -105,6 +105,16 @@ class Processes:
             child.kill_group()
 
 
+def programs_with(folder: Path) -> list[int]:
+    """Processes that carry a path in this folder among their arguments."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if str(folder).encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 """Below the range from which Linux takes the ports of outgoing connections: none of those can sit on one that a server is about to use."""
 _next_ports = itertools.cycle(random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), LAST_PORT - FIRST_PORT))

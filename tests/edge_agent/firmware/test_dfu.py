@@ -16,6 +16,8 @@ from protocols.profile.places import UsbId
 from protocols.profile.schema import Profile, parse_profile
 from simulators.models.flash_unit import FlashUnit, make_image
 from tests.edge_agent.firmware.bench import APP, BOOT, UNIT, FlashBench
+from tests.support.processes import programs_with
+from tests.support.waiting import until
 
 IMAGE = make_image("FU-100", "3.0.0", 4096)
 RUNTIME, BOOTLOADER = UsbId(vid=0x1234, pid=1), UsbId(vid=0x1234, pid=0xDF)
@@ -97,10 +99,20 @@ def test_a_failed_reset_after_a_stored_image_is_left_to_reading_back(tmp_path: P
 
 @pytest.mark.parametrize(("timeout_s", "silent_s", "match"), [(0.3, 60.0, "did not end within"), (60.0, 0.3, "said nothing for")])
 def test_a_program_that_hangs_is_ended(tmp_path: Path, timeout_s: float, silent_s: float, match: str) -> None:
-    body = f"echo $$ > {tmp_path}/pid; exec sleep 60"
+    tool = stand_in(tmp_path, f"tail -f {tmp_path}/image > /dev/null; :")
     with pytest.raises(FlashFailed, match=match):
-        asyncio.run(dfu.flash(job(timeout_s=timeout_s), tool=stand_in(tmp_path, body), silent_s=silent_s))
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+        asyncio.run(dfu.flash(job(timeout_s=timeout_s), tool=tool, silent_s=silent_s))
+    assert programs_with(tmp_path) == []
+
+
+async def test_a_program_that_runs_when_the_agent_ends_is_ended(tmp_path: Path) -> None:
+    tool = stand_in(tmp_path, f"tail -f {tmp_path}/image; :")
+    flashing = asyncio.ensure_future(dfu.flash(job(timeout_s=600.0), tool=tool))
+    await until(lambda: len(programs_with(tmp_path)) == 2, "the program and its child run")
+    flashing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flashing
+    assert programs_with(tmp_path) == []
 
 
 def test_a_missing_program_is_told_as_such() -> None:

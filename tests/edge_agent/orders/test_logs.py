@@ -18,6 +18,7 @@ from edge_agent.logs import FILES, LINES_PER_MINUTE, LogBook, scrubbed
 from edge_agent.orders import excerpt, hooks
 from protocols.contract.limits import LOG_MAX_BYTES
 from tests.support.contract import NOW_MS, StepClock
+from tests.support.processes import programs_with
 from tests.support.waiting import until
 
 log = logging.getLogger("edge_agent.tests")
@@ -203,19 +204,19 @@ class TestHooks:
         assert (tmp_path / "out").read_text() == "$(id); rm -rf *"
 
     async def test_one_that_hangs_is_ended_with_its_children(self, tmp_path: Path) -> None:
-        code = (
-            "import os, pathlib, subprocess, sys, time; "
-            f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
-            f"pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid)); time.sleep(600)"
-        )
-        running = asyncio.ensure_future(hooks.run((sys.executable, "-c", code), within_s=4.0))
-        assert await running == "timeout"
-        pid = int((tmp_path / "child").read_text())
-        await until(lambda: not lives(pid), "the child has ended")
+        assert await hooks.run(hanging(tmp_path), within_s=1.0) == "timeout"
+        await until(lambda: programs_with(tmp_path) == [], "they have ended")
+
+    async def test_one_that_runs_when_the_agent_ends_is_ended_with_its_children(self, tmp_path: Path) -> None:
+        running = asyncio.ensure_future(hooks.run(hanging(tmp_path), within_s=600.0))
+        await until(lambda: len(programs_with(tmp_path)) == 2, "the hook and its child run")
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await until(lambda: programs_with(tmp_path) == [], "they have ended")
 
 
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def hanging(folder: Path) -> tuple[str, ...]:
+    """A command that waits for its child, which never ends; both carry the folder's name among their arguments."""
+    (folder / "nothing").touch()
+    return ("/bin/sh", "-c", 'tail -f "$0"; :', str(folder / "nothing"))
