@@ -169,7 +169,7 @@ def seal_pieces(conn: sqlite3.Connection, signer: Ed25519Signer, fleet: str, now
         request = allowed.get(request_id)
         if request is None:
             continue
-        _apply(conn, terminal, kind, json.loads(body or request.body), request, now_ms)
+        _apply(conn, terminal, kind, body or request.body, request, now_ms)
         superseded = conn.execute(
             "UPDATE order_item SET state = 'superseded', reason = '', state_ms = ?1, since_ms = ?1 WHERE terminal = ?2 AND id < ?3"
             " AND order_id IS NULL AND state IN ('ready', 'sent') AND kind IN (SELECT value FROM json_each(?4)) RETURNING request",
@@ -204,6 +204,11 @@ def seal_one(conn: sqlite3.Connection, terminal: str, signer: Ed25519Signer, fle
             desired = wanted.desired_of(conn, pieces, wanted.next_counter(conn, terminal), now_ms)
         except wanted.CounterSpent:
             problem = "counter"
+        except wanted.ConfigurationChanged as err:
+            log.error("%s: no desired state is signed: %s", terminal, err)
+            problem = "changed"
+            detail = {"why": problem, "configuration": pieces.configuration}
+            audit.write(conn, audit.SERVER, None, "order.refuse", f"terminal:{terminal}", detail, result="refused", now_ms=now_ms)
         except msgspec.ValidationError:
             problem = "body"
     envelope = b"" if desired is None else contract.seal_desired(desired, signer, fleet, terminal)
@@ -289,7 +294,7 @@ def approval_problem(conn: sqlite3.Connection, request: requests.Request) -> str
     """Why this must not be signed, as one word. The web process wrote the rows; here they are believed only as far as they prove themselves."""
     if request.state != "approved":
         return "state"
-    if requests.digest_now(conn, request) != request.digest:
+    if requests.digest_now(conn, request) != request.digest or not requests.is_as_asked(conn, request.kind, request.body):
         return "changed"
     if not _audited(conn, request, "order.request", request.requested_by):
         return "notAudited"
@@ -338,14 +343,14 @@ def _same_piece(kind: str) -> list[str]:
     return [other for other, piece in wanted.PIECE_OF.items() if piece == wanted.PIECE_OF[kind]]
 
 
-def _apply(
-    conn: sqlite3.Connection, terminal: str, kind: str, body: dict[str, Any], request: requests.Request, now_ms: int
-) -> None:
+def _apply(conn: sqlite3.Connection, terminal: str, kind: str, body: str, request: requests.Request, now_ms: int) -> None:
     by = request.requested_by
     if kind == "configuration":
-        wanted.set_configuration(conn, terminal, body["version"], by=by, approved_by=_approver(request), now_ms=now_ms)
+        version, sha256 = wanted.version_of(body)
+        wanted.set_configuration(conn, terminal, version, sha256, by=by, approved_by=_approver(request), now_ms=now_ms)
     elif kind == "lock":
-        lock = Lock(zh=body["zh"], en=body.get("en", ""), since_ms=now_ms)
+        lines = json.loads(body)
+        lock = Lock(zh=lines["zh"], en=lines.get("en", ""), since_ms=now_ms)
         wanted.set_lock(conn, terminal, lock, by=by, now_ms=now_ms)
     else:
         wanted.set_lock(conn, terminal, None, by=by, now_ms=now_ms)

@@ -21,7 +21,7 @@ from fleet_server import audit
 from fleet_server.accounts.permissions import role_may
 from fleet_server.console.actions import person_text
 from fleet_server.errors import Conflict, NotFound, Refused
-from fleet_server.orders import rules
+from fleet_server.orders import rules, wanted
 from fleet_server.thresholds.rules import effective
 from protocols.contract.orders import KIND_OF, KINDS, Cancel, Configuration, Line, OrderBody, PullLogs, SelfTest, Staff
 
@@ -120,12 +120,13 @@ def request_version(
     conn: sqlite3.Connection, terminals: Sequence[str], version: int, *, by: str, expires_ms: int, note: str = "", now_ms: int
 ) -> bytes:
     """Ask for a configuration that exists: the way back to an earlier version, or one that proved itself elsewhere."""
-    if conn.execute("SELECT 1 FROM configuration WHERE version = ?", (version,)).fetchone() is None:
+    sha256 = wanted.configuration_sha256(conn, version)
+    if sha256 is None:
         raise Refused("version", "orderVersion")
     chosen = _terminals(conn, terminals)
-    return _ask(
-        conn, chosen, "configuration", json.dumps({"version": version}), by=by, expires_ms=expires_ms, note=note, now_ms=now_ms
-    )
+    # The number says which, the hash says what: it is in the request's digest, so that is what is approved and signed.
+    body = json.dumps({"sha256": sha256.hex(), "version": version})
+    return _ask(conn, chosen, "configuration", body, by=by, expires_ms=expires_ms, note=note, now_ms=now_ms)
 
 
 def lock(
@@ -192,7 +193,7 @@ def approve(conn: sqlite3.Connection, request: bytes, *, by: str, now_ms: int, n
     row = _undecided(conn, request, now_ms)
     check_approver(conn, row.requested_by, by, now_ms)
     digest = digest_now(conn, row)
-    if digest != row.digest:
+    if digest != row.digest or not is_as_asked(conn, row.kind, row.body):
         raise Refused("request", "orderChanged")
     _decide(conn, row, "approved", by, note, now_ms, digest)
     conn.execute(
@@ -268,6 +269,15 @@ def digest_now(conn: sqlite3.Connection, row: Request) -> bytes:
         "SELECT terminal, order_id, body, kind, expires_ms FROM order_item WHERE request = ? ORDER BY terminal", (row.id,)
     ).fetchall()
     return _digest(row.id, row.kind, row.body, row.requested_by, row.note, row.expires_ms, [tuple(item) for item in items])
+
+
+def is_as_asked(conn: sqlite3.Connection, kind: str, body: str) -> bool:
+    """Whether the configuration that a request names has the content that it was asked with; anything else names nothing outside itself."""
+    if kind != "configuration":
+        return True
+    version, sha256 = wanted.version_of(body)
+    found = wanted.configuration_sha256(conn, version)
+    return found is not None and found == sha256
 
 
 # Shared ---------------------------------------------------------------------------------------------------------------------------------
@@ -410,7 +420,9 @@ def _decide(
         (state, now_ms, by, now_ms, words, digest, row.id),
     )
     action = {"approved": "order.approve", "rejected": "order.reject", "withdrawn": "order.withdraw"}[state]
-    detail = {"by": row.requested_by, "digest": row.digest.hex(), **({"note": words} if words else {})}
+    detail: dict[str, Any] = {"by": row.requested_by, "digest": row.digest.hex(), **({"note": words} if words else {})}
+    if row.kind == "configuration":
+        detail["body"] = json.loads(row.body)
     audit.write(conn, by, None, action, f"request:{row.name}", detail, now_ms=now_ms)
     hint(conn, (item[0] for item in conn.execute("SELECT terminal FROM order_item WHERE request = ?", (row.id,))), row.id, now_ms)
 

@@ -25,7 +25,7 @@ class OrderRequest(Table, tablename="order_request"):
     kind = Text()
     """selfTest, restart, pullLogs, cancel; or a piece of the desired state: configuration, lock, unlock."""
     body = Text()
-    """JSON of the order's body, `{"version": n}`, `{"zh": …, "en": …}` or `{}`."""
+    """JSON of the order's body, `{"sha256": …, "version": n}`, `{"zh": …, "en": …}` or `{}`."""
     requested_by = Text()
     note = Text(default="")
     expires_ms = BigInt()
@@ -117,6 +117,8 @@ class Wanted(Table, tablename="wanted"):
     terminal = Text(primary_key=True)
     configuration = BigInt(null=True, default=None)
     """A version."""
+    configuration_sha256 = Bytea(null=True, default=None)
+    """Of the content that was approved under it."""
     configuration_by = Text(null=True, default=None)
     configuration_approved_by = Text(null=True, default=None)
     configuration_ms = BigInt(null=True, default=None)

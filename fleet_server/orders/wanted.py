@@ -5,6 +5,7 @@ Pieces change one by one (a configuration, a lock, a bundle); dispatch signs all
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -27,12 +28,17 @@ class CounterSpent(FleetServerError):
     """A terminal claimed the highest counter there is: nothing can be ordered there until it is enrolled anew under another name."""
 
 
+class ConfigurationChanged(FleetServerError):
+    """What is stored under a version is not what was asked for and approved."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces:
     """What is wanted of one terminal, with who wanted it."""
 
     terminal: str
     configuration: int | None = None
+    configuration_sha256: bytes | None = None
     configuration_by: str | None = None
     configuration_approved_by: str | None = None
     configuration_ms: int | None = None
@@ -64,7 +70,7 @@ class Pieces:
 
 _COLUMNS: Final = (
     "terminal, configuration, configuration_by, configuration_approved_by, configuration_ms, lock, lock_by, bundle, bundle_by,"
-    " bundle_approved_by, bundle_ms, changed_by, changed, sealed"
+    " bundle_approved_by, bundle_ms, changed_by, changed, sealed, configuration_sha256"
 )
 
 
@@ -88,17 +94,20 @@ def pieces(conn: sqlite3.Connection, terminal: str) -> Pieces:
         changed_by=row[11],
         changed=row[12],
         sealed=row[13],
+        configuration_sha256=None if row[14] is None else bytes(row[14]),
     )
 
 
 def set_configuration(
-    conn: sqlite3.Connection, terminal: str, version: int | None, *, by: str, approved_by: str | None, now_ms: int
+    conn: sqlite3.Connection, terminal: str, version: int, sha256: bytes, *, by: str, approved_by: str | None, now_ms: int
 ) -> None:
+    """`sha256`: of the content that was approved; nothing else is ever signed under this version."""
     _set(
         conn,
         terminal,
         by,
         configuration=version,
+        configuration_sha256=sha256,
         configuration_by=by,
         configuration_approved_by=approved_by,
         configuration_ms=now_ms,
@@ -139,24 +148,51 @@ def _json(value: Lock | Bundle | None) -> str | None:
 
 
 def desired_of(conn: sqlite3.Connection, wanted: Pieces, counter: int, now_ms: int) -> Desired:
-    """The state to sign."""
+    """The state to sign. ConfigurationChanged if its configuration is not the one that was approved."""
     by, approved_by = wanted.signed_for()
     return Desired(
         counter=counter,
         issued_ms=now_ms,
         by=by,
         approved_by=approved_by,
-        configuration=_configuration(conn, wanted.configuration),
+        configuration=_configuration(conn, wanted.configuration, wanted.configuration_sha256),
         lock=wanted.lock,
         bundle=wanted.bundle,
     )
 
 
-def _configuration(conn: sqlite3.Connection, version: int | None) -> Configuration | None:
+def version_of(body: str) -> tuple[int, bytes]:
+    """(version, hash of its content) that a request for a configuration names; (0, b"") if it names none."""
+    try:
+        named = msgspec.json.decode(body, type=_Version)
+        return named.version, bytes.fromhex(named.sha256)
+    except (msgspec.DecodeError, ValueError):
+        return 0, b""
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: int
+    sha256: str
+
+
+def configuration_sha256(conn: sqlite3.Connection, version: int) -> bytes | None:
+    """Of the stored bytes, as they are now; None if there is no such version."""
+    content = _content(conn, version)
+    return None if content is None else hashlib.sha256(content).digest()
+
+
+def _content(conn: sqlite3.Connection, version: int) -> bytes | None:
+    row = conn.execute("SELECT CAST(content AS BLOB) FROM configuration WHERE version = ?", (version,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _configuration(conn: sqlite3.Connection, version: int | None, sha256: bytes | None) -> Configuration | None:
     if version is None:
         return None
-    row = conn.execute("SELECT content FROM configuration WHERE version = ?", (version,)).fetchone()
-    return msgspec.convert({"version": version, **json.loads(row[0])}, Configuration)
+    content = _content(conn, version)
+    if content is None or hashlib.sha256(content).digest() != sha256:
+        raise ConfigurationChanged(f"configuration {version} is not what was approved")
+    return msgspec.convert({"version": version, **json.loads(content)}, Configuration)
 
 
 # The counter ----------------------------------------------------------------------------------------------------------------------------

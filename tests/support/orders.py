@@ -151,8 +151,10 @@ def add_orders(conn: sqlite3.Connection, terminals: Sequence[str], now_ms: int) 
         conn, [CONFIGURED], FIRST, by=REQUESTER, expires_ms=now_ms + DAY, note="按现场布线登记端口", now_ms=now_ms - 3 * DAY
     )
     requests.approve(conn, first, by=OPERATOR, now_ms=now_ms - 3 * DAY + HOUR)
-    version = json.loads(requests.get(conn, first).body)["version"]
-    wanted.set_configuration(conn, CONFIGURED, version, by=REQUESTER, approved_by=OPERATOR, now_ms=now_ms - 3 * DAY + HOUR)
+    version, sha256 = wanted.version_of(requests.get(conn, first).body)
+    wanted.set_configuration(
+        conn, CONFIGURED, version, sha256, by=REQUESTER, approved_by=OPERATOR, now_ms=now_ms - 3 * DAY + HOUR
+    )
     hold(conn, first, CONFIGURED, now_ms - 3 * DAY + HOUR + 8_000, counter=1, version=version)
     requests.request_configuration(
         conn,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -406,7 +407,9 @@ async def test_a_configuration_is_edited_diffed_and_brought_back(
     assert "由“1-1.6”改为“1-1.2”。" in dialog
     await operator.post("/terminals/orders/configuration", id=CONFIGURED, version="1", note="新口接触不良")
     back = newest(database)
-    assert (back.kind, back.body, back.state) == ("configuration", '{"version": 1}', "waiting")
+    assert (back.kind, json.loads(back.body)["version"], back.state) == ("configuration", 1, "waiting")
+    database.execute("UPDATE configuration SET content = replace(content, '1-1.2', '1-1.9') WHERE version = 1")
+    assert "申请内容与提交时不一致，不能审批。" in await operator.seen(f"/orders/{back.id.hex()}")
 
 
 @pytest.mark.parametrize(

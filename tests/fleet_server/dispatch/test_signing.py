@@ -162,6 +162,34 @@ def test_a_request_that_is_changed_after_the_approval_spoils_it(city: OrderBench
     assert refused(city, request) == "changed"
 
 
+@pytest.mark.parametrize("act", ["UPDATE configuration SET content = replace(content, '30', '31')", "DELETE FROM configuration"])
+def test_a_configuration_that_is_not_what_was_approved_is_not_signed(city: OrderBench, act: str) -> None:
+    request = configure(city)
+    city.conn.execute(act)
+    assert refused(city, request) == "changed"
+    assert city.facts.rows("SELECT 1 FROM desired_state") == []
+
+
+@pytest.mark.spec("O-217")
+def test_a_configuration_that_is_changed_later_is_not_signed_again_and_what_was_approved_is(city: OrderBench) -> None:
+    configure(city)
+    city.sign()
+    city.conn.execute("UPDATE configuration SET content = replace(content, '30', '31')")
+    first = lock(city)
+    city.sign()
+    assert city.state(first) == ("failed", "changed")
+    assert city.desired().lock is None
+    sql = "SELECT detail FROM audit WHERE action = 'order.refuse' AND object = 'terminal:kf-1' AND result = 'refused'"
+    assert city.facts.rows(sql) == [('{"configuration":1,"why":"changed"}',)]
+    city.conn.execute("UPDATE configuration SET content = replace(content, '31', '30')")
+    second = lock(city)
+    city.sign()
+    assert city.state(second) == ("sent", "")
+    held = city.desired()
+    assert held.lock is not None and held.configuration is not None
+    assert held.configuration.intervals == {"heartbeat_s": 30}
+
+
 def test_a_disabled_requester_orders_nothing_any_more(city: OrderBench) -> None:
     request = city.ask()
     city.conn.execute("UPDATE staff SET disabled_ms = 1 WHERE name = 'wang'")

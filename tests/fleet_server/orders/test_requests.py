@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -279,6 +280,24 @@ def test_going_back_wants_an_earlier_version(city: OrderBench) -> None:
     assert (configuration.version, list(configuration.devices)) == (1, CONFIGURATION["devices"])
     with pytest.raises(Refused, match="orderVersion"):
         requests.request_version(city.conn, ["kf-1"], 9, by="wang", expires_ms=city.now_ms + DAY, now_ms=city.now_ms)
+
+
+@pytest.mark.spec("O-217")
+def test_what_is_approved_is_the_content_and_not_a_number(city: OrderBench) -> None:
+    request = configure(city, CONFIGURATION)
+    text = str(city.facts.one("SELECT content FROM configuration WHERE version = 1")[0])
+    named = {"version": 1, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    assert json.loads(city.request(request).body) == named
+    city.conn.execute("UPDATE configuration SET content = ? WHERE version = 1", (text.replace("30", "31"),))
+    with pytest.raises(Refused, match="orderChanged"):
+        city.approve(request)
+    city.conn.execute("UPDATE configuration SET content = ? WHERE version = 1", (text,))
+    city.approve(request)
+    rows = city.facts.rows(
+        "SELECT action, json_extract(detail, '$.body') FROM audit WHERE object = ? ORDER BY id",
+        f"request:{city.request(request).name}",
+    )
+    assert [(action, json.loads(str(body))) for action, body in rows] == [("order.request", named), ("order.approve", named)]
 
 
 def test_a_lock_needs_one_person_and_a_sentence(city: OrderBench) -> None:
