@@ -291,12 +291,17 @@ class CallPadBus:
             return self._unanswered(pad, dead_bus=dead_bus, first=first)
         tails = ["TIMEOUT_RATE"] if pad.bursts(self._clock.boot_ms()) else []
         if first:
-            tails += (["BUS_CRC"] if self._bus_is_noisy else []) + (["BUS_ECHO"] if self._undeclared_echo else [])
+            tails += [*self._noise, *(["BUS_ECHO"] if self._undeclared_echo else [])]
         return self._state(pad, tails)
 
     @property
     def _undeclared_echo(self) -> bool:
         return self._hears_itself and not self._declared_echo
+
+    @property
+    def _noise(self) -> list[str]:
+        """The wiring's fault, one for the bus: it stands at the first unit, whether that one answers or not."""
+        return ["BUS_CRC"] if self._bus_is_noisy else []
 
     @property
     def _bus_is_noisy(self) -> bool:
@@ -307,7 +312,7 @@ class CallPadBus:
         query = callpad.encode_poll(pad.address, self._rules)
         observation = silent(pad.bound, pad.misses, Evidence(codec=callpad.CODEC, query=query))
         needed = observation.conditions[0].count
-        tails: list[str] = []
+        tails = self._noise if first else []
         judged = {"BUS_DOWN", "BUS_GARBLED", "ADDRESS_CONFLICT", "BUS_CRC"}
         if dead_bus and len(self._pads) > 1:
             # One fault for the bus instead of one for each pad; it stands at the first. Whether a pad lives cannot be told.
@@ -317,14 +322,13 @@ class CallPadBus:
             tails = ["BUS_GARBLED"] if first and self._garbled_polls >= GARBLED_POLLS else []
             judged = {"BUS_DOWN", *tails}
         elif not pad.spoiled and pad.bursts(self._clock.boot_ms()) and pad.misses * self.poll_every_s < LONG_SPELL_MS / 1000:
-            bursting = Condition(pad.bound.code("TIMEOUT_RATE"), observation.evidence)
-            known = frozenset(pad.bound.code(tail) for tail in (*judged, "TIMEOUT_RATE"))
-            return replace(observation, conditions=(bursting,), judged=known)
+            tails = ["TIMEOUT_RATE", *tails]
         elif not pad.spoiled:
-            return replace(observation, judged=judged_tails(pad.bound, *judged))
-        elif pad.lost.is_high:
+            noise = (Condition(pad.bound.code(tail), observation.evidence) for tail in tails)
+            return replace(observation, conditions=(*observation.conditions, *noise), judged=judged_tails(pad.bound, *judged))
+        elif pad.lost.is_high and not self._bus_is_noisy:
             alone = all(other.errors.is_clean for other in self._pads.values() if other is not pad)
-            tails = ["BUS_CRC"] if self._bus_is_noisy else ["ADDRESS_CONFLICT"] if alone else []
+            tails = ["ADDRESS_CONFLICT"] if alone else []
         return replace(
             observation,
             conditions=tuple(

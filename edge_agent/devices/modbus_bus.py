@@ -14,6 +14,7 @@ from edge_agent.devices.base import Measured, Observation, SlotBinding, judged_t
 from edge_agent.devices.window import RateWindow
 from edge_agent.faults import Condition
 from edge_agent.transports.base import BytePort, PortStalled
+from protocols.canon.faults import FAULTS
 from protocols.canon.words import CoverState, DeviceState, SuggestedAction
 from protocols.codecs import modbus
 from protocols.contract.records import Evidence
@@ -25,6 +26,8 @@ WRITE_TIMEOUT_S = 0.5
 READ_BYTES = 512
 FROZEN_AFTER_MS = 6 * 3_600_000
 """Chosen: no cabinet keeps temperature and humidity to a tenth for six hours."""
+NOISE_KEPT_MS = int(FAULTS["ENV.BUS_CRC"].clear_s * 1000)
+"""So long after the last errors of the module that tells them another may tell its own: the fault does not wander while it is open."""
 _INPUT_CODES = {
     "door": "ENV.DOOR_OPEN",
     "tamper": "ENV.TAMPER",
@@ -56,6 +59,8 @@ class ModbusBus:
     def __init__(self, port: BytePort, modules: Sequence[SlotBinding]) -> None:
         self._port = port
         self._modules = [_module(bound) for bound in modules if bound.profile.modbus is not None]
+        self._noise_teller: _Module | None = None
+        self._noise_told_ms = 0
         serial = modules[0].profile.transport.serial
         self._timeout_s = serial.read_timeout_ms / 1000 if serial else modbus.ANSWER_TIMEOUT_S
 
@@ -96,13 +101,13 @@ class ModbusBus:
             try:
                 answer = await self._read(request, module)
             except ProtocolError as err:
-                return self._failed(module, request, err)
+                return self._failed(module, request, err, now)
             answers.append(answer)
         module.misses = module.spoiled = 0
         try:
             return self._observation(module, answers, now)
         except ProtocolError as err:
-            return self._failed(module, module.options.read[0].request(module.address), err)
+            return self._failed(module, module.options.read[0].request(module.address), err, now)
 
     async def _read(self, request: modbus.ReadRequest, module: _Module) -> modbus.Registers | modbus.Bits:
         """One question with one retry after a spoiled or missing answer."""
@@ -141,7 +146,7 @@ class ModbusBus:
             if not await self._port.read(max_bytes=READ_BYTES, timeout_s=0.001):
                 return
 
-    def _failed(self, module: _Module, request: modbus.ReadRequest, err: ProtocolError) -> Observation:
+    def _failed(self, module: _Module, request: modbus.ReadRequest, err: ProtocolError, now: ClockReading) -> Observation:
         seen = err.evidence[:512]
         blanked = ((0, len(seen)),) if seen and not seen.strip(b"\x00") else ()
         evidence = Evidence(codec=modbus.CODEC, query=modbus.encode_read(request), reply=seen, masked=blanked)
@@ -161,10 +166,20 @@ class ModbusBus:
         else:
             module.misses, module.spoiled = module.misses + 1, 0
             observation = silent(bound, module.misses, evidence)
-        if module.noise.is_high:
+        if self._tells_noise(module, now):
             noise = Condition(bound.code("BUS_CRC"), evidence)
             observation = replace(observation, conditions=(*observation.conditions, noise))
         return observation
+
+    def _tells_noise(self, module: _Module, now: ClockReading) -> bool:
+        """Errors on a pair of wires are one fault, however many modules they meet: it stands at the module that met them first."""
+        if not module.noise.is_high:
+            return False
+        if self._noise_teller is None or now.boot_ms - self._noise_told_ms >= NOISE_KEPT_MS:
+            self._noise_teller = module
+        if module is self._noise_teller:
+            self._noise_told_ms = now.boot_ms
+        return module is self._noise_teller
 
     def _spoiled(self, module: _Module, evidence: Evidence) -> Observation:
         """Something answers and cannot be understood. That is not silence: cable and power are there, and somebody should look at the wiring."""
@@ -196,7 +211,7 @@ class ModbusBus:
         conditions: list[Condition] = []
         measured = self._measure(module, answers, evidence, conditions, now)
         cover = self._contacts(module, answers, evidence, conditions)
-        if module.noise.is_high:
+        if self._tells_noise(module, now):
             conditions.append(Condition(bound.code("BUS_CRC"), evidence[0]))
         return Observation(
             slot=bound.slot,

@@ -46,6 +46,7 @@ class ScanWatch:
         self._times_s: deque[float] = deque(maxlen=STUCK_SCANS)
         self._stuck = False
         self._stuck_key = False
+        self._no_suffix = False
         self._unreadable = RateWindow(size=10, least=3, high=0.3)
         self._unreadable_s = 0.0
 
@@ -65,10 +66,12 @@ class ScanWatch:
             conditions += (Condition(self._bound.code("NO_SUFFIX")),)
         # Reads in quick succession, as of a stuck trigger, do not tell whether the suffix is right.
         tells_suffix = (alone or not lost) and not self._stuck
+        if tells_suffix or self._stuck:
+            self._no_suffix = bool(lost) and not self._stuck
         return Observation(
             slot=self._bound.slot,
             device=DeviceState.ONLINE,
-            action=SuggestedAction.CONFIGURATION if lost else SuggestedAction.NONE,
+            action=self._action(),
             conditions=conditions,
             judged=judged_tails(self._bound, "STUCK", "LINK_NOISE", *(("NO_SUFFIX",) if tells_suffix else ())),
             tally=None if self._stuck else Tally(ok=len(scans) - len(lost), failed=len(lost)),
@@ -88,11 +91,18 @@ class ScanWatch:
         return Observation(
             slot=self._bound.slot,
             device=DeviceState.ONLINE,
+            action=self._action(),
             evidence=evidence,
             conditions=self._lasting(),
             judged=judged_tails(self._bound, "STUCK", "LINK_NOISE"),
             firmware=firmware,
         )
+
+    def _action(self) -> SuggestedAction:
+        """Advice that holds until the next code says otherwise: polls between two codes do not take it back."""
+        if self._stuck or self._stuck_key:
+            return SuggestedAction.CLEAR
+        return SuggestedAction.CONFIGURATION if self._no_suffix else SuggestedAction.NONE
 
     def _lasting(self) -> tuple[Condition, ...]:
         """What stays true between two codes."""

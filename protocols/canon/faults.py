@@ -465,7 +465,7 @@ _CODES: tuple[_Row, ...] = (
     ("LSR.TONER_EMPTY", P2, AT_ONCE, "A4 打印机碳粉用尽", "A4 printer toner empty", "更换硒鼓", "Replace the cartridge"),
     # readers
     *_reader("IDR", "身份证阅读器", "ID reader", P2),
-    *_reader("CRD", "读卡器", "Card reader", P2),
+    *_reader("CRD", "读卡/发卡机", "Card unit", P2),
     (
         "CRD.STACKER_EMPTY",
         P2,
@@ -489,7 +489,7 @@ _CODES: tuple[_Row, ...] = (
         "CRD.MECHANISM",
         P2,
         AT_ONCE,
-        "读卡器机构故障",
+        "读卡/发卡机机构故障",
         "Card mechanism fault (motor, sensor, shutter)",
         "断电复位并清洁传感器，仍故障则报修",
         "Switch off and on, clean the sensors; if it stays, report it",
@@ -503,12 +503,12 @@ _CODES: tuple[_Row, ...] = (
         "取下卡片并交还失主",
         "Take the card and hand it back",
     ),
-    ("CRD.POWER", P2, AT_ONCE, "读卡器供电异常", "Card unit's supply out of range", "检查电源与接线", "Check supply and wiring"),
+    ("CRD.POWER", P2, AT_ONCE, "读卡/发卡机供电异常", "Card unit's supply out of range", "检查电源与接线", "Check supply and wiring"),
     (
         "CRD.NOT_READY",
         P2,
         _Timing(debounce_s=10),
-        "读卡器掉电后未初始化",
+        "读卡/发卡机掉电后未初始化",
         "Card unit not ready (it lost power or was not initialised)",
         "由业务程序复位；反复出现则检查供电",
         "The application has to reset it; if it comes back, check the supply",

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.config import DeviceEntry
 from edge_agent.discovery import make_plan
 from edge_agent.transports.base import Sighting
-from protocols.canon.words import DeviceState
+from protocols.canon.words import DeviceState, SuggestedAction
 from protocols.contract.records import Device, Fault, Queue, Rating
 from protocols.profile.options.rating import Heartbeat
 from protocols.profile.schema import Kind
@@ -24,6 +24,7 @@ from simulators.models.rating import COUNTED_FORM, THREE_KEYS, PadForm, RatingPa
 from simulators.models.scanner import HONEYWELL_IDENTITY, SerialScanner
 from simulators.ports.slots import CH340, Slot
 from tests.edge_agent.devices.bench import PROFILES, Bench, in_virtual_time, inventory
+from tests.edge_agent.devices.test_every_fault import BUILD
 
 
 def line(name: str, model: Model, profile: str | None = None) -> Slot:
@@ -345,6 +346,48 @@ def test_a_missing_suffix_has_its_code_and_noise_does_not_hide_it() -> None:
                 await asyncio.sleep(5)
             await bench.until_open("SCN.NO_SUFFIX")
             assert bench.records.open_codes() == {"SCN.NO_SUFFIX"}
+
+    in_virtual_time(story())
+
+
+@pytest.mark.parametrize("form", ["scanner-keys", "scanner-serial", "scanner-honeywell", "scanner-em"])
+def test_a_stuck_trigger_is_told_once_while_it_lasts(form: str) -> None:
+    """Reads without end between polls that find the scanner well: one change of its state, one fault; then one of each back."""
+
+    async def story() -> None:
+        slot = BUILD[form]()
+        async with Bench(slot) as bench:
+            await bench.until_state("scanner", "online")
+            before = len(bench.records.bodies)
+            bench.terminal.set("scanner", "stuck-trigger")
+            await bench.until_open("SCN.STUCK")
+            until = len(bench.records.bodies)
+            assert until - before <= 3, "the first reads may still look like codes without an end"
+            await asyncio.sleep(1800)
+            assert bench.records.bodies[until:] == []
+            bench.terminal.clear("scanner", "stuck-trigger")
+            await bench.until(lambda: not bench.records.open_codes(), within_s=600)
+            await asyncio.sleep(600)
+            assert [type(body) for body in bench.records.bodies[until:]] in ([Device, Fault], [Fault, Device])
+            assert bench.device("scanner").action == SuggestedAction.NONE
+
+    in_virtual_time(story())
+
+
+@pytest.mark.parametrize("dead", [(), ("1",)], ids=["all-answer", "the-first-is-dead"])
+def test_noise_on_the_pads_bus_is_one_fault(dead: tuple[str, ...]) -> None:
+    """It stands at the first slot, also when that pad has died."""
+
+    async def story() -> None:
+        async with Bench(BUILD["pads"]()) as bench:
+            await bench.until(lambda: bool(bench.states()) and set(bench.states().values()) == {"online"})
+            for unit in dead:
+                bench.terminal.do(["fault", "call-pad", unit, "silence"])
+            bench.terminal.do(["fault", "call-pad", "noise"])
+            await bench.until_open("CAL.BUS_CRC", within_s=1200)
+            await asyncio.sleep(900)
+            noise = [fault for fault in bench.records.of(Fault) if fault.code == "CAL.BUS_CRC"]
+            assert [(fault.slot, fault.change) for fault in noise] == [("call-pad-1", "open")]
 
     in_virtual_time(story())
 

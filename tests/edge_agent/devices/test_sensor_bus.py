@@ -37,6 +37,10 @@ def bench(profile: str, module: Module | None = None) -> Bench:
     return Bench(slot, entries=[entry])
 
 
+def open_at(watched: Bench) -> set[tuple[str | None, str]]:
+    return {(one.slot, one.code) for one in watched.monitor.open_faults()}
+
+
 INPUTS = {
     "door-open": "ENV.DOOR_OPEN",
     "tamper": "ENV.TAMPER",
@@ -140,6 +144,38 @@ def test_a_value_that_never_changes_is_a_dead_element() -> None:
             assert took_s > 5.5 * 3600
             watched.terminal.do(["clear", "sensors", "frozen"])
             await watched.until(lambda: not watched.records.open_codes(), within_s=3600)
+
+    in_virtual_time(story())
+
+
+def test_noise_on_the_pair_is_one_fault_whoever_meets_it() -> None:
+    async def story() -> None:
+        bus = ModbusBus(ClimateModule(1), DoorModule(2), DoorModule(3))
+        slot = Slot("sensors", bus, "serial", "/dev/ttyUSB0", "1-1.1", adapter=CH340)
+        entries = [
+            DeviceEntry(slot=name, family=family, profile=profile, port="1-1.1", address=address, ownership=Ownership.OWNER)
+            for name, family, profile, address in (
+                ("climate", "climate", "xy-md02", 1),
+                ("door", "contacts", "di-module-8", 2),
+                ("cellar", "contacts", "di-module-8", 3),
+            )
+        ]
+        async with Bench(slot, entries=entries) as watched:
+            await watched.until(lambda: set(watched.states().values()) == {"online"})
+            watched.terminal.do(["fault", "sensors", "noise"])
+            first = await watched.until_open("ENV.BUS_CRC", within_s=1200)
+            await asyncio.sleep(1800)
+            assert [one.slot for one in watched.records.of(Fault) if one.code == "ENV.BUS_CRC"] == [first.slot]
+            watched.terminal.do(["clear", "sensors", "noise"])
+            await watched.until(lambda: not watched.records.open_codes(), within_s=3600)
+            # A module that is alone with it has it to itself, and hands it on when it is mended and another is not.
+            bus.modules[2].set("corrupt", 0)
+            await watched.until(lambda: open_at(watched) == {("door", "ENV.BUS_CRC")}, within_s=1200)
+            bus.modules[1].set("corrupt", 0)
+            await asyncio.sleep(1200)
+            assert open_at(watched) == {("door", "ENV.BUS_CRC")}
+            bus.modules[2].clear("corrupt", 0)
+            await watched.until(lambda: open_at(watched) == {("climate", "ENV.BUS_CRC")}, within_s=3600)
 
     in_virtual_time(story())
 
