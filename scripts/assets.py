@@ -24,7 +24,6 @@ LOG = ROOT / "node_modules.log"
 # Package → (file in the package → name in vendor/). One line for each file that a page refers to.
 USED: dict[str, dict[str, str]] = {
     "htmx.org": {"dist/htmx.min.js": "htmx.min.js"},
-    "htmx-ext-sse": {"dist/sse.min.js": "sse.min.js"},
     # The only build that holds maps; loaded by the map and the wallboard alone. It contains the two below, whose licences come along.
     "echarts": {"dist/echarts.min.js": "echarts.min.js"},
     "zrender": {},

@@ -27,7 +27,7 @@ BROWSERS = 50
 TERMINALS = 400
 EVERY_S = 0.7
 """Between two changes: longer than the console holds events of one name back."""
-LIVE_PART = re.compile(r'hx-get="([^"]+)" hx-trigger="[^"]*sse:counts')
+LIVE_PART = re.compile(r'hx-get="([^"]+)" data-live="[^"]*\bcounts\b')
 WITHIN_S = 1.0
 
 

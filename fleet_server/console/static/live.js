@@ -52,7 +52,7 @@
   let catching = false;
   const awaited = new Set();
   function caughtUp() {
-    if (!catching || awaited.size) return;
+    if (!catching || awaited.size || overdue()) return;
     catching = false;
     showLive();
   }
@@ -73,18 +73,52 @@
     catching = true;
     showLive();
     clearTimeout(asking);
-    asking = setTimeout(() => { fell = 0; if (shared) shared.catchUp(); }, LOST_AFTER_MS);
+    asking = setTimeout(() => { fell = 0; shared.catchUp(); }, LOST_AFTER_MS);
   }
+
+  // ---- parts ----------------------------------------------------------------------------------------------------------------------
+
+  // A part names in data-live the news that it is fetched again for, and in data-pace-s how long it lets news of the stream gather. While it is being
+  // fetched it cannot be asked: htmx would note the request on the element that the answer replaces, and the last news would never be shown.
+  const BUSY = ".htmx-request, .htmx-swapping, .htmx-added";
+  const due = new Map(); // id of a part → from when on it may be asked, by this machine's clock
+  const asked = new Map(); // id of a part → when it was
+  let pacing = 0;
+
+  function want(part, paceMs) {
+    const from = Math.max(Date.now(), (asked.get(part.id) || 0) + paceMs);
+    due.set(part.id, Math.min(from, due.get(part.id) || from));
+  }
+  function wake(name) {
+    const paced = name !== "resync" && name !== "acted"; // a person, or a page that lost the stream, does not wait
+    for (const part of document.querySelectorAll(`[data-live~="${CSS.escape(name)}"]`)) want(part, paced ? 1000 * (part.dataset.paceS || 0) : 0);
+    askDue();
+  }
+  function askDue() {
+    clearTimeout(pacing);
+    const now = Date.now();
+    let next = Infinity;
+    for (const [id, from] of [...due]) {
+      const part = document.getElementById(id);
+      if (!part) { due.delete(id); continue; }
+      if (part.matches(BUSY)) continue; // its answer leads here again
+      if (from > now) { next = Math.min(next, from); continue; }
+      due.delete(id);
+      asked.set(id, now);
+      htmx.trigger(part, "kf:live");
+    }
+    if (next < Infinity) pacing = setTimeout(askDue, next - now);
+    caughtUp();
+  }
+  const overdue = () => [...due.values()].some((from) => from <= Date.now());
+  for (const name of ["htmx:afterRequest", "htmx:afterSettle"]) document.addEventListener(name, () => setTimeout(askDue, 0));
+  document.addEventListener("kf:acted", () => wake("acted"));
 
   // ---- the stream -----------------------------------------------------------------------------------------------------------------
 
-  // What htmx's SSE extension sees: an EventSource, fed by the worker that all tabs share.
-  class SharedSource extends EventTarget {
+  // The server's news, from the worker that all tabs share.
+  class SharedSource {
     constructor() {
-      super();
-      this.readyState = 0;
-      this.onopen = null;
-      this.onerror = null;
       this.opened = false;
       this.connect();
     }
@@ -139,7 +173,7 @@
       // The page was made before this stream spoke: if something was committed in between, nobody else would tell.
       if (id && !this.placed) {
         this.placed = true;
-        if (Number(id) > Number(body.dataset.change)) setTimeout(() => this.pass("resync", ""), 0);
+        if (Number(id) > Number(body.dataset.change)) setTimeout(() => this.pass("resync"), 0);
       }
       if (name === "full") {
         // No room for a stream: every refusal is a look at the database instead.
@@ -154,12 +188,11 @@
       if (name === "open") {
         heard = Date.now();
         polling = 0;
-        this.readyState = 1;
         if (this.opened) this.catchUp(); // what changed meanwhile is asked of the database, not guessed
         this.opened = true;
         return;
       }
-      if (name === "error") { this.readyState = 0; return; }
+      if (name === "error") return;
       showLive(); // a laptop that slept notices here how long nothing was heard, before it believes the next word
       const missed = lost && !catching;
       heard = Date.now();
@@ -169,41 +202,34 @@
       if (name === "ages") return heardOf(JSON.parse(data));
       if (name === "alarm") return announce(JSON.parse(data));
       if (name === "touched") {
-        for (const id of JSON.parse(data)) this.pass(`t-${id}`, "");
+        for (const id of JSON.parse(data)) this.pass(`t-${id}`);
         return;
       }
       if (name === "rows") return rowsChanged(JSON.parse(data));
       if (name === "resync") return missed ? undefined : this.catchUp();
-      this.pass(name, data);
+      this.pass(name);
     }
 
     // After a loss the bar stays until everything that was asked for again has arrived: old data is never shown as new.
     catchUp() {
       if (!catching) awaited.clear(); // the server repeats itself after a reconnect: the first answers still count
       catching = true;
-      this.pass("resync", "");
-      caughtUp();
+      this.pass("resync");
     }
 
-    pass(name, data) {
+    pass(name) {
       if (name === "resync") for (const list of document.querySelectorAll("[data-list]")) clearPill(list);
-      this.dispatchEvent(new MessageEvent(name, { data }));
-    }
-
-    close() {
-      if (this.direct) this.direct.close();
-      if (this.worker) this.worker.port.postMessage("bye");
-      this.readyState = 2;
+      wake(name);
     }
   }
 
   let shared = null;
-  htmx.createEventSource = () => (shared ??= new SharedSource());
+  document.addEventListener("DOMContentLoaded", () => { shared = new SharedSource(); }); // htmx has looked at the parts by then
   document.addEventListener("visibilitychange", () => {
     if (document.hidden || !stale || !shared) return;
     stale = false;
     showLive();
-    shared.pass("resync", "");
+    shared.pass("resync");
   });
 
   function heardOf(changed) {
@@ -249,7 +275,8 @@
   function refresh(list) {
     flashing = list.changed || new Set();
     clearPill(list);
-    htmx.trigger(list, "kf:refresh");
+    want(list, 0);
+    askDue();
   }
   function clearPill(list) {
     list.changed = new Set();
@@ -266,7 +293,7 @@
 
   document.addEventListener("htmx:configRequest", (event) => {
     const cause = event.detail.triggeringEvent;
-    const live = cause && (cause.type.startsWith("sse:") || cause.type === "kf:refresh" || cause.type === "every");
+    const live = cause && (cause.type === "kf:live" || cause.type === "every");
     // A page that refreshes itself is nobody's presence: it must not keep a session alive.
     if (live) event.detail.headers["X-Live"] = "1";
   });
@@ -385,7 +412,7 @@
     toast.textContent = text;
     toast.hidden = false;
     setTimeout(() => { toast.hidden = true; }, 6000);
-    document.body.dispatchEvent(new Event("kf:acted"));
+    wake("acted"); // what was refused may be refused because it changed
   });
 
   // What was done is said on every page.
