@@ -2,8 +2,8 @@
 
 `success` means printed: behind every job stands a fence that the printer answers when it comes to it (process id, GS r, Star's ETB counter, PJL's
 end of job). A job is sent once. If the printer stops in the middle, what it has received and not printed is cleared, so that the next person does
-not get the rest, and the application is told why; nothing is ever sent again by itself. What is printed is held by the call that prints it and by
-nothing else.
+not get the rest, and the application is told why; nothing is ever sent again by itself. A job that would set the
+printer up is not sent at all. What is printed is held by the call that prints it and by nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge_agent.devices.base import SlotBinding
 from edge_agent.owner.base import CommandFailed, Request, Tell
 from edge_agent.transports.base import BytePort, InterfacePort, Port, PortError, PortRefused, PortStalled, UsbPort
 from protocols.codecs import escpos, pjl, star, usb_printer
-from protocols.content import print_job
+from protocols.content import print_guard, print_job
 from protocols.errors import EncodeError, ProtocolError
 from protocols.profile.options.escpos import EscPosOptions
 from protocols.profile.schema import Family, Profile
@@ -379,10 +379,19 @@ class PrinterServer:
             data = print_job.data_of(request.payload.get("data"), max_bytes=largest)
         except EncodeError:
             raise CommandFailed(INVALID, plain=True) from None
+        if self._sets_up(data):
+            raise CommandFailed(UNSUPPORTED, plain=True)
         await self._send(printer, port, data, request.timeout_s or JOB_TIMEOUT_S)
         if self._presents and isinstance(printer, _EscPos) and "OUTPUT_NOT_TAKEN" in (await printer.own_conditions() or ()):
             tell(PRESENTED, {"wadIndex": 1, "totalWads": 1})
         return {}
+
+    def _sets_up(self, data: bytes) -> bool:
+        """Whether the job would leave the printer other than it found it: it belongs to the next person, and to whoever watches it."""
+        if not self._receipt:
+            return print_guard.pjl_sets_up(data)
+        star_way = self._options.dialect == "star"
+        return print_guard.star_sets_up(data) if star_way else print_guard.escpos_sets_up(data)
 
     async def _send(self, printer: _Printer, port: BytePort, data: bytes, timeout_s: float) -> None:
         """One job, once, until it is on paper. Raises CommandFailed with the reason why it is not."""

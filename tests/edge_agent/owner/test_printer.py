@@ -188,6 +188,38 @@ def test_questions_inside_a_job_are_not_taken_for_its_fence() -> None:
     on_a_desk(usb(model), test=test)
 
 
+SET_UP = {
+    "process-id": (epson, b"\x1da\x00"),
+    "star": (lambda: StarPrinter(usb=USB_TSP650), b"\x1b\x1ea\x00"),
+    "laser": (lambda: LaserPrinter(usb=USB_LJ2650), b"\x1b%-12345X@PJL DEFAULT COPIES=9\r\n"),
+}
+
+
+@pytest.mark.spec("D-510")
+@pytest.mark.parametrize("form", SET_UP)
+def test_a_job_that_would_outlast_itself_is_not_sent(form: str) -> None:
+    """Each family by its own words; what they are, the walk's own tests say."""
+    make, command = SET_UP[form]
+    model = make()
+    sent = bytearray()
+    feed = model.feed
+
+    def noting(data: bytes, now: float, **more: Any) -> None:
+        sent.extend(data)
+        feed(data, now, **more)
+
+    async def test(desk: Desk) -> None:
+        one = await holder(desk)
+        model.feed = noting  # type: ignore[method-assign]
+        done = await one.ask(PRINT, payload(b"PLANTED-SLIP" + command + b"PLANTED-SLIP"))
+        assert code_of(done) == "unsupportedData"
+        assert b"PLANTED-SLIP" not in sent
+        assert code_of(await one.ask(PRINT, payload(PAGES if form == "laser" else b"PLANTED-SLIP\n"))) == "success"
+        assert b"PLANTED" in sent
+
+    on_a_desk(usb(model), test=test)
+
+
 def test_silence_after_the_job_is_told_as_unknown_and_nothing_is_sent_again() -> None:
     model = snbc()
     sent: list[int] = []
