@@ -23,7 +23,7 @@ Cause = Literal["none", "device", "backend", "network", "citizen", "lease", "app
 
 ID_BYTES = 16
 STUCK_AFTER_MS = 3_600_000
-"""Chosen: the longest guided case takes half an hour; after an hour the application renews a lease that nobody uses."""
+"""Chosen: the longest guided case takes half an hour; after an hour the application renews a lease that nobody uses. Nothing waits for it then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +154,16 @@ def next_expiry_boot_ms(state: Sessions, policy: Policy) -> int | None:
 
 def stuck(state: Sessions, now: ClockReading) -> bool:
     """A session goes on and on."""
-    return any(now.boot_ms - one.began_boot_ms >= STUCK_AFTER_MS for one in state.open)
+    return any(_is_stuck(one, now) for one in state.open)
+
+
+def serving(state: Sessions, now: ClockReading) -> bool:
+    """Somebody is served whom updates, orders and tests wait for: a session is open that is not stuck."""
+    return any(not _is_stuck(one, now) for one in state.open)
+
+
+def _is_stuck(one: OpenSession, now: ClockReading) -> bool:
+    return now.boot_ms - one.began_boot_ms >= STUCK_AFTER_MS
 
 
 def dump(state: Sessions) -> bytes:

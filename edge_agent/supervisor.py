@@ -326,7 +326,7 @@ class Agent:
             devices=lambda: self._monitor,
             now_ms=self._clock.boot_ms,
             closed=self._closed,
-            idle=lambda: self._service.idle,
+            idle=lambda: not self._service.serving,
             version=self._version,
             on_quiet=self._on_sessions,
         )
@@ -488,12 +488,12 @@ class Agent:
 
     @property
     def _quiet(self) -> bool:
-        """No citizen's session is open, and no application has a command at a device."""
-        return self._service.idle and (self._owner is None or not self._owner.busy)
+        """Nobody is served, and no application has a command at a device."""
+        return not self._service.serving and (self._owner is None or not self._owner.busy)
 
     def _may_disturb(self) -> bool:
         """As `_quiet`, for who waits for it: an application cannot keep everybody waiting with one command after the other."""
-        return self._service.idle and (self._owner is None or self._owner.make_way())
+        return not self._service.serving and (self._owner is None or self._owner.make_way())
 
     async def _test(self, slot: str, test: str) -> Tested:
         """As an order asks for it. What an application has claimed prints and reads for the citizen in front of it, not for us."""

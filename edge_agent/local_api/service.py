@@ -111,6 +111,11 @@ class KioskService:
         """No open lease."""
         return self._state.idle
 
+    @property
+    def serving(self) -> bool:
+        """Somebody is served whom others have to wait for; a session that is stuck keeps nobody waiting."""
+        return sessions.serving(self._state, read(self._clock))
+
     def stuck(self) -> bool:
         return sessions.stuck(self._state, read(self._clock))
 

@@ -90,7 +90,7 @@ class OwnerService:
         version: str,
         on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
-        """`closed`: why nobody new may begin; `idle`: no citizen's session is open. `on_quiet`: the last command has left its device."""
+        """`closed`: why nobody new may begin; `idle`: nobody is served. `on_quiet`: the last command has left its device."""
         self._devices, self._now_ms, self._closed, self._idle = devices, now_ms, closed, idle
         self._version, self._on_quiet = version, on_quiet
         self._claims = Claims()

@@ -109,8 +109,12 @@ def test_memory_of_another_version_is_a_fresh_start() -> None:
 
 def test_stuck_after_an_hour_of_renewals() -> None:
     state = sessions.renew(opened(1), sid(1), at(3599)).state
-    assert not sessions.stuck(state, at(3599))
-    assert sessions.stuck(state, at(3600))
+    assert (sessions.stuck(state, at(3599)), sessions.serving(state, at(3599))) == (False, True)
+    assert (sessions.stuck(state, at(3600)), sessions.serving(state, at(3600))) == (True, False)
+    another = sessions.begin(state, sid(2), "tax.invoice", "touch", at(3600), POLICY).state
+    assert sessions.stuck(another, at(3600))
+    assert sessions.serving(another, at(3600)), "the next citizen is waited for"
+    assert not sessions.serving(Sessions(), at(3600))
 
 
 def test_hidden_ids_differ_by_salt_and_purpose() -> None:

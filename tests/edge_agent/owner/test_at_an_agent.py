@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent import doctor
+from edge_agent import doctor, sessions
 from edge_agent.supervisor import Agent
 from protocols.contract.orders import Lock, SelfTest
 from simulators.models.escpos import USB_SNBC, EscposPrinter
@@ -131,3 +131,32 @@ async def test_a_session_that_has_begun_keeps_its_devices_when_the_terminal_is_l
         finally:
             peer.cut()
             other.cut()
+
+
+@pytest.mark.spec("D-411")
+async def test_a_session_that_goes_on_and_on_holds_nothing_off(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = terminal()
+    model: Any = simulated.model("receipt-printer")
+    agent, office = home.agent(simulated, PROFILES, config=home.config(devices=inventory(simulated))), Here(home)
+    async with running(agent):
+        office.greet(agent)
+        peer = await holder_of(home, agent, "scanner")
+        try:
+            await until(lambda: slot_of(agent, "receipt-printer").device == "online", "the printer is online")
+            begin = {"client_id": "5f0c1d2e-7a6b-4c3d-9e8f-a1b2c3d4e5f6", "item": "tax.invoice"}
+            session = (await asyncio.to_thread(post, home, "/v1/sessions", begin))["session"]
+            order = office.ask(agent, SelfTest(slot="receipt-printer", test="print"))
+            await until(lambda: ends(home, order)[-1:] == [("waiting", "session")], "the order waits for the citizen")
+            assert not agent._quiet
+            monkeypatch.setattr(sessions, "STUCK_AFTER_MS", 0)  # an hour has passed
+            await asyncio.to_thread(post, home, f"/v1/sessions/{session}/renew", {})
+            assert agent._quiet  # an update or a flash would begin
+            office.ask(agent, SelfTest(slot="receipt-printer"))  # whoever comes next makes it look again at once
+            assert await ended(home, order) == ("done", "none")
+            assert model.cuts == 1
+            assert not agent.status().idle
+            monkeypatch.setattr(type(agent._desired), "lock", Lock(zh="维护中", since_ms=0))
+            await until(lambda: slot_of(agent, "scanner").claimed_by is None, "a lock takes the claim back")
+            await asyncio.to_thread(post, home, f"/v1/sessions/{session}/end", {"outcome": "success"})
+        finally:
+            peer.cut()
