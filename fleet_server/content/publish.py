@@ -66,8 +66,8 @@ class Store:
 
 
 def package(draft: Draft, store: Store, intake: Intake) -> Signed:
-    """Sign an approved package. Refused, Conflict, NotFound if a file is gone, UpdatesError."""
-    if draft.state != "approved" or draft.reviewed_by is None:
+    """Sign a package that was claimed for it. Refused, Conflict, NotFound if a file is gone, UpdatesError."""
+    if draft.state != "publishing" or draft.reviewed_by is None:
         raise Conflict("state", "contentState")
     manifest = manifest_of(draft, reviewed_by=draft.reviewed_by)
     with ExitStack() as stack:

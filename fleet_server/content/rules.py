@@ -14,17 +14,20 @@ from protocols.packages import content
 from protocols.packages.content import File, Manifest, PackageName, Page
 from protocols.packages.profiles import PackageError
 
-State = Literal["draft", "review", "approved", "published", "disabled", "deleted"]
+State = Literal["draft", "review", "approved", "publishing", "published", "disabling", "disabled", "deleted"]
 Act = Literal["submit", "return", "approve", "publish", "disable", "delete"]
 ACTS: Final[Mapping[str, tuple[frozenset[str], State, str]]] = {
     "submit": (frozenset({"draft"}), "review", "manage"),
     "return": (frozenset({"review", "approved"}), "draft", "approve"),
     "approve": (frozenset({"review"}), "approved", "approve"),
-    "publish": (frozenset({"approved"}), "published", "manage"),
-    "disable": (frozenset({"published"}), "disabled", "manage"),
+    "publish": (frozenset({"approved", "publishing"}), "published", "manage"),
+    "disable": (frozenset({"published", "disabling"}), "disabled", "manage"),
     "delete": (frozenset({"draft", "review", "approved", "disabled"}), "deleted", "manage"),
 }
 """From which states, to which, and the permission it takes."""
+CLAIMED: Final[Mapping[str, tuple[State, State]]] = {"publish": ("publishing", "approved"), "disable": ("disabling", "published")}
+"""What signs is claimed first: (state meanwhile, state if it was not signed). Meanwhile nothing else can happen to the package; a server that was
+stopped in between leaves it so, and the same act goes on from there."""
 EVENT: Final[Mapping[str, str]] = {
     "submit": "submitted",
     "return": "returned",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -84,7 +85,7 @@ def next_version(conn: sqlite3.Connection, package_id: int, *, by: str, now_ms: 
     """A draft that begins as a copy. Conflict if one is being worked on already."""
     old = package(conn, package_id)
     busy = conn.execute(
-        "SELECT 1 FROM content_package WHERE name = ? AND state IN ('draft', 'review', 'approved')", (old["name"],)
+        "SELECT 1 FROM content_package WHERE name = ? AND state IN ('draft', 'review', 'approved', 'publishing')", (old["name"],)
     )
     if busy.fetchone() is not None:
         raise Conflict("state", "contentDraftThere")
@@ -105,7 +106,7 @@ def next_version(conn: sqlite3.Connection, package_id: int, *, by: str, now_ms: 
 def next_release(conn: sqlite3.Connection, name: str) -> int:
     """Above every version of the package, withdrawals included."""
     row = conn.execute(
-        "SELECT MAX(COALESCE((SELECT MAX(release) FROM content_package WHERE name = :name), 0),"
+        "SELECT MAX(COALESCE((SELECT MAX(MAX(release, COALESCE(withdrawal, 0))) FROM content_package WHERE name = :name), 0),"
         " COALESCE((SELECT MAX(release) FROM release WHERE component = 'content' AND name = :name), 0))",
         {"name": name},
     ).fetchone()
@@ -177,9 +178,8 @@ def act(
     may: Collection[str],
     now_ms: int,
     note: str = "",
-    release_id: int | None = None,
 ) -> None:
-    """One step of a package's life. Refused or Conflict; then nothing is changed."""
+    """One step of a package's life that signs nothing. Refused or Conflict; then nothing is changed."""
     one = draft(conn, package_id)
     to = rules.check_act(wanted, one, by=by, may=may)
     if wanted == "approve":
@@ -190,19 +190,81 @@ def act(
         fields |= {"reviewed_by": by, "reviewed_ms": now_ms}
     elif wanted == "return":
         fields |= {"reviewed_by": None, "reviewed_ms": None}
-    elif wanted == "publish":
+    _change(conn, package_id, one.state, fields)
+    _event(conn, package_id, rules.EVENT[wanted], by, now_ms, note)
+    _audit(conn, one, wanted, by, now_ms, {"note": note})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A package that is to be signed, and by this claim alone until it is finished, given back, or claimed anew."""
+
+    package: int
+    act: str
+    draft: Draft
+    at_ms: int
+    withdrawal: int
+    withdrawn_by: str
+    """Of `disable`: the number of the empty version, and the name in it."""
+
+
+def claim(
+    conn: sqlite3.Connection, package_id: int, wanted: str, *, by: str, may: Collection[str], now_ms: int, note: str = ""
+) -> Claim:
+    """Before a package or its withdrawal is signed. Refused or Conflict; then nothing is changed.
+
+    What a claim signs depends on nothing but these rows, which only a claim changes from here on: done again after a cut, it gives the same bytes.
+    """
+    one, row = draft(conn, package_id), package(conn, package_id)
+    rules.check_act(wanted, one, by=by, may=may)
+    at_ms = max(now_ms, row["state_ms"] + 1)
+    fields: dict[str, Any] = {"state": rules.CLAIMED[wanted][0], "state_ms": at_ms}
+    if wanted == "disable" and row["withdrawal"] is None:
+        fields |= {"withdrawal": next_release(conn, one.name), "withdrawn_by": by}
+    _change(conn, package_id, one.state, fields)
+    _audit(conn, one, wanted, by, now_ms, {"note": note})
+    claimed = package(conn, package_id)
+    return Claim(
+        package=package_id,
+        act=wanted,
+        draft=draft(conn, package_id),
+        at_ms=at_ms,
+        withdrawal=claimed["withdrawal"] or 0,
+        withdrawn_by=claimed["withdrawn_by"] or "",
+    )
+
+
+def finish(conn: sqlite3.Connection, claimed: Claim, release_id: int, *, by: str, now_ms: int, note: str = "") -> None:
+    """It is signed. Conflict if somebody else has finished it already."""
+    fields: dict[str, Any] = {"state": rules.ACTS[claimed.act][1], "state_ms": max(now_ms, claimed.at_ms)}
+    if claimed.act == "publish":
         fields |= {"published_by": by, "published_ms": now_ms, "release_id": release_id}
-    elif wanted == "disable":
+    else:
         fields |= {"replaced_by": release_id}
+    _change(conn, claimed.package, rules.CLAIMED[claimed.act][0], fields)
+    _event(conn, claimed.package, rules.EVENT[claimed.act], by, now_ms, note)
+
+
+def give_back(conn: sqlite3.Connection, claimed: Claim, *, by: str, why: str, now_ms: int) -> None:
+    """It could not be signed, and everything is as before; nothing if it was claimed anew meanwhile."""
+    meanwhile, before = rules.CLAIMED[claimed.act]
+    done = conn.execute(
+        "UPDATE content_package SET state = ?, state_ms = ?, withdrawal = NULL, withdrawn_by = NULL WHERE id = ? AND state = ? AND state_ms = ?",
+        (before, max(now_ms, claimed.at_ms), claimed.package, meanwhile, claimed.at_ms),
+    )
+    if done.rowcount:
+        detail = {"version": claimed.draft.version, "why": why}
+        audit.write(conn, by, None, f"content.{claimed.act}", f"content:{claimed.draft.name}", detail, "failed", now_ms)
+
+
+def _change(conn: sqlite3.Connection, package_id: int, before: str, fields: Mapping[str, Any]) -> None:
     text = ", ".join(f"{name} = :{name}" for name in fields)
     done = conn.execute(
         f"UPDATE content_package SET {text} WHERE id = :id AND state = :before",  # noqa: S608 -- names of ours
-        {**fields, "id": package_id, "before": one.state},
+        {**fields, "id": package_id, "before": before},
     )
     if done.rowcount == 0:
         raise Conflict("state", "contentState")
-    _event(conn, package_id, rules.EVENT[wanted], by, now_ms, note)
-    audit.write(conn, by, None, f"content.{wanted}", f"content:{one.name}", {"version": one.version, "note": note}, now_ms=now_ms)
 
 
 def plays(conn: sqlite3.Connection, name: str, since_ms: int) -> dict[str, list[dict[str, Any]]]:
@@ -247,7 +309,8 @@ def areas(conn: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def catalogue_releases(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-    return _rows(conn.execute("SELECT * FROM catalogue_release ORDER BY id DESC LIMIT 20"))
+    """Those that were signed, the newest first."""
+    return _rows(conn.execute("SELECT * FROM catalogue_release WHERE release_id > 0 ORDER BY id DESC LIMIT 20"))
 
 
 def set_item(conn: sqlite3.Connection, item: Item, *, by: str, now_ms: int) -> None:
@@ -294,8 +357,26 @@ def catalogue(conn: sqlite3.Connection, area: str, version: str) -> Catalogue:
     )
 
 
-def next_catalogue(conn: sqlite3.Connection) -> int:
-    """Release counter of the next catalogue: above every catalogue that was ever released."""
+def claim_catalogue(conn: sqlite3.Connection, area: str, *, by: str, now_ms: int) -> tuple[int, Catalogue]:
+    """The next catalogue of the area and its release counter, which nothing else gets, signed or not. Refused, or NotFound for the area."""
+    if area and area not in {one["code"] for one in areas(conn)}:
+        raise NotFound("area")
+    number = _next_catalogue(conn)
+    made = catalogue(conn, area, f"{number}.0")
+    conn.execute(
+        "INSERT INTO catalogue_release (id, area, version, items, made_by, made_ms, release_id) VALUES (?, ?, ?, ?, ?, ?, 0)",
+        (number, area, made.version, len(made.on()), by, now_ms),
+    )
+    audit.write(conn, by, None, "catalogue.release", f"catalogue:{area or 'all'}", {"version": made.version}, now_ms=now_ms)
+    return number, made
+
+
+def finish_catalogue(conn: sqlite3.Connection, number: int, release_id: int) -> None:
+    conn.execute("UPDATE catalogue_release SET release_id = ? WHERE id = ?", (release_id, number))
+
+
+def _next_catalogue(conn: sqlite3.Connection) -> int:
+    """Above every catalogue that was ever released."""
     row = conn.execute(
         "SELECT MAX(COALESCE((SELECT MAX(id) FROM catalogue_release), 0),"
         " COALESCE((SELECT MAX(release) FROM release WHERE component = 'catalogue'), 0))"

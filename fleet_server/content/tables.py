@@ -15,7 +15,7 @@ class ContentPackage(Table, tablename="content_package"):
     """Number of this version of the package: 1, 2, …"""
     title = Text()
     state = Text()
-    """draft, review, approved, published, disabled, deleted."""
+    """draft, review, approved, publishing, published, disabling, disabled, deleted."""
     state_ms = BigInt()
     pages = Text(default="[]")
     """JSON list of `protocols.packages.content.Page`."""
@@ -38,6 +38,9 @@ class ContentPackage(Table, tablename="content_package"):
     """Row of `release`, once it is published."""
     replaced_by = BigInt(null=True, default=None)
     """Row of `release` of the empty version that withdrew it."""
+    withdrawal = BigInt(null=True, default=None)
+    """Number of that version, given out before it is signed."""
+    withdrawn_by = Text(null=True, default=None)
 
 
 class ContentFile(Table, tablename="content_file"):
@@ -95,3 +98,4 @@ class CatalogueRelease(Table, tablename="catalogue_release"):
     made_by = Text()
     made_ms = BigInt()
     release_id = BigInt()
+    """Row of `release`; 0: the number is given out, the catalogue not signed yet, or never."""

@@ -44,7 +44,11 @@ def _fill(conn: sqlite3.Connection, now_ms: int) -> None:
     for package, acts in ((PUBLISHED, ("submit", "approve", "publish")), (REVIEW, ("submit",))):
         for act in acts:
             by = OPERATOR if act == "approve" else MAKER
-            store.act(conn, package, act, by=by, may=("manage", "approve"), now_ms=now_ms - 6 * DAY_MS, release_id=1)
+            may, at_ms = ("manage", "approve"), now_ms - 6 * DAY_MS
+            if act == "publish":
+                store.finish(conn, store.claim(conn, package, act, by=by, may=may, now_ms=at_ms), 1, by=by, now_ms=at_ms)
+            else:
+                store.act(conn, package, act, by=by, may=may, now_ms=at_ms)
     for number in range(1, 9):
         for page in ("page.1", "page.2"):
             conn.execute(

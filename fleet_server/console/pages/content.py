@@ -19,13 +19,12 @@ from litestar.enums import MediaType
 from litestar.params import FromPath
 from litestar.response import Redirect
 
-from fleet_server import audit
 from fleet_server.console.actions import person_text
 from fleet_server.console.desk import Asked, Desk, TheDesk, form_of, is_fragment
 from fleet_server.console.render import Voice
 from fleet_server.content import publish, rules, store
+from fleet_server.content.releasing import Releasing
 from fleet_server.errors import Forbidden, NotFound, Refused
-from fleet_server.rollouts import releases
 from fleet_server.updates import intake
 from fleet_server.updates.errors import UpdatesError
 from fleet_server.updates.layout import UpdatesLayout
@@ -38,7 +37,8 @@ from protocols.packages.content import Page
 MANAGE: Final = {"permission": "manage"}
 UPLOAD_MAX_BYTES: Final = rules.FILE_MAX_BYTES + 64 * 1024
 LOOKS: Final[Mapping[str, str]] = {
-    "draft": "quiet", "review": "waiting", "approved": "open", "published": "good", "disabled": "bad", "deleted": "quiet",
+    "draft": "quiet", "review": "waiting", "approved": "open", "publishing": "waiting", "published": "good", "disabling": "waiting",
+    "disabled": "bad", "deleted": "quiet",
 }  # fmt: skip
 PLAYS_DAYS: Final = 30
 PERMISSIONS: Final = ("manage", "approve")
@@ -221,19 +221,10 @@ async def package_act(request: Asked, desk: TheDesk, package: FromPath[int], act
         raise Forbidden(f"{me} may not {act} content")
     try:
         note = person_text("note", form["note"], 200) if form.get("note", "").strip() else ""
-        draft = await desk.db.look(lambda conn: store.draft(conn, package))
-        rules.check_act(act, draft, by=me, may=may)
-        signed = await _sign(desk, draft, act, me)
-
-        def write(conn: Any) -> None:
-            row = None
-            if signed is not None:
-                row = releases.record(
-                    conn, signed.custom, path=signed.path, length=signed.length, sha256=signed.sha256, by=me, now_ms=now_ms
-                )
-            store.act(conn, package, act, by=me, may=may, now_ms=now_ms, note=note, release_id=row)
-
-        await desk.db.write(write)
+        if act in rules.CLAIMED:
+            await _releasing(desk, now_ms).package(package, act, by=me, may=may, note=note)
+        else:
+            await desk.db.write(lambda conn: store.act(conn, package, act, by=me, may=may, now_ms=now_ms, note=note))
         if act == "delete":
             wanted = await desk.db.look(store.wanted_files)
             await asyncio.to_thread(_files(desk).sweep, wanted)
@@ -244,17 +235,12 @@ async def package_act(request: Asked, desk: TheDesk, package: FromPath[int], act
     return _to(request, "/content" if act == "delete" else f"/content/{package}")
 
 
-async def _sign(desk: Desk, draft: rules.Draft, act: str, me: str) -> publish.Signed | None:
-    if act not in ("publish", "disable"):
-        return None
+def _releasing(desk: Desk, now_ms: int) -> Releasing:
+    """Refused where the server has no keys of its own yet."""
     layout = desk.settings.layout.updates
     if not layout.exists:
         raise Refused("act", "contentNotReady")
-    sign, files = _intake(layout, desk.now_ms()), _files(desk)
-    if act == "publish":
-        return await asyncio.to_thread(publish.package, draft, files, sign)
-    number = await desk.db.look(lambda conn: store.next_release(conn, draft.name))
-    return await asyncio.to_thread(functools.partial(publish.withdrawal, draft.name, number, files, sign, created_by=me))
+    return Releasing(write=desk.db.write, files=_files(desk), intake=_intake(layout, now_ms), now_ms=now_ms)
 
 
 def _intake(layout: UpdatesLayout, now_ms: int) -> publish.Intake:
@@ -298,30 +284,9 @@ async def item_switch(request: Asked, desk: TheDesk) -> Response[Any]:
 @post("/content/items/release", status_code=200, opt=MANAGE)
 async def items_release(request: Asked, desk: TheDesk) -> Response[Any]:
     form, me, now_ms = await form_of(request), request.user.name, desk.now_ms()
-    area, layout = form.get("group", ""), desk.settings.layout.updates
+    area = form.get("group", "")
     try:
-        if not layout.exists:
-            raise Refused("act", "contentNotReady")
-        number = await desk.db.look(store.next_catalogue)
-        made = await desk.db.look(lambda conn: store.catalogue(conn, area, f"{number}.0"))
-        known = {one["code"] for one in await desk.db.look(store.areas)}
-        if area and area not in known:
-            raise NotFound("area")
-        signed = await asyncio.to_thread(publish.catalogue, made, area, number, _intake(layout, now_ms))
-
-        def write(conn: Any) -> None:
-            row = releases.record(
-                conn, signed.custom, path=signed.path, length=signed.length, sha256=signed.sha256, by=me, now_ms=now_ms
-            )
-            conn.execute(
-                "INSERT INTO catalogue_release (id, area, version, items, made_by, made_ms, release_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (number, area, made.version, len(made.on()), me, now_ms, row),
-            )
-            audit.write(
-                conn, me, None, "catalogue.release", f"catalogue:{area or 'all'}", {"version": made.version}, now_ms=now_ms
-            )
-
-        await desk.db.write(write)
+        await _releasing(desk, now_ms).catalogue(area, by=me)
     except UpdatesError as err:
         return await _items(request, desk, problem=err.sentence(desk.voice(request).lang))
     except Refused as refused:

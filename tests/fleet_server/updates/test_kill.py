@@ -5,9 +5,7 @@ The calls are enumerated, not sampled: a run without a kill counts them, then ea
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,8 @@ from fleet_server.updates.ceremony import Change
 from fleet_server.updates.layout import UpdatesLayout
 from fleet_server.updates.repository import Updates
 from protocols.contract.artifacts import ImageCustom
+from tests.support.killed import in_child
 from tests.support.tuf_repo import TufRepo, now_ms
-
-CALLS = ("open", "write", "fsync", "rename", "replace", "unlink", "mkdir", "chmod")
 
 
 class Disk(FetcherInterface):
@@ -62,45 +59,6 @@ def look(layout: UpdatesLayout, folder: Path, repository: str, root: str, paths:
         else:
             found[path] = Path(updater.download_target(target)).read_bytes()
     return found
-
-
-def in_child(work: Callable[[], object], die_at: int | None) -> int:
-    """Run `work` in a forked process that kills itself before its `die_at`-th call that changes the disk; returns how many calls it made, or -1."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == die_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **kwargs)
-
-            return call
-
-        status = 1
-        try:
-            for name in CALLS:
-                if name == "write":
-                    continue
-                setattr(os, name, counted(getattr(os, name)))
-            work()
-            os.write(write, str(count).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read) as reading:
-        said = reading.read()
-    _, how = os.waitpid(child, 0)
-    if os.WIFSIGNALED(how):
-        assert os.WTERMSIG(how) == signal.SIGKILL
-        return -1
-    assert os.WEXITSTATUS(how) == 0, "the work itself failed"
-    return int(said)
 
 
 Scene = tuple[Callable[[Updates], object], str, list[str]]
