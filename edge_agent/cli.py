@@ -339,7 +339,8 @@ def _token(asked: argparse.Namespace) -> int:
     if config.local_api.application_tokens_file is None:
         raise ConfigError(f"{asked.config}: local_api.application_tokens_file: missing; name the file that keeps the hashes")
     path = Path(config.local_api.application_tokens_file)
-    known = Applications.load(path) if path.exists() else Applications()
+    owner = _agent_owner(config)
+    known = Applications.load(path, owner=owner[0] if owner else None) if path.exists() else Applications()
     token = secrets.token_urlsafe(32)
     scopes = tuple(Scope(scope) for scope in asked.scope) if asked.scope else DEFAULT_SCOPES
     added = Application(name=asked.name, token_sha256=hashlib.sha256(token.encode("ascii")).hexdigest(), scopes=scopes)
@@ -353,11 +354,32 @@ def _token(asked: argparse.Namespace) -> int:
         msgspec.convert(tomllib.loads(text), Applications)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError):
         raise ConfigError("an application's name has 1 to 32 of a-z, 0-9 and -") from None
-    files.make_private_directory(path.parent)
-    files.write_atomically(path, text.encode("ascii"))
+    if owner is None:
+        files.make_private_directory(path.parent)
+    elif not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is missing; make that directory so that the agent's user can enter it")
+    files.write_atomically(path, text.encode("ascii"), owner=owner)
     print(token)
     print(f"Shown once; {path} keeps its hash. The agent reads the file at its start.", file=sys.stderr)
     return DONE
+
+
+def _agent_owner(config: Config) -> tuple[int, int] | None:
+    """(uid, gid) of who must be able to read what root writes for the agent: whose the identity is, else the service's user. None if that is us."""
+    import pwd
+
+    if os.geteuid() != 0:
+        return None
+    try:
+        found = os.lstat(config.identity_dir)
+        return found.st_uid, found.st_gid
+    except OSError:
+        pass
+    try:
+        user = pwd.getpwnam(AGENT_USER)
+    except KeyError:
+        return None
+    return user.pw_uid, user.pw_gid
 
 
 def _become_agent_user(config: Config) -> None:

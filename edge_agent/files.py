@@ -12,8 +12,11 @@ from edge_agent.errors import KeyRefused
 PRIVATE = 0o600
 
 
-def write_atomically(path: Path, data: bytes, mode: int = PRIVATE) -> None:
-    """Replace `path` by `data`. After a power cut there is the old file or the new one; nobody else could ever read it in between."""
+def write_atomically(path: Path, data: bytes, mode: int = PRIVATE, owner: tuple[int, int] | None = None) -> None:
+    """Replace `path` by `data`. After a power cut there is the old file or the new one; nobody else could ever read it in between.
+
+    `owner`: (uid, gid) to give it to, for root.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # created with mode 0600
     temporary = Path(name)
     try:
@@ -21,6 +24,8 @@ def write_atomically(path: Path, data: bytes, mode: int = PRIVATE) -> None:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
@@ -43,8 +48,11 @@ def make_private_directory(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def read_private(path: Path) -> bytes:
-    """The content of a secret file. KeyRefused if it is missing, not a regular file, or anyone but its owner may touch it."""
+def read_private(path: Path, *, owner: int | None = None) -> bytes:
+    """The content of a secret file. KeyRefused if it is missing, not a regular file, or anyone but its owner may touch it.
+
+    `owner`: a user whose file root may take for one of its own.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -57,7 +65,7 @@ def read_private(path: Path) -> bytes:
             raise KeyRefused(f"{path} is not a regular file")
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyRefused(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, so others can touch it: chmod 600 {path}")
-        if status.st_uid not in (os.geteuid(), 0):
+        if status.st_uid not in (os.geteuid(), 0, owner):
             raise KeyRefused(f"{path} belongs to user {status.st_uid}, who could exchange it: chown it to the agent's user")
         return file.read()
 

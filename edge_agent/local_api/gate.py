@@ -49,9 +49,9 @@ class Applications(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     applications: tuple[Application, ...] = ()
 
     @classmethod
-    def load(cls, path: Path) -> Applications:
-        """KeyRefused if others can read the file, ConfigError if it is wrong. The message repeats no value."""
-        raw = files.read_private(path)
+    def load(cls, path: Path, *, owner: int | None = None) -> Applications:
+        """KeyRefused if others can read the file (`files.read_private`), ConfigError if it is wrong. The message repeats no value."""
+        raw = files.read_private(path, owner=owner)
         try:
             return msgspec.convert(tomllib.loads(raw.decode("utf-8")), cls)
         except (UnicodeDecodeError, tomllib.TOMLDecodeError):

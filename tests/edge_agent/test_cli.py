@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -180,6 +181,38 @@ class TestToken:
         file.write_text(f'[[applications]]\nname = "by-hand"\ntoken_sha256 = "{"0" * 64}"\n')
         file.chmod(0o600)
         assert "devices" not in Applications.load(file).applications[0].scopes
+
+    def test_made_by_root_it_belongs_to_the_agents_user(
+        self, write: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else the agent could not start. Who is not root plays it: only to whom the file is given is looked at then."""
+        file = tmp_path / "applications.toml"
+        local_api = f'http_port = 7077\nallowed_origins = ["https://kiosk.example.org"]\napplication_tokens_file = "{file}"\n'
+        path = write("https://127.0.0.1:1", local_api=local_api)
+        identity_dir = tmp_path / "identity"
+        identity_dir.mkdir()
+        given: list[tuple[int, int]] = []
+        fchown = os.fchown
+
+        def remembered(handle: int, uid: int, gid: int) -> None:
+            given.append((uid, gid))
+            fchown(handle, uid, gid)
+
+        monkeypatch.setattr(os, "fchown", remembered)
+        wanted = (54_321, 54_322) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+        os.chown(identity_dir, *wanted)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        for name in ("hall-kiosk", "wallboard"):
+            assert main(["token", name, "--config", path]) == 0, capsys.readouterr().err
+        assert given == [wanted, wanted]
+        found = file.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (*wanted, 0o600)
+        assert len(Applications.load(file, owner=wanted[0]).applications) == 2, "the second kept the first"
+        other = write("https://127.0.0.1:1", local_api=local_api.replace("applications.toml", "nowhere/applications.toml"))
+        capsys.readouterr()
+        assert main(["token", "hall-kiosk", "--config", other]) == 2
+        assert "nowhere is missing" in capsys.readouterr().err
+        assert not (tmp_path / "nowhere").exists(), "root's directory would be closed to the agent's user"
 
     def test_without_a_file(self, write: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["token", "hall-kiosk", "--config", write("https://127.0.0.1:1")]) == 2
