@@ -397,6 +397,7 @@ def test_malicious_mirror_sends_somewhere_else(world: World, new: Wanted) -> Non
     accepted(world, new)
 
 
+@pytest.mark.spec("U-502")
 def test_malicious_mirror_gives_garbage(world: World, new: Wanted) -> None:
     for garbage in (b"", b"{}", b"\xff" * 500, b"[" * 20_000, b'{"signed": 1, "signatures": []}'):
         with tampered(world.image, "timestamp.json", garbage):

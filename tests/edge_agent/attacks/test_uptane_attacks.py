@@ -43,6 +43,7 @@ def evil_release(world: World, role: str, path: str, **custom: object) -> Wanted
 # ----------------------------------------------------------------------------------------------------------------- read and deny updates
 
 
+@pytest.mark.spec("U-502")
 def test_eavesdropper_finds_no_secret_and_no_citizen(world: World, new: Wanted) -> None:
     """All metadata that travel are read: names, versions, hashes, keys' public halves, times; nothing that must be hidden from a listener."""
     accepted(world, new)

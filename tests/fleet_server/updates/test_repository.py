@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import multiprocessing
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from fleet_server.updates.director import Assignment
 from fleet_server.updates.errors import Busy, UpdatesError
 from fleet_server.updates.repository import signed_at
 from protocols.contract import artifacts
-from protocols.contract.artifacts import DirectorCustom
+from protocols.contract.artifacts import CUSTOM_KEY, DirectorCustom, ImageCustom
 from tests.fleet_server.updates.client import Client
 from tests.support.tuf_repo import TufRepo, now_ms
 
@@ -369,3 +371,38 @@ def test_a_restored_server_goes_on_beyond_what_terminals_have_seen(
         client.refresh()
     assert of_director.target("kiosk-1/agent") is not None
     assert image.fetch(AGENT) == b"one"
+
+
+TOLD = {
+    "_type", "spec_version", "consistent_snapshot", "version", "expires", "meta", "length", "hashes", "sha256", "targets", "custom",
+    "roles", "keys", "delegations", "name", "paths", "terminating", "threshold", "keyids", "keytype", "scheme", "keyval", "public",
+    "x-kiosk-fleet-label", CUSTOM_KEY, "signed_ms", *ImageCustom.__struct_fields__, *DirectorCustom.__struct_fields__,
+}  # fmt: skip
+"""Of TUF's metadata (its specification 1.0.34, section 4) and our own; docs/spec/updates.md, section 5."""
+
+
+def members(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, below in value.items():
+            # Maps by file name, role, key id or path have names of their own.
+            if not re.fullmatch(r"[0-9a-f]{64}|[a-z0-9-]+(/[^/]+)+|[a-z0-9-]+\.json|root|snapshot|timestamp", name):
+                yield name
+            yield from members(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from members(below)
+
+
+@pytest.mark.spec("U-501")
+def test_a_stranger_reads_what_the_specification_says_and_nothing_else(repo: TufRepo) -> None:
+    repo.release("agent", AGENT, b"one", version="1.1.0", release=2)
+    repo.assign("kiosk-1", {"agent": AGENT})
+    found: set[str] = set()
+    public = repo.updates.layout.public
+    for path in (path for path in public.rglob("*") if path.is_file()):
+        if path.parent.name == "metadata":
+            found |= set(members(json.loads(path.read_bytes())["signed"]))
+        else:
+            assert path.relative_to(public).parts[:2] == ("image", "targets"), "the director has no files of its own"
+    assert found <= TOLD
+    assert {"bundle", "component", "x-kiosk-fleet-label", "signed_ms"} <= found, "the members are not walked"
