@@ -24,6 +24,7 @@ LINE_FAULTS: Mapping[str, str] = {
     "stall": "every answer comes 30 s late",
     "brown-out": "weak supply: runs 3 s, dies for 2 s and forgets its settings, again and again",
     "in-use": "another program holds the port, opening it is refused",
+    "refused": "the system refuses to open the port: a line setting it cannot do, no rights, no libusb",
 }
 """Faults that every device has, because they happen to the line and the supply."""
 

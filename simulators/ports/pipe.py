@@ -368,6 +368,8 @@ class PipeOpener:
             raise self._kit.gone(f"no device at {place}")
         if slot.switched_identity is not None or not slot.model.plugged:
             raise self._kit.refused(f"{place} is another kind of device now")
+        if slot.model.has("refused"):
+            raise self._kit.refused(f"the system refuses to open {place}")
         if slot.opened or slot.model.has("in-use"):
             raise self._kit.busy(f"another program holds {place}")
         if isinstance(slot.model, SeenDevice):

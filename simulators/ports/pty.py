@@ -43,6 +43,8 @@ class PtyLine:
         self._clock = clock
         self._master = -1
         self._holder = -1
+        self._name = ""
+        self._refuses = False
         self._events = select.epoll()
         self._closed = False
 
@@ -66,6 +68,7 @@ class PtyLine:
         if hung_up and self._nobody_listens():
             self._forget_line_settings()
         self._hold_for_another_program()
+        self._refuse_settings()
         if self._master >= 0:
             self._write_due()
         return self.model.next_due()
@@ -98,6 +101,13 @@ class PtyLine:
         elif not wanted:
             self._let_go()
 
+    def _refuse_settings(self) -> None:
+        """`refused`: what the link names takes no line setting (errno 25). Whoever has the line open keeps it."""
+        wanted = self.model.has("refused")
+        if wanted != self._refuses and self._master >= 0:
+            self._refuses = wanted
+            self._point_link("/dev/null" if wanted else self._name)
+
     def _let_go(self) -> None:
         if self._holder >= 0:
             os.close(self._holder)
@@ -107,7 +117,7 @@ class PtyLine:
         master, slave = os.openpty()
         try:
             tty.setraw(slave)
-            name = os.ttyname(slave)
+            self._name = os.ttyname(slave)
         finally:
             os.close(slave)
         os.set_blocking(master, False)
@@ -115,14 +125,18 @@ class PtyLine:
         self._forget_line_settings()
         # Edge-triggered, because a master without an open slave is hung up all the time and would keep a level-triggered wait spinning.
         self._events.register(master, select.EPOLLIN | select.EPOLLET)
-        temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
+        self._refuses = False
         try:
-            temporary.symlink_to(name)
-            temporary.replace(self.link)
+            self._point_link(self._name)
         except OSError as err:
             self._unplug()
             raise SimulatorError(f"Cannot make the link {self.link}: {err.strerror}.") from err
+
+    def _point_link(self, target: str) -> None:
+        temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(self.link)
 
     def _unplug(self) -> None:
         self._let_go()

@@ -170,6 +170,8 @@ class SimulatedUsbBackend(usb.backend.IBackend):  # type: ignore[misc]  # pyusb 
 
     def open_device(self, dev: _Device) -> _Handle:
         self._require(dev)
+        if dev.model.has("refused"):
+            raise _error(errno.EACCES)
         return _Handle(dev, dev.address)
 
     def close_device(self, dev_handle: _Handle) -> None:

@@ -396,6 +396,16 @@ TABLES: tuple[Table, ...] = (
         (
             Row("unplugged (errno 19 on USB and input, 5 on a tty)", "evaluator", "unplug", "EVA.UNPLUGGED"),
             Row("busy (errno 16, 11)", "receipt-serial", "in-use", None, f"{HERE}::test_held_by_another_program", "state `inUse`"),
+            Row(
+                "unplugged in the middle of a read (plain errno 5 from the tty)", "reader-serial", "unplug", "IDR.UNPLUGGED",
+                "test_real_ports.py::test_a_terminal_on_pseudo_terminals",
+            ),
+            Row(
+                "a line setting that the driver cannot do (errno 22 from termios)", "pads", "refused", "CAL.NO_REPLY",
+                f"{HERE}::test_a_port_that_is_refused",
+            ),
+            Row("no rights at the node (errno 13), no libusb on the machine", "receipt-usb", "refused", "PRN.OPEN_FAIL",
+            f"{HERE}::test_a_port_that_is_refused"),
             Row("stalled pipe (errno 32)", "reader-whole", "usb-halt", None, f"{HERE}::test_no_fault", "halt cleared, asked again"),
             Row("timeout: every answer comes too late", "receipt-usb", "stall", "PRN.OFFLINE"),
             Row(

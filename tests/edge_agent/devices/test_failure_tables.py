@@ -11,6 +11,7 @@ import pytest
 
 from fleet_server.console import i18n
 from protocols.canon.faults import FAULTS, fault
+from protocols.canon.words import SuggestedAction
 from protocols.contract.records import Fault
 from simulators.catalogue import DEVICE_TYPES
 from simulators.models.base import Controllable, Model
@@ -124,6 +125,25 @@ def test_held_by_another_program(row: Row) -> None:
             assert bench.records.of(Fault) == []
             bench.terminal.clear(slot.name, row.name)
             await bench.until_state(slot.name, "online", within_s=120)
+
+    in_virtual_time(story())
+
+
+@pytest.mark.parametrize("row", of_this_file("test_a_port_that_is_refused"), ids=label)
+def test_a_port_that_is_refused(row: Row) -> None:
+    """There, and not to be opened; what the system says to it, `test_real_ports.py` shows."""
+
+    async def story() -> None:
+        slot = BUILD[row.form]()
+        slot.model.set(row.name, 0.0)
+        async with Bench(slot) as bench:
+            assert row.code is not None
+            await bench.until_open(row.code, within_s=120)
+            assert bench.records.open_codes() == {row.code}
+            assert {view.state.action for view in bench.monitor.slot_views() if view.state} == {SuggestedAction.CONFIGURATION}
+            bench.terminal.clear(slot.name, row.name)
+            await bench.until(lambda: not bench.records.open_codes(), within_s=600)
+            await bench.until(lambda: set(bench.states().values()) == {"online"}, within_s=120)
 
     in_virtual_time(story())
 

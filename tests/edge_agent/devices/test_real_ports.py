@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from edge_agent.clock import SystemClock
 from edge_agent.config import DeviceEntry
 from edge_agent.monitor import Monitor
 from edge_agent.transports.openers import SystemOpener
+from edge_agent.transports.serial import LineSetting, open_serial
 from edge_agent.transports.udev import UdevDiscoverer
-from edge_agent.transports.usb import BackendDiscoverer
-from protocols.canon.words import MediaState
+from edge_agent.transports.usb import BackendDiscoverer, _system_backend
+from protocols.canon.words import MediaState, SuggestedAction
 from protocols.contract.records import Device, Fault, Queue
 from simulators.models.callpad import CallPadBus
 from simulators.models.ccid import USB_R502, CcidReader
@@ -115,6 +120,52 @@ async def test_a_reader_at_another_speed_is_found(tmp_path: Path) -> None:
     async with watching(entries, UdevDiscoverer([str(tmp_path / "reader")]), SystemOpener()) as (monitor, _):
         await until(lambda: states(monitor).get("id-reader") == "online")
     line.close()
+
+
+async def test_a_line_that_the_system_will_not_set(tmp_path: Path) -> None:
+    """What is opened there takes no line setting: pyserial's own error, at the agent's door, under its code."""
+    printer = EscposPrinter()
+    line = AsyncPty(printer, tmp_path / "printer")
+    printer.set("refused", asyncio.get_running_loop().time())
+    place = str(tmp_path / "printer")
+    entries = [DeviceEntry(slot="receipt-printer", family="receipt-printer", port=place, profile="receipt-printer-serial")]
+    async with watching(entries, UdevDiscoverer([place], extra_every_s=0.05), SystemOpener()) as (monitor, records):
+        await until(lambda: records.open_codes() == {"PRN.OPEN_FAIL"})
+        assert {view.state.action for view in monitor.slot_views() if view.state} == {SuggestedAction.CONFIGURATION}
+        printer.clear("refused", asyncio.get_running_loop().time())
+        await until(lambda: states(monitor) == {"receipt-printer": "online"} and not records.open_codes())
+    line.close()
+
+
+async def test_parity_that_a_line_cannot_do() -> None:
+    """A bare pseudo terminal takes parity once in silence, then glibc says EINVAL: a termios.error, neither OSError nor SerialException."""
+    master, slave = os.openpty()
+    path = os.ttyname(slave)
+    try:
+        first = await open_serial(path, LineSetting(parity="even"))
+        await first.close()
+        entries = [DeviceEntry(slot="call-pad-1", family="call-pad", port=path, profile="call-pad-ft12-bare", address=1)]
+        async with watching(entries, UdevDiscoverer([path], extra_every_s=0.05), SystemOpener()) as (monitor, records):
+            await until(lambda: records.open_codes() == {"CAL.NO_REPLY"})
+            assert {view.state.action for view in monitor.slot_views() if view.state} == {SuggestedAction.CONFIGURATION}
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+async def test_a_machine_without_libusb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel shows the printer, no library is there to open it: pyusb's own error, under its code; another device works on."""
+    for module in ("libusb1", "libusb0", "openusb"):
+        monkeypatch.setattr(f"usb.backend.{module}.get_backend", lambda *_, **__: None)
+    monkeypatch.setitem(sys.modules, "libusb_package", None)
+    monkeypatch.setattr("edge_agent.transports.usb._system_backend", _system_backend.__wrapped__)
+    backend = SimulatedUsbBackend(
+        [Slot("receipt-printer", EscposPrinter(usb=USB_SNBC), "usb", "1-1.2", "1-1.2")], clock=asyncio.get_running_loop().time
+    )
+    entries = [DeviceEntry(slot="receipt-printer", family="receipt-printer", port="1-1.2")]
+    async with watching(entries, BackendDiscoverer(backend, every_s=0.05), SystemOpener()) as (monitor, records):
+        await until(lambda: records.open_codes() == {"PRN.OPEN_FAIL"})
+        assert {view.state.action for view in monitor.slot_views() if view.state} == {SuggestedAction.CONFIGURATION}
 
 
 async def test_a_terminal_on_usb() -> None:
