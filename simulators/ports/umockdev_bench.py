@@ -204,7 +204,7 @@ class Bench:
         self._plug_hubs(slot.usb_path)
         is_line = slot.bus == "serial"
         raw = RawDevice(slot.model, identity, self.terminal.clock, on_line=is_line, lie=self.lies.get(slot.name))
-        node = UsbNode(raw, is_busy=lambda: slot.model.has("in-use"), is_refused=lambda: slot.model.has("refused"))
+        node = UsbNode(raw, is_busy=lambda: slot.model.has("in-use"))
         if is_line:
             node.driver = "cdc_acm" if "ACM" in slot.path else "ch341"
         self._address += 1

@@ -51,13 +51,11 @@ class _Urb:
 class UsbNode:
     """One device node. `attach` it to a testbed before the device is added."""
 
-    def __init__(
-        self, raw: RawDevice, *, is_busy: Callable[[], bool] = lambda: False, is_refused: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, raw: RawDevice, *, is_busy: Callable[[], bool] = lambda: False) -> None:
         self.raw = raw
         self.driver = raw.identity.kernel_driver
         self.gone = False
-        self._is_busy, self._is_refused = is_busy, is_refused
+        self._is_busy = is_busy
         self._claims: dict[int, Any] = {}
         self._waiting: dict[str, list[_Urb]] = {}
         self._changed = threading.Event()
@@ -93,8 +91,6 @@ class UsbNode:
         number = _u32(client)
         if number >= len(self.raw.interfaces):
             return -errno.ENOENT
-        if self._is_refused():
-            return -errno.EACCES
         if self.driver is not None or self._is_busy() or self._is_taken(number, client):
             return -errno.EBUSY
         self._claims[number] = client
@@ -150,8 +146,6 @@ class UsbNode:
         if self.gone:
             return -errno.ENODEV
         number = struct.unpack("<I", _bytes(client, 4))[0]
-        if self._is_refused():
-            return -errno.EACCES
         if self._is_busy() or self._is_taken(number, client):
             return -errno.EBUSY
         self.driver = None

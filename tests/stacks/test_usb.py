@@ -80,17 +80,6 @@ def test_another_program_holds_the_device_and_lets_go(plug: Start, far: Start) -
     second("open_usb", place="1-1.1")
 
 
-def test_a_device_that_the_system_refuses_and_gives_later(plug: Start, far: Start) -> None:
-    bench = plug(device("reader", "sdt-whole", "1-1.1"), device("receipt", "escpos-usb", "1-1.2"))
-    side = far(bench)
-    for name, place in (("reader", "1-1.1"), ("receipt", "1-1.2")):
-        bench.do("fault", name, "refused")
-        with refused("PortRefused"):
-            side("open_usb", place=place, detach_kernel_driver=True)
-        bench.do("clear", name, "refused")
-        side("open_usb", place=place, detach_kernel_driver=True)
-
-
 def test_a_program_that_died_holds_nothing(plug: Start, far: Start) -> None:
     bench = plug(device("reader", "sdt-whole", "1-1.1"))
     first, second = far(bench), far(bench)
