@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,8 +53,12 @@ from tests.bench.table import Budget, Row
 
 KIT = PortKit.of(ports)
 PROFILES = parse_all(firmware_profiles.read_all())
-UNASKED = frozenset({Family.PRESENCE, Family.PCSC, Family.IPP})
-"""Nobody asks them over a line; IPP and PC/SC are services with work of their own."""
+UNASKED = frozenset({Family.PRESENCE})
+"""Nobody asks them: they are seen."""
+NOTES: Mapping[Family, str] = {
+    Family.IPP: "Without HTTP and sockets, which the transport has beside it.",
+    Family.PCSC: "Without pcscd and its library, which wait in a thread of their own.",
+}
 WARM_S = 60.0
 SETTLE_S = 15.0
 EACH, WATCH_S = 4, 600.0
@@ -99,6 +103,7 @@ def _one_more(profile: Profile) -> Row:
         budgets=(Budget(rule="at_most", limit=36_000 / 2, of="figure", unit="ms"),),
         notes=(
             f"{profile.id} at its own interval; {share:.3%} of a core, the model's work included. Half a percent is the budget.",
+            *((NOTES[profile.family],) if profile.family in NOTES else ()),
         ),
     )
 
@@ -255,6 +260,10 @@ async def _ask_again(slot: Slot, terminal: VirtualTerminal, said: list[Transfer]
     (sighting,) = [one for one in terminal.discoverer(KIT).sightings() if slot.place in (one.usb_path, one.path)]
     port: Any = await terminal.opener(KIT).open(sighting, None)
     try:
+        if isinstance(port, ports.ReaderPort):
+            while True:
+                await port.look(timeout_s=1.0)
+                await port.changed(timeout_s=30.0)
         if not said:
             while True:
                 reading = (
@@ -276,12 +285,14 @@ async def _ask_again(slot: Slot, terminal: VirtualTerminal, said: list[Transfer]
 async def _hear_until(port: Any, moment_s: float) -> None:
     loop = asyncio.get_running_loop()
     while (left_s := moment_s - loop.time()) > 0:
-        await port.read(max_bytes=4096, timeout_s=left_s)
+        await (asyncio.sleep(left_s) if isinstance(port, ports.AskPort) else port.read(max_bytes=4096, timeout_s=left_s))
 
 
 async def _say(port: Any, transfer: Transfer) -> None:
     data = transfer.data or b""
-    if transfer.way == "?":
+    if isinstance(port, ports.AskPort):
+        await port.ask(data, max_bytes=64 * 1024, timeout_s=1.0)
+    elif transfer.way == "?":
         assert transfer.request is not None
         try:
             await port.control_in(*transfer.request, timeout_s=1.0)
@@ -299,6 +310,9 @@ async def _say(port: Any, transfer: Transfer) -> None:
 def _slot(profile: Profile, number: int) -> Slot:
     """A unit at a place of its own."""
     slot = slot_for(profile, seed=number)
+    if slot.usb_path is None:
+        path = slot.path.replace("60000", str(60_000 + number)) if slot.bus == "ipp" else f"{slot.path}{number}"
+        return replace(slot, name=f"unit-{number}", path=path, profile=profile.id)
     place = f"1-{1 + number // 8}.{1 + number % 8}"
     path = place if slot.bus == "usb" else f"{slot.path}{number}"
     return replace(slot, name=f"unit-{number}", path=path, usb_path=place, profile=profile.id)
