@@ -18,6 +18,7 @@ from protocols.contract import records
 
 if TYPE_CHECKING:
     from edge_agent.orders.desired import DesiredKeeper
+    from protocols.contract import envelope as cose
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Inbox:
             order = orders.open_order(raw, self.ring.keys, self._fleet, self._terminal)
             step = rules.admit(self._keeper.book, order, now_ms=self._now_ms(), slots=self._slots())
         except cose.EnvelopeError as err:
-            self._strangers.count(self._why(err, raw))
+            self._strangers.count(self._why(err, raw, orders.ORDER_CONTEXT))
         except wire.WireError:
             self._strangers.count("unreadable")
         else:
@@ -130,7 +131,7 @@ class Inbox:
         try:
             desired = orders.open_desired(raw, self.ring.keys, self._fleet, self._terminal)
         except cose.EnvelopeError as err:
-            self._desired_strangers.count(self._why(err, raw))
+            self._desired_strangers.count(self._why(err, raw, orders.DESIRED_CONTEXT))
         except wire.WireError:
             self._desired_strangers.count("unreadable")
         else:
@@ -151,18 +152,21 @@ class Inbox:
                 self._strangers.told(boot_ms)
             if due := self._desired_strangers.due(boot_ms):
                 reason = due[0]
-                assert reason in ("notAuthentic", "withdrawnKey", "unreadable")
+                assert reason in ("notAuthentic", "otherTerminal", "withdrawnKey", "unreadable")
                 self._ledger.capture(records.Desired(counter=0, state="refused", reason=reason, count=due[1]))
                 self._desired_strangers.told(boot_ms)
         except OutboxError:
             log.warning("no space to tell of orders that were not authentic")
 
-    def _why(self, err: Exception, raw: bytes) -> Reason:
-        """A key that was listed once is a withdrawn one; anything else is nobody's."""
+    def _why(self, err: cose.EnvelopeError, raw: bytes, context: str) -> Reason:
+        """A key that was listed once is a withdrawn one, a signature that holds for a neighbour is that one's; anything else is nobody's."""
         from protocols.contract import envelope as cose
+        from protocols.contract import orders
 
-        if isinstance(err, cose.EnvelopeError) and err.reason == "unknownKey":
+        if err.reason == "unknownKey":
             return "withdrawnKey" if cose.parse(raw, len(raw)).kid in self._keeper.book.kids else "notAuthentic"
+        if err.reason == "signature" and orders.addressee(raw, self.ring.keys, self._fleet, context) is not None:
+            return "otherTerminal"
         return "notAuthentic"
 
     def _said_before(self, what: bytes, word: str) -> bool:

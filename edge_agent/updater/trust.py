@@ -104,7 +104,8 @@ class Roots:
 def open_desired(raw: bytes, certificates: Sequence[bytes], *, root: Ed25519PublicKey, fleet: str, terminal: str) -> Desired:
     """The desired state, if an order key that the fleet root certified signed it for this terminal and a second person approved its bundle.
 
-    NotTrusted (`notAuthentic`) otherwise. Whether it is newer than the one before is for `Counters.accept_desired`.
+    NotTrusted otherwise: `wrongTerminal` for a neighbour's, else `notAuthentic`. Whether it is newer than the one before is for
+    `Counters.accept_desired`.
     """
     keys: dict[bytes, Ed25519PublicKey] = {}
     for certificate in certificates[:ORDER_KEYS_MAX]:
@@ -116,6 +117,8 @@ def open_desired(raw: bytes, certificates: Sequence[bytes], *, root: Ed25519Publ
     try:
         desired = orders.open_desired(raw, keys, fleet, terminal)
     except EnvelopeError as err:
+        if err.reason == "signature" and (other := orders.addressee(raw, keys, fleet, orders.DESIRED_CONTEXT)) is not None:
+            raise NotTrusted("wrongTerminal", f"the desired state is for {other}") from err
         raise NotTrusted("notAuthentic", f"the desired state is not authentic ({err.reason})") from err
     except WireError as err:
         raise NotTrusted("notAuthentic", "the desired state cannot be read by this version") from err

@@ -6,7 +6,10 @@ expiry and an id under which it is done at most once. Specification: docs/spec/o
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,6 +34,14 @@ TargetPath = Annotated[
     Meta(pattern=r"^(?!.*(?:^|/)\.)[A-Za-z0-9][A-Za-z0-9._+-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._+-]{0,95}){0,5}\Z", max_length=255),
 ]
 """Path of a target in the image repository: no part begins with a dot, none is empty."""
+
+
+Addressee = Annotated[str, Meta(pattern=r"^[a-z0-9-]{0,32}\Z")]
+"""The terminal that a message is for, as `seal_*` writes it. What binds the message to it is the external data; this lets another terminal say why it
+refuses (`addressee`)."""
+_ADDRESSEE = re.compile(rb"at(?:[\x61-\x77][a-z0-9-]{1,23}|\x78[\x18-\x20][a-z0-9-]{24,32})")
+"""How the member `t` stands in deterministic CBOR: the text "t", then a text of up to 32 bytes with its length."""
+_ADDRESSEES_MAX: Final = 4
 
 
 class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +84,9 @@ class Order(wire.Wire, frozen=True, kw_only=True):
     approved_by: Staff | None = msgspec.field(name="a", default=None)
     kind: Annotated[str, Meta(pattern=r"^[a-zA-Z]{1,24}\Z")] = msgspec.field(name="k")
     body: dict[str, Any] = msgspec.field(name="v")
+    terminal: Addressee = msgspec.field(name="t", default="")
+
+    ADDED: ClassVar[Mapping[str, object]] = {"t": ""}
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +146,9 @@ class Desired(wire.Wire, frozen=True, kw_only=True):
     configuration: Configuration | None = msgspec.field(name="c", default=None)
     lock: Lock | None = msgspec.field(name="l", default=None)
     bundle: Bundle | None = msgspec.field(name="u", default=None)
+    terminal: Addressee = msgspec.field(name="t", default="")
+
+    ADDED: ClassVar[Mapping[str, object]] = {"t": ""}
 
 
 class LogExcerpt(wire.Wire, frozen=True, kw_only=True):
@@ -183,20 +200,53 @@ def make(body: OrderBody, *, id: bytes, counter: int, issued_ms: int, expires_ms
 
 
 def seal_order(order: Order, key: cose.Signer, fleet: str, terminal: str) -> bytes:
-    return wire.seal(order, key, ORDER_CONTEXT, fleet, terminal)
+    return wire.seal(msgspec.structs.replace(order, terminal=terminal), key, ORDER_CONTEXT, fleet, terminal)
 
 
 def open_order(raw: bytes, keys: dict[bytes, Ed25519PublicKey], fleet: str, terminal: str) -> Order:
     """`keys`: those of the current challenge, by id. EnvelopeError (`unknownKey` for one that is not listed), WireError if unreadable."""
-    return wire.read(_verified(raw, keys, ORDER_MAX_BYTES, ORDER_CONTEXT, fleet, terminal), Order)
+    return _addressed(wire.read(_verified(raw, keys, ORDER_MAX_BYTES, ORDER_CONTEXT, fleet, terminal), Order), terminal)
 
 
 def seal_desired(desired: Desired, key: cose.Signer, fleet: str, terminal: str) -> bytes:
-    return wire.seal(desired, key, DESIRED_CONTEXT, fleet, terminal)
+    return wire.seal(msgspec.structs.replace(desired, terminal=terminal), key, DESIRED_CONTEXT, fleet, terminal)
 
 
 def open_desired(raw: bytes, keys: dict[bytes, Ed25519PublicKey], fleet: str, terminal: str) -> Desired:
-    return wire.read(_verified(raw, keys, DESIRED_MAX_BYTES, DESIRED_CONTEXT, fleet, terminal), Desired)
+    return _addressed(wire.read(_verified(raw, keys, DESIRED_MAX_BYTES, DESIRED_CONTEXT, fleet, terminal), Desired), terminal)
+
+
+def addressee(raw: bytes, keys: dict[bytes, Ed25519PublicKey], fleet: str, context: str) -> str | None:
+    """The terminal of this fleet for which `raw` is authentic; None if it is for none that it names.
+
+    For what did not open, to say why. Nothing of it is decoded: names are looked for in its bytes, and a signature that holds for one is the proof.
+    """
+    try:
+        envelope = cose.parse(raw, DESIRED_MAX_BYTES)
+    except cose.EnvelopeError:
+        return None
+    key = keys.get(envelope.kid)
+    if key is None:
+        return None
+    for found in itertools.islice(_ADDRESSEE.finditer(envelope.payload), _ADDRESSEES_MAX):
+        text = found.group()[2:]
+        length, start = (text[1], 2) if text[0] == 0x78 else (text[0] - 0x60, 1)
+        terminal = text[start : start + length].decode("ascii")
+        try:
+            cose.verify(envelope, key, context, fleet, terminal)
+        except cose.EnvelopeError:
+            continue
+        return terminal
+    return None
+
+
+M = TypeVar("M", Order, Desired)
+
+
+def _addressed(message: M, terminal: str) -> M:
+    if message.terminal not in ("", terminal):
+        raise wire.WireError("it names another terminal than it is signed for")
+    return message
 
 
 def _verified(raw: bytes, keys: dict[bytes, Ed25519PublicKey], max_bytes: int, context: str, fleet: str, terminal: str) -> bytes:

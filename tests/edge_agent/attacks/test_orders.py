@@ -106,7 +106,7 @@ async def test_same_order_under_a_higher_counter(desk: Desk, office: Office) -> 
 
 @pytest.mark.spec("O-202")
 async def test_order_for_another_terminal(desk: Desk, office: Office) -> None:
-    told = await refused(desk, Office(terminal="kf-0002").order(QUERY), "notAuthentic")
+    told = await refused(desk, Office(terminal="kf-0002").order(QUERY), "otherTerminal")
     assert told.id is None
     await rightful(desk, office)
 
@@ -441,7 +441,7 @@ def test_other_desired_under_the_same_counter(desk: Desk, office: Office) -> Non
     [
         (lambda: Office(STRANGER), "notAuthentic"),
         (lambda: Office(SERVER), "notAuthentic"),
-        (lambda: Office(terminal="kf-0002"), "notAuthentic"),
+        (lambda: Office(terminal="kf-0002"), "otherTerminal"),
         (lambda: Office(fleet="other-fleet"), "notAuthentic"),
     ],
     ids=["forged key", "greeting key", "another terminal", "another fleet"],

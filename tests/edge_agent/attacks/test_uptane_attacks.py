@@ -319,7 +319,7 @@ def test_wrong_architecture(world: World, new: Wanted) -> None:
 
 def test_bundle_for_another_terminal_in_the_desired_state(world: World, new: Wanted) -> None:
     world.want(new, to=OTHER)
-    refused(world, "notAuthentic")
+    refused(world, "wrongTerminal")
     world.want(new)
     accepted(world, new)
 

@@ -64,7 +64,31 @@ def test_an_order_comes_back_as_it_was_given(body: orders.OrderBody) -> None:
 
 def test_a_desired_state_comes_back_as_it_was_given() -> None:
     raw = orders.seal_desired(vectors.desired(), ORDERS, FLEET, TERMINAL)
-    assert orders.open_desired(raw, KEYS, FLEET, TERMINAL) == vectors.desired()
+    assert orders.open_desired(raw, KEYS, FLEET, TERMINAL) == msgspec.structs.replace(vectors.desired(), terminal=TERMINAL)
+
+
+@pytest.mark.spec("O-202", "O-218")
+@pytest.mark.parametrize("terminal", ["k", TERMINAL, "a" * 23, "a" * 24, "z-9" * 10 + "zz"])
+def test_whoever_gets_a_neighbour_s_message_can_tell(terminal: str) -> None:
+    raw = orders.seal_order(vectors.order(orders.Restart(what="agent")), ORDERS, FLEET, terminal)
+    assert orders.addressee(raw, KEYS, FLEET, orders.ORDER_CONTEXT) == terminal
+    whole = orders.seal_desired(vectors.desired(), ORDERS, FLEET, terminal)
+    assert orders.addressee(whole, KEYS, FLEET, orders.DESIRED_CONTEXT) == terminal
+    # Nothing but a signature that holds counts: not the name that stands there, another purpose, fleet, key, or a changed byte.
+    assert orders.addressee(raw, KEYS, FLEET, orders.DESIRED_CONTEXT) is None
+    assert orders.addressee(raw, KEYS, "other-fleet", orders.ORDER_CONTEXT) is None
+    assert orders.addressee(raw, {}, FLEET, orders.ORDER_CONTEXT) is None
+    assert orders.addressee(raw[:-1] + bytes((raw[-1] ^ 1,)), KEYS, FLEET, orders.ORDER_CONTEXT) is None
+    assert orders.addressee(raw[:-1], KEYS, FLEET, orders.ORDER_CONTEXT) is None
+
+
+def test_an_order_that_names_another_than_it_is_signed_for_is_unreadable() -> None:
+    order = msgspec.structs.replace(vectors.order(orders.Restart(what="agent")), terminal="kf-0002")
+    raw = wire.seal(order, ORDERS, orders.ORDER_CONTEXT, FLEET, TERMINAL)
+    with pytest.raises(wire.WireError, match="another terminal"):
+        orders.open_order(raw, KEYS, FLEET, TERMINAL)
+    unnamed = wire.seal(vectors.order(orders.Restart(what="agent")), ORDERS, orders.ORDER_CONTEXT, FLEET, TERMINAL)
+    assert orders.open_order(unnamed, KEYS, FLEET, TERMINAL).terminal == ""
 
 
 @pytest.mark.spec("O-101")
@@ -97,7 +121,8 @@ def test_an_order_opens_only_under_its_key_purpose_fleet_and_terminal(
     with pytest.raises(cose.EnvelopeError) as refused:
         orders.open_order(raw, KEYS, FLEET, TERMINAL)
     assert refused.value.reason == reason
-    assert orders.open_order(orders.seal_order(order, ORDERS, FLEET, TERMINAL), KEYS, FLEET, TERMINAL) == order
+    rightful = orders.open_order(orders.seal_order(order, ORDERS, FLEET, TERMINAL), KEYS, FLEET, TERMINAL)
+    assert rightful == msgspec.structs.replace(order, terminal=TERMINAL)
 
 
 def test_size_is_checked_before_anything_is_read() -> None:
