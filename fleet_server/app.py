@@ -19,7 +19,7 @@ from fleet_server.accounts.access import COOKIE, SECURE_COOKIE, SessionGate, ref
 from fleet_server.accounts.passwords import Passwords
 from fleet_server.accounts.sessions import Sessions
 from fleet_server.console import i18n
-from fleet_server.console.desk import Desk
+from fleet_server.console.desk import Desk, desk_of
 from fleet_server.console.fleet import FleetView
 from fleet_server.console.outline import load_outline
 from fleet_server.console.pages import HANDLERS
@@ -51,47 +51,45 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def create_app(
+def create_app(settings: Settings) -> Litestar:
+    """The console over the database of `settings`, which has this version's schema already."""
+    from fleet_server.piccolo_conf import DB
+
+    db.use(settings.layout.database)
+    return app_at(make_desk(settings, DB, Passwords()))
+
+
+def make_desk(
     settings: Settings,
+    engine: FleetEngine,
+    passwords: Passwords,
     *,
-    engine: FleetEngine | None = None,
-    passwords: Passwords | None = None,
+    render: Renderer | None = None,
     root: Ed25519PublicKey | None = None,
     now_ms: Callable[[], int] = wall_ms,
-    debug: bool = False,
-) -> Litestar:
-    """The console over the database of `settings`, which has this version's schema already. `engine`, hasher, root and clock are for tests."""
-    if engine is None:
-        from fleet_server.piccolo_conf import DB
-
-        db.use(settings.layout.database)
-        engine = DB
-    headers = dict(SECURITY_HEADERS)
-    if settings.web.tls:
-        headers["Strict-Transport-Security"] = f"max-age={YEAR_S}"
-    cookie = SECURE_COOKIE if settings.web.tls else COOKIE
-    sessions = Sessions(engine, passwords or Passwords())
+) -> Desk:
+    """The parts of a console. Templates that are compiled already, a root, and a clock other than the machine's are for tests."""
     view = FleetView(engine, now_ms=now_ms, zone=settings.timezone)
-    hub = Hub(view, engine, now_ms=now_ms, run_dir=settings.layout.run)
-    desk = Desk(
+    return Desk(
         settings=settings,
         db=engine,
-        sessions=sessions,
+        sessions=Sessions(engine, passwords),
         view=view,
-        hub=hub,
-        render=Renderer(i18n.load_all()),
+        hub=Hub(view, engine, now_ms=now_ms, run_dir=settings.layout.run),
+        render=render or Renderer(i18n.load_all()),
         now_ms=now_ms,
-        cookie=cookie,
+        cookie=SECURE_COOKIE if settings.web.tls else COOKIE,
         outline=load_outline(settings.outline),
         wall_door=Door(),
         root=root,
     )
 
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
-        yield
-        await hub.close()
 
+def app_at(desk: Desk) -> Litestar:
+    """The application around a desk. It looks the desk up in its state at each request."""
+    headers = dict(SECURITY_HEADERS)
+    if desk.settings.web.tls:
+        headers["Strict-Transport-Security"] = f"max-age={YEAR_S}"
     static = create_static_files_router(
         path="/static",
         directories=[STATIC],
@@ -100,18 +98,23 @@ def create_app(
     )
     return Litestar(
         route_handlers=[*HANDLERS, live, room, static],
-        dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
-        middleware=[DefineMiddleware(SessionGate, sessions=sessions, cookie=cookie, now_ms=now_ms, exclude=["^/static/"])],
+        dependencies={"desk": Provide(desk_of, sync_to_thread=False)},
+        middleware=[DefineMiddleware(SessionGate, exclude=["^/static/"])],
         guards=[require_role],
         before_request=refuse_forged,
         exception_handlers={Exception: answer_for},
         before_send=[_adding(headers)],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
-        lifespan=[lifespan],
+        lifespan=[_closing_the_hub],
         state=State({"desk": desk}),
-        debug=debug,
     )
+
+
+@asynccontextmanager
+async def _closing_the_hub(app: Litestar) -> AsyncGenerator[None, None]:
+    yield
+    await app.state.desk.hub.close()
 
 
 def _adding(headers: dict[str, str]) -> Callable[[Message, Scope], Awaitable[None]]:

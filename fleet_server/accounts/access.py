@@ -8,7 +8,6 @@ origin.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +15,6 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
-from litestar.types import ASGIApp
 
 from fleet_server.accounts.rules import Session
 from fleet_server.accounts.sessions import Sessions
@@ -41,22 +39,18 @@ class MustChangePassword(NotSignedIn):
 
 
 class SessionGate(AbstractAuthenticationMiddleware):
-    """Puts the living session, or None, into `request.user`."""
-
-    def __init__(self, app: ASGIApp, sessions: Sessions, cookie: str, now_ms: Callable[[], int], **rest: Any) -> None:
-        super().__init__(app, **rest)
-        self._sessions = sessions
-        self._cookie = cookie
-        self._now_ms = now_ms
+    """Puts the living session, or None, into `request.user`. Sessions, the cookie's name and the clock are those of the desk in the app's state."""
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        token = connection.cookies.get(self._cookie)
+        desk = connection.app.state.desk
+        sessions: Sessions = desk.sessions
+        token = connection.cookies.get(desk.cookie)
         if not token:
             return AuthenticationResult(user=None, auth=None)
-        now_ms = self._now_ms()
-        session = await self._sessions.find(token, now_ms=now_ms)
+        now_ms: int = desk.now_ms()
+        session = await sessions.find(token, now_ms=now_ms)
         if session is not None and LIVE_HEADER not in connection.headers and not connection.scope["path"].startswith(UNATTENDED):
-            await self._sessions.touch(session, now_ms=now_ms)
+            await sessions.touch(session, now_ms=now_ms)
         return AuthenticationResult(user=session, auth=token)
 
 

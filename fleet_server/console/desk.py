@@ -125,6 +125,12 @@ TheDesk = NamedDependency[Desk]
 """How a handler asks for the desk."""
 
 
+def desk_of(request: Asked) -> Desk:
+    """The desk of the application that serves this request."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
 def language(request: Asked, session: Session | None) -> Language:
     """The account's language; before sign-in what the browser chose here before, else the default."""
     return language_of(session.lang if session else request.cookies.get(LANGUAGE_COOKIE))

@@ -12,7 +12,7 @@ from litestar.enums import MediaType
 from litestar.response import Redirect
 
 from fleet_server.accounts.access import MustChangePassword
-from fleet_server.console.desk import Asked, Desk, here, is_fragment
+from fleet_server.console.desk import Asked, desk_of, here, is_fragment
 from fleet_server.errors import NotSignedIn, Refused, problem_of
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def answer_for(request: Asked, error: Exception) -> Response[Any]:
     """Never tells a browser more than the catalogue's sentence; our own mistakes are logged once, under a reference."""
-    desk: Desk = request.app.state.desk
+    desk = desk_of(request)
     status, word = problem_of(error)
     if isinstance(error, NotSignedIn):
         return _sign_in(request, error)
@@ -47,7 +47,7 @@ def _sign_in(request: Asked, error: NotSignedIn) -> Response[Any]:
     if isinstance(error, MustChangePassword):
         target = "/password"
     else:
-        why = "&why=expired" if request.app.state.desk.cookie in request.cookies else ""
+        why = "&why=expired" if desk_of(request).cookie in request.cookies else ""
         target = f"/login?next={quote(here(request), safe='')}{why}"
     if is_fragment(request):
         return Response("", media_type=MediaType.TEXT, status_code=401, headers={"HX-Redirect": target})

@@ -12,14 +12,13 @@ from litestar.routes import HTTPRoute
 from litestar.testing import AsyncTestClient
 from playwright.async_api import Page
 
-from fleet_server.app import create_app
+from fleet_server.app import app_at
 from fleet_server.engine import FleetEngine
 from tests.browser.addresses import DIALOGS, ELSEWHERE, EXAMPLES, PUBLIC_PAGES, STEADY_PAGES, STREAMS, addresses
 from tests.browser.axe import CONTRAST, sideways, small_targets, violations
 from tests.browser.conftest import Looks
-from tests.support.console import settings_for
-from tests.support.contract import ROOT
-from tests.support.seed import NOW_MS, OPERATOR, PASSWORD, Seeded, quick_passwords
+from tests.support.console import desk_for
+from tests.support.seed import NOW_MS, OPERATOR, PASSWORD, Seeded
 
 pytestmark = pytest.mark.browser
 
@@ -98,9 +97,7 @@ async def test_a_dialog_is_for_everybody(looks: Looks, address: str, lang: str, 
 async def test_no_page_is_forgotten(template: Seeded, tmp_path: Path) -> None:
     engine = FleetEngine()
     engine.use(template.path)
-    app = create_app(
-        settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=lambda: NOW_MS
-    )
+    app = app_at(desk_for(tmp_path, engine, lambda: NOW_MS))
     known = {*STEADY_PAGES, *DIALOGS, *PUBLIC_PAGES, *ELSEWHERE}
     assert known <= set(readable(app)), "these routes are gone"
     async with AsyncTestClient(app, base_url="http://console.test") as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import tempfile
 import threading
 import time
@@ -14,7 +15,10 @@ from pathlib import Path
 import uvicorn
 from litestar import Litestar
 
-from fleet_server.app import create_app
+from fleet_server.app import app_at, make_desk
+from fleet_server.console import i18n
+from fleet_server.console.desk import Desk
+from fleet_server.console.render import Renderer
 from fleet_server.db import open_raw
 from fleet_server.engine import FleetEngine
 from fleet_server.settings import Settings, Web
@@ -31,6 +35,17 @@ def settings_for(folder: Path, *, demo: bool = False) -> Settings:
     settings = Settings(data_dir=folder, fleet=FLEET, web=Web(demo_speed=30 if demo else 0))
     settings.layout.make()
     return settings
+
+
+@functools.cache
+def render() -> Renderer:
+    """The console's templates, each compiled once for all tests of a process."""
+    return Renderer(i18n.load_all())
+
+
+def desk_for(folder: Path, engine: FleetEngine, now_ms: Callable[[], int], *, demo: bool = False) -> Desk:
+    settings = settings_for(folder, demo=demo)
+    return make_desk(settings, engine, quick_passwords(), render=render(), root=ROOT.verifier, now_ms=now_ms)
 
 
 def running_clock(start_ms: int = NOW_MS) -> Callable[[], int]:
@@ -63,8 +78,7 @@ class Console:
     def start(self) -> None:
         self._engine = FleetEngine()
         self._engine.use(self._seeded.path)
-        settings = settings_for(self._folder, demo=self._demo)
-        self.app = create_app(settings, engine=self._engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=self._clock)
+        self.app = app_at(desk_for(self._folder, self._engine, self._clock, demo=self._demo))
         config = uvicorn.Config(
             self.app,
             host="127.0.0.1",

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
-from fleet_server.app import create_app
+from fleet_server.app import app_at
+from fleet_server.console.desk import Desk
 from fleet_server.engine import FleetEngine
-from tests.support.console import settings_for
-from tests.support.contract import ROOT
-from tests.support.seed import OPERATOR, PASSWORD, quick_passwords
+from tests.support.console import desk_for
+from tests.support.seed import OPERATOR, PASSWORD
 
 BASE = "http://console.test"
 
@@ -52,14 +53,27 @@ def plain(text: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
+_IDLE: list[Litestar] = []
+"""Applications between two tests. Putting one together takes longer than most tests, and all that it knows of a test is the desk in its state."""
+
+
+@asynccontextmanager
+async def running_at(desk: Desk) -> AsyncIterator[Litestar]:
+    """A started application at this desk, without a socket."""
+    app = _IDLE.pop() if _IDLE else app_at(desk)
+    app.state.desk = desk
+    async with AsyncTestClient(app, base_url=BASE):
+        yield app
+    _IDLE.append(app)
+
+
 @asynccontextmanager
 async def console_of(database: Path, folder: Path, now_ms: Callable[[], int]) -> AsyncIterator[Callable[[], Person]]:
     """A console in this process over `database`, by the clock `now_ms`; gives a function that makes browsers."""
     engine = FleetEngine()
     engine.use(database)
     try:
-        app = create_app(settings_for(folder), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=now_ms)
-        async with AsyncTestClient(app, base_url=BASE), AsyncExitStack() as stack:
+        async with running_at(desk_for(folder, engine, now_ms)) as app, AsyncExitStack() as stack:
 
             def make() -> Person:
                 client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=BASE, follow_redirects=False)  # type: ignore[arg-type]  # Litestar's scope type is its own

@@ -10,18 +10,15 @@ from typing import Any
 import httpx
 import pytest
 from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
-from fleet_server.app import create_app
 from fleet_server.engine import FleetEngine
 from tests.support.clock import HandClock
-from tests.support.console import settings_for
-from tests.support.contract import ROOT
+from tests.support.console import desk_for
+from tests.support.person import BASE, running_at
 from tests.support.person import Person as Person
-from tests.support.seed import NOW_MS, OPERATOR, VIEWER, Seeded, quick_passwords, seed
+from tests.support.seed import NOW_MS, OPERATOR, VIEWER, Seeded, seed
 
 COUNT = 210
-BASE = "http://console.test"
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +49,8 @@ def engine(seeded: Seeded) -> Iterator[FleetEngine]:
 
 @pytest.fixture
 async def app(seeded: Seeded, engine: FleetEngine, clock: HandClock, tmp_path: Path) -> AsyncIterator[Litestar]:
-    made = create_app(settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=clock)
-    async with AsyncTestClient(made, base_url=BASE):
-        yield made
+    async with running_at(desk_for(tmp_path, engine, clock)) as running:
+        yield running
 
 
 @pytest.fixture

@@ -8,16 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from litestar.testing import AsyncTestClient
 
-from fleet_server.app import create_app
 from fleet_server.engine import FleetEngine
-from tests.fleet_server.console.conftest import BASE, Person
 from tests.fleet_server.figures.conftest import at
 from tests.fleet_server.figures.test_recompute import NOW, Server, Spool
-from tests.support.console import settings_for
-from tests.support.contract import ROOT
-from tests.support.seed import OPERATOR, _accounts, quick_passwords
+from tests.support.console import desk_for
+from tests.support.person import BASE, Person, running_at
+from tests.support.seed import OPERATOR, _accounts
 
 
 @pytest.fixture
@@ -40,8 +37,7 @@ def server(schema: Path, tmp_path: Path) -> Server:
 async def operator(server: Server, tmp_path: Path) -> AsyncIterator[Person]:
     engine = FleetEngine()
     engine.use(tmp_path / "fleet.sqlite")
-    app = create_app(settings_for(tmp_path), engine=engine, passwords=quick_passwords(), root=ROOT.verifier, now_ms=lambda: NOW)
-    async with AsyncTestClient(app, base_url=BASE):
+    async with running_at(desk_for(tmp_path, engine, lambda: NOW)) as app:
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # Litestar's scope type is its own
         async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
             person = Person(client)

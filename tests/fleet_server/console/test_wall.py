@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from fleet_server.app import create_app
+from fleet_server.app import app_at, make_desk
 from fleet_server.console.pages.wall import _changes, _event_of
 from fleet_server.db import open_raw
 from fleet_server.engine import FleetEngine
@@ -87,9 +88,8 @@ async def test_the_cookie_is_for_the_wall_alone(stranger: Person, token: str) ->
 
 
 async def test_with_tls_the_cookie_is_secure(tmp_path: Path, engine: FleetEngine, clock: HandClock, token: str) -> None:
-    made = create_app(
-        Settings(data_dir=tmp_path, fleet=FLEET, web=Web(tls=True)), engine=engine, passwords=quick_passwords(), now_ms=clock
-    )
+    settings = Settings(data_dir=tmp_path, fleet=FLEET, web=Web(tls=True))
+    made = app_at(make_desk(settings, engine, quick_passwords(), now_ms=clock))
     transport: Any = httpx.ASGITransport(app=made)  # type: ignore[arg-type]  # Litestar's scope type is its own
     async with httpx.AsyncClient(transport=transport, base_url="https://console.test") as client:
         answer = await client.post("/wall/enter", data={"token": token})
@@ -278,8 +278,7 @@ class Told:
 
 
 async def test_a_screen_hears_that_something_changed_and_nothing_of_what(app: Litestar, token: str) -> None:
-    desk = app.state.desk
-    desk.hub = Told(
+    told = Told(
         b"retry: 2000\n\n",
         encode("tick", "1", 5),
         encode("rows", '["kf-0001"]', 6),
@@ -288,15 +287,15 @@ async def test_a_screen_hears_that_something_changed_and_nothing_of_what(app: Li
         encode("touched", '["kf-0001"]', 9),
         encode("counts", "", 10),
     )
+    desk = replace(app.state.desk, hub=told)
     heard = [message async for message in _changes(desk, token)]
     assert b"kf-0001" not in b"".join(heard).lower()
     assert [_event_of(message) for message in heard] == [b"", b"tick", b"changed", b"changed", b"changed"]
 
 
 async def test_the_stream_ends_with_the_token(app: Litestar, operator: Person, token: str) -> None:
-    desk = app.state.desk
-    desk.hub = Told(encode("tick", "1", 5), encode("rows", "[]", 6), encode("tick", "2", 6), encode("rows", "[]", 7))
-    stream = _changes(desk, token)
+    told = Told(encode("tick", "1", 5), encode("rows", "[]", 6), encode("tick", "2", 6), encode("rows", "[]", 7))
+    stream = _changes(replace(app.state.desk, hub=told), token)
     assert _event_of(await anext(stream)) == b"tick"
     await operator.post("/wallboards/1/revoke")
     assert [_event_of(message) async for message in stream] == [b"changed", b"over"]
