@@ -47,6 +47,7 @@ class Actions:
     counters: Counters
     limits: LimitsTable
     keep_on: Callable[[], bool]
+    self_test: install.SelfTest = install.self_test
     random_bytes: Callable[[int], bytes] = os.urandom
     arrived: Arrived = field(default_factory=Arrived)
     plan: Plan | None = None
@@ -152,7 +153,7 @@ class Actions:
                 )
             install.stage(self.layout, image, about, limits, alive=self._alive)
         tests = install.SelfTestLimits(timeout_s=self.limits.selftest_s)
-        install.self_test(self.layout.tree(name), wanted.version, tests)
+        self.self_test(self.layout.tree(name), wanted.version, tests)
         kept = self.layout.image(about.sha256)
         if path != kept:
             path.rename(kept)

@@ -58,8 +58,8 @@ def add_commands(commands: Any) -> None:
     layout.set_defaults(run=_install_layout)
 
 
-def build_service(settings: Settings) -> Service:
-    """The updater on this machine's own clock and disk. NotEnrolled before `updater pin`."""
+def build_service(settings: Settings, **more: Any) -> Service:
+    """The updater on this machine's own clock and disk. NotEnrolled before `updater pin`. `more`: of `Service`."""
     from edge_agent.clock import SystemClock, read_boot_id
     from edge_agent.updater import counters as counting
     from edge_agent.updater import floor as flooring
@@ -86,7 +86,14 @@ def build_service(settings: Settings) -> Service:
         arch=platform.machine(),
     )
     return Service(
-        settings=settings, who=pinned.who, source=source, counters=counters, floor=floor, clock=clock, boot_id=read_boot_id()
+        settings=settings,
+        who=pinned.who,
+        source=source,
+        counters=counters,
+        floor=floor,
+        clock=clock,
+        boot_id=read_boot_id(),
+        **more,
     )
 
 

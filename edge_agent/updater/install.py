@@ -43,6 +43,10 @@ class SelfTestLimits:
     cpu_s: int = 60
 
 
+SelfTest = Callable[[Path, str, SelfTestLimits], None]
+"""As `self_test`."""
+
+
 def architecture() -> str:
     """This machine's word for `ImageCustom.arch`."""
     return platform.machine().lower().replace("-", "_")

@@ -79,9 +79,10 @@ class Service:
         boot_id: bytes,
         proc: Path = Path("/proc"),
         in_thread: bool = True,
+        self_test: install.SelfTest = install.self_test,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`in_thread`: False carries actions out inside `tick`, one after the other (tests that cut them off)."""
+        """`in_thread`: False carries actions out inside `tick`, one after the other (tests that cut them off). `proc`: where processes are found."""
         self._settings, self._who, self._clock, self._boot_id = settings, who, clock, boot_id.hex()
         self._counters, self._floor, self._proc = counters, floor, proc
         self._layout = Layout(Path(settings.root))
@@ -89,7 +90,14 @@ class Service:
         self._store = Store(Path(settings.state_dir))
         self._memory = self._store.load()
         self._actions = Actions(
-            self._layout, self._side, source, counters, settings.limits, keep_on=self._wanted, random_bytes=random_bytes
+            self._layout,
+            self._side,
+            source,
+            counters,
+            settings.limits,
+            keep_on=self._wanted,
+            self_test=self_test,
+            random_bytes=random_bytes,
         )
         self._in_thread = in_thread
         self._job: Job | None = None
@@ -110,6 +118,11 @@ class Service:
     @property
     def work(self) -> Work | None:
         return self._memory.work
+
+    @property
+    def busy(self) -> bool:
+        """An action is being carried out."""
+        return self._job is not None
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Let go: a transfer stops and is kept, other actions end by themselves."""

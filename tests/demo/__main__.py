@@ -10,6 +10,7 @@ from types import FrameType
 
 from fleet_server.errors import FleetServerError
 from scripts.say import note, step, stop
+from tests.demo.processes import INTERRUPTS
 from tests.demo.runner import Demo, DemoFailed, Wishes, only_one
 
 
@@ -25,7 +26,7 @@ def main() -> int:
         web_port=asked.port,
         embedded_broker=asked.embedded_broker,
     )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # set also where a shell's `&` has made us deaf to Ctrl-C
+    for number in INTERRUPTS:  # set also where a shell's `&` has made us deaf to Ctrl-C
         signal.signal(number, _as_interrupt)
     demo = Demo(wishes)
     try:

@@ -19,7 +19,7 @@ from typing import Final
 from edge_agent import host
 from edge_agent.cli import load_profiles
 from edge_agent.clock import SystemClock, read_boot_id
-from tests.demo import progress
+from tests.demo import installed, progress
 from tests.demo.applications import OwnApplication, OwnDevices, RemoteDevices, SocketApplication
 from tests.demo.city import City, Member
 from tests.demo.life import Counted, Life, Place, Weather
@@ -27,6 +27,7 @@ from tests.demo.loading import Entry, Loader
 from tests.demo.processes import end_with_parent
 from tests.demo.relay import Relay
 from tests.demo.resident import Resident, Shared
+from tests.demo.seat import FirstStarts
 from tests.demo.setup import Places, Setup, load, server_settings
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Fleet:
             facts=host.facts(),
             boot_id=read_boot_id(),
             base_clock=SystemClock(),
+            starts=FirstStarts(installed.factory_name(places)),
         )
         self._residents: list[Resident] = []
         self._relays: dict[str, Relay] = {}
@@ -96,6 +98,7 @@ class Fleet:
     async def _stop_residents(self) -> None:
         """All together: each waits a moment for the server to hear its last words."""
         await asyncio.gather(*(resident.stop() for resident in self._residents), return_exceptions=True)
+        await self._shared.starts.close()
 
     # ------------------------------------------------------------------ past, people, weather
 
@@ -143,7 +146,7 @@ class Fleet:
             await asyncio.sleep(STATUS_EVERY_S)
 
     def _status(self) -> progress.Status:
-        running = [resident.agent for resident in self._residents if resident.agent.started.is_set()]
+        running = [resident.agent for resident in self._residents if resident.runs]
         past = self._loader.progress if self._loader is not None else None
         planned = len(self._city.pipes) * (self._setup.days + 1) if self._setup.days else 0
         lag_ms, self._lag_s = round(self._lag_s * 1000), 0.0

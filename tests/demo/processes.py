@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STOP_WITHIN_S: Final = 15.0
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which the demo is ended."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -32,6 +34,17 @@ _libc = ctypes.CDLL(None)
 
 def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Python drops what a signal's handler raises inside the callbacks of a fork, and a Ctrl-C with it; so the signal comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass
@@ -59,7 +72,7 @@ class Children:
         """This Python with `arguments`; output goes to `name`.log."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
-        with log.open("ab") as output:
+        with log.open("ab") as output, _interrupts_held():
             popen = subprocess.Popen(
                 [sys.executable, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
@@ -70,8 +83,8 @@ class Children:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread whenever it starts another
             )
-        child = Child(name, popen, log)
-        self.children.append(child)
+            child = Child(name, popen, log)
+            self.children.append(child)
         return child
 
     def ended(self) -> Child | None:

@@ -1,13 +1,16 @@
-"""One terminal whose agent lives in the fleet process, on pipes instead of wires; the agent's code is the one that runs on a kiosk."""
+"""One terminal whose agent lives in the fleet process, on pipes instead of wires; the agent's code is the one that runs on a kiosk.
+
+Which version it is, its launcher's stand-in says (`tests.demo.seat`); its updater lives in another process (`tests.demo.updaters`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -21,11 +24,13 @@ from edge_agent.outbox import Outbox, OutboxLimits, Recorder
 from edge_agent.signing import FileKeyStore
 from edge_agent.supervisor import Agent
 from edge_agent.transports import base
+from edge_agent.version import AGENT_VERSION
 from protocols.profile.schema import Profile
 from simulators.ports.pipe import PortKit
 from simulators.terminal import VirtualTerminal
 from tests.demo.city import Member, item_rows
 from tests.demo.past import Past, TimeMachine
+from tests.demo.seat import FirstStarts, Seat
 from tests.demo.setup import Places, Setup
 
 log = logging.getLogger(__name__)
@@ -35,10 +40,17 @@ SPOOL_BYTES: Final = 64 * 1024 * 1024
 KEEP_ACKED_S: Final = 3600
 """Spools of simulated terminals may be thrown away; an hour is enough for a broker that was stopped."""
 MIB_OF_A_KIOSK: Final = 7812
+AGAIN_S: Final = 0.2
+"""Where nothing can start."""
 
 
 class OpenAgent(Agent):
     """An agent whose inner parts the demo may reach: to bring in a past, and to act as the kiosk application without a socket."""
+
+    def __init__(self, *, may_restart: Callable[[], bool], **agent: Any) -> None:
+        """`may_restart`: while it says no, this agent has no time for updates and restarts. `agent`: of an Agent."""
+        super().__init__(**agent)
+        self._may_restart = may_restart
 
     @property
     def outbox(self) -> Outbox:
@@ -58,6 +70,13 @@ class OpenAgent(Agent):
     @property
     def open_fault_count(self) -> int:
         return len(self._monitor.open_faults())
+
+    @property
+    def _quiet(self) -> bool:
+        return self._may_restart() and super()._quiet
+
+    def _may_disturb(self) -> bool:
+        return self._may_restart() and super()._may_disturb()
 
 
 class PlainHost:
@@ -96,6 +115,7 @@ class Shared:
     facts: HostFacts
     boot_id: bytes
     base_clock: Clock
+    starts: FirstStarts
 
 
 class Resident:
@@ -106,13 +126,18 @@ class Resident:
         self.devices: VirtualTerminal = member.terminal(shared.places.terminal_ports(member.id))
         self.clock = TimeMachine(shared.base_clock)
         self._shared, self._mqtt_port = shared, mqtt_port
-        self.agent = self._make_agent()
+        self._seat = Seat(shared.places, member.id, shared.starts)
+        self._past: Past | None = None
+        self._runs = asyncio.Event()
+        self.agent = self._make_agent(AGENT_VERSION)
         self._task: asyncio.Task[None] | None = None
 
-    def _make_agent(self) -> OpenAgent:
+    def _make_agent(self, version: str) -> OpenAgent:
         member, shared = self.member, self._shared
         folder = shared.places.identity(member.id)
         return OpenAgent(
+            may_restart=lambda: self._past is None or self._past.finished,
+            version=version,
             config=self._config(self._mqtt_port),
             who=identity.load(folder),
             clock=self.clock,
@@ -135,29 +160,39 @@ class Resident:
     async def started(self) -> None:
         """Returns when the agent records; raises what kept it from it."""
         assert self._task is not None
-        waiting = asyncio.create_task(self.agent.started.wait())
+        waiting = asyncio.create_task(self._runs.wait())
         await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             waiting.cancel()
             await self._task
 
     async def stop(self) -> None:
-        self.agent.stop()
-        if self._task is not None:
-            await self._task
+        if self._task is None:
+            return
+        if self.runs:
+            self.agent.stop()
+        else:
+            self._task.cancel()
+        await asyncio.wait({self._task})
+
+    @property
+    def runs(self) -> bool:
+        """Not before its first start, and not between two while it is found out how a version starts."""
+        return self._runs.is_set()
 
     def depth(self) -> int:
         """Batches that the server has not acknowledged."""
-        return self.agent.outbox.depth()
+        return self.agent.outbox.depth() if self.runs else 0
 
     def connected(self) -> bool:
-        return self.agent.connected
+        return self.runs and self.agent.connected
 
     def service(self) -> KioskService:
         return self.agent.service()
 
     def past(self) -> Past:
-        return Past(
+        """Until it is in, nothing restarts this agent: what is half told would end in the next stream."""
+        self._past = Past(
             self.member,
             self._shared.setup,
             self.agent.outbox,
@@ -166,25 +201,46 @@ class Resident:
             os_name=self._shared.facts.os,
             recorder=self.agent.recorder,
         )
+        return self._past
 
     async def _run(self) -> None:
         try:
-            await self.agent.run()
+            await self._run_version()
             while self.agent.stop_reason in ("restart", "update"):  # as its service manager would
-                self.agent = self._make_agent()
-                await self.agent.run()
+                await self._run_version()
         except Exception:
             log.exception("the agent of %s ended", self.member.id)
             raise
 
+    async def _run_version(self) -> None:
+        """Run what the launcher would start, until it ends."""
+        while (start := self._seat.begin()) is None:
+            await self._seat.prepare()
+            await asyncio.sleep(AGAIN_S)
+        self.agent = self._make_agent(start.version)
+        watching = asyncio.create_task(self._watch_switch(self.agent))
+        self._runs.set()
+        try:
+            await self.agent.run()
+        finally:
+            self._runs.clear()
+            watching.cancel()
+
+    async def _watch_switch(self, agent: OpenAgent) -> None:
+        """Begun before the agent is, so that no switch is missed."""
+        await self._seat.switched()
+        agent.stop("update")
+
     def _config(self, mqtt_port: int) -> Config:
         places, member = self._shared.places, self.member
+        handover = places.handover(member.id)
         tree = {
             "schema": 1,
             "identity_dir": str(places.identity(member.id)),
             "state_dir": str(places.state(member.id)),
             "server": {"url": f"https://127.0.0.1:{self._shared.setup.enrolment_port}"},
             "mqtt": {"host": "127.0.0.1", "port": mqtt_port},
+            "updater": {"requests_dir": str(handover / "requests"), "updates_dir": str(handover / "updates")},
             "items": item_rows(),
         }
         config = msgspec.convert(tree, Config)

@@ -124,6 +124,7 @@ class Demo:
         self._timed("fleet", self._start_fleet)
         self.say_where()
         self._timed("own processes", self._start_processes)
+        self._children.start("updaters", ["-m", "tests.demo.updaters", self.places.root])
         self._maintain_one()
         self._set_back()
 
@@ -218,7 +219,7 @@ class Demo:
                 )
         except releases.ReleaseDeskError as err:
             raise DemoFailed(str(err)) from err
-        if self.city.processes and not self._factory_image.exists():
+        if not self._factory_image.exists():
             release_builder.build(self.places.images, AGENT_VERSION, with_interpreter=False)
 
     @property
@@ -251,6 +252,9 @@ class Demo:
             _redraw("")
         for member in self.city.processes:
             installed.lay_out(self.places, member.id, self._factory_image, AGENT_VERSION)
+        installed.lay_out_factory(self.places, self._factory_image, AGENT_VERSION)
+        for member in self.city.pipes:
+            installed.join(self.places, member.id)
 
     def _start_fleet(self) -> None:
         own, others = len(self.city.processes), len(self.city.pipes)

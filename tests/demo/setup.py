@@ -107,6 +107,15 @@ class Places(msgspec.Struct, frozen=True):
         return self.root / "agents" / terminal / "handover"
 
     @property
+    def factory(self) -> Path:
+        """The version with which terminals come that have no process of their own: one tree for all of them."""
+        return self.root / "factory"
+
+    def process_table(self, terminal: str) -> Path:
+        """What /proc would be on such a terminal."""
+        return self.root / "agents" / terminal / "proc"
+
+    @property
     def ports(self) -> Path:
         if len(str(self.root)) <= LONGEST_ROOT:
             return self.root / "ports"

@@ -17,6 +17,7 @@ from edge_agent import config as configuration
 from edge_agent.cli import load_profiles
 from edge_agent.clock import SystemClock
 from edge_agent.outbox import Outbox
+from edge_agent.version import AGENT_VERSION
 from protocols.contract import envelope as cose
 from protocols.contract import records
 from protocols.contract.batch import BATCH_CONTEXT, read_batch
@@ -25,6 +26,7 @@ from protocols.contract.orders import Restart
 from simulators.history import inventory_of, recorded_past
 from simulators.models.callpad import CallPadBus, PadDialect, frame
 from simulators.workdays import MINUTE_MS, day_of, midnight_ms
+from tests.demo import installed
 from tests.demo.applications import NotNow, SocketApplication
 from tests.demo.city import City, Member, area_rows, make_city, site_rows
 from tests.demo.enrolling import config_text
@@ -34,9 +36,11 @@ from tests.demo.past import Past, TimeMachine
 from tests.demo.relay import Relay
 from tests.demo.resident import Resident, Shared
 from tests.demo.runner import Demo, DemoFailed, Wishes, only_one
+from tests.demo.seat import FirstStarts
 from tests.demo.setup import Places, Setup, free_port, load, save, server_settings, settings_file
 from tests.edge_agent.orders.test_agent import Here, ended
 from tests.edge_agent.small_agent import FACTS, Home
+from tests.support import packages
 from tests.support.contract import MemoryKey
 from tests.support.waiting import until
 
@@ -405,7 +409,10 @@ async def test_an_agent_that_an_order_restarts_is_started_again(tmp_path: Path, 
     home = Home(tmp_path / "agents" / kiosk.id, kiosk.id)
     office = Here(home)
     clock = SystemClock()
-    shared = Shared(places=places, setup=a_setup(), profiles=load_profiles(None), facts=FACTS, boot_id=BOOT_ID, base_clock=clock)
+    installed.lay_out_factory(places, packages.tiny(AGENT_VERSION).write(tmp_path), AGENT_VERSION)
+    installed.join(places, kiosk.id)
+    starts = FirstStarts(installed.factory_name(places))
+    shared = Shared(places, a_setup(), load_profiles(None), FACTS, BOOT_ID, clock, starts)
     resident = Resident(kiosk, shared, mqtt_port=1)
     resident.start()
     try:
