@@ -27,7 +27,7 @@ class Scale:
     page_terminals: tuple[int, ...] = (400, 4_000)
     wall_step_s: int = 20
     release_mib: int = 60
-    updated: int = 20
+    updated: int = 400
     device_terminals: int = 400
     fleet_s: float = 60
 
@@ -43,7 +43,7 @@ SHORT = Scale(
     page_terminals=(60,),
     wall_step_s=120,
     release_mib=10,
-    updated=4,
+    updated=40,
     device_terminals=100,
     fleet_s=30,
 )
