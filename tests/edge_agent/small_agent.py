@@ -150,6 +150,7 @@ class Home:
     def signed_records(self) -> Iterator[tuple[bytes, Record]]:
         """(key id, record) of everything captured, in order; what is not sealed yet has an empty key id."""
         with closing(sqlite3.connect(self.state_dir / SPOOL_FILE)) as db:
+            db.execute("BEGIN")  # both looks see the same moment, whatever a running agent seals between them
             for (raw,) in db.execute("SELECT envelope FROM batch WHERE kind = 'data' ORDER BY seq"):
                 envelope = cose.parse(bytes(raw), 1 << 20)
                 opened = cose.Opened(payload=envelope.payload, kid=envelope.kid, digest=b"", raw=envelope.raw)
