@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -81,13 +81,18 @@ def run_static() -> bool:
     return good
 
 
+def keeping_byte_code(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for tests. They start hundreds of programs, and each would compile the whole project for itself where byte code is not kept."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_tests(tally: Tally, title: str, marks: str, workers: int, more: Sequence[str]) -> None:
     """Run one pytest over the tests that `marks` selects, and add it to the tally."""
     say.step(title)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "-n", str(workers), f"--junit-xml={report}", *more]
-        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        code = subprocess.run(command, cwd=ROOT, env=keeping_byte_code(os.environ), check=False).returncode
         tally.add(report)
     tally.broken |= code not in (0, NOTHING_COLLECTED)
 
