@@ -67,7 +67,7 @@ class Leases(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What one terminal's housekeeping looks after. `network`: the NET codes that hold now."""
+    """What one terminal's housekeeping looks after. `network`: the NET codes that hold now. `locked`: an operator has closed the terminal."""
 
     clock: Clock
     spool: Spooler
@@ -76,6 +76,7 @@ class Parts:
     leases: Leases
     probe: HostProbe
     network: Callable[[], frozenset[str]]
+    locked: Callable[[], bool]
 
 
 class Housekeeping:
@@ -141,7 +142,8 @@ class Housekeeping:
             self._host.observe(self._parts.probe.sample())
         monitor = self._parts.monitor()
         monitor.observe_terminal([Condition(code) for code in sorted(self._conditions(now))], judged=TERMINAL_CODES)
-        self._service.observe(now, status.service(monitor.open_faults()), in_use=not self._parts.leases.idle)
+        service = status.service(monitor.open_faults(), locked=self._parts.locked())
+        self._service.observe(now, service, in_use=not self._parts.leases.idle)
         # The boot clock ends a span as well: wall time may have been set back by a day.
         if now.wall_ms >= self._span_end_ms or now.boot_ms - self._span_boot_ms >= self._span_longest_ms:
             self._close_span(now)

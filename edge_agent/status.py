@@ -107,14 +107,17 @@ class SlotView(msgspec.Struct, frozen=True, kw_only=True):
     units: int = 1
 
 
-def service(faults: Iterable[Fault]) -> Service:
-    """Unusable: an open P1 or P2 fault of a mandatory slot or of the application. Partial: any other of P1 to P3 on a device or the application."""
-    worst: Service = "usable"
+def service(faults: Iterable[Fault], *, locked: bool) -> Service:
+    """Unusable: locked by an operator, or an open P1 or P2 fault of a mandatory slot or of the application.
+
+    Partial: any other of P1 to P3 on a device or the application.
+    """
+    worst: Service = "unusable" if locked else "usable"
     for fault in faults:
         of_application = fault.slot is None and fault.code.startswith(_APPLICATION)
         if fault.severity in _STOPS_SERVICE and (of_application or (fault.slot is not None and fault.mandatory)):
             return "unusable"
-        if fault.severity is not Severity.P4 and (of_application or fault.slot is not None):
+        if worst == "usable" and fault.severity is not Severity.P4 and (of_application or fault.slot is not None):
             worst = "partial"
     return worst
 
@@ -138,7 +141,7 @@ def document(
     return StatusDocument(
         terminal=terminal,
         agent=agent,
-        service="unusable" if lock is not None else service(open_faults),
+        service=service(open_faults, locked=lock is not None),
         idle=idle,
         slots=tuple(
             msgspec.structs.replace(

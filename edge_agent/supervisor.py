@@ -340,6 +340,7 @@ class Agent:
             leases=self._service,
             probe=self._probe,
             network=self._network_codes,
+            locked=lambda: self._desired.lock is not None,
         )
         return Housekeeping(
             parts,

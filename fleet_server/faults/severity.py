@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
 
 from protocols.canon.words import Severity
 
@@ -28,6 +29,16 @@ def impact(code: str, severity: str, *, slot: str | None, mandatory: bool) -> Im
     ):
         return Impact.NO_SERVICE
     return Impact.SOME_ITEMS
+
+
+_DANGER: Final = frozenset({
+    "BTN.EMERGENCY", "BTN.HELP", "ENV.DOOR_OPEN", "ENV.SMOKE", "ENV.TAMPER", "ENV.TEMP", "ENV.WATER", "HOST.TEMP_HIGH",
+})  # fmt: skip
+
+
+def is_danger(code: str) -> bool:
+    """Whether it says that somebody calls for help, or that the machine, its place or its identity is at risk: whether or not it serves anybody."""
+    return code in _DANGER or code.startswith("SEC.")
 
 
 def worst(severities: Iterable[str]) -> str | None:

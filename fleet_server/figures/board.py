@@ -33,6 +33,7 @@ from fleet_server.figures.population import (
 from fleet_server.figures.question import Question
 from fleet_server.sites.calendar import TimeClass, load_calendar, local_day
 from fleet_server.sites.hours import load_hours
+from fleet_server.terminals.lock import IS_LOCKED
 
 OFF_HOURS: Final = (
     TimeClass.HOLIDAY,
@@ -50,7 +51,7 @@ NOT_ANSWERED: Final = 0
 YEAR_DAYS: Final = 365
 _HOUR_S: Final = 3_600
 K = TypeVar("K")
-RepairMark = Literal["maintenance", "fault", "offline", "retired", ""]
+RepairMark = Literal["maintenance", "locked", "fault", "offline", "retired", ""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class ZeroCase:
     last_ms: int | None
     days_since: int | None
     mark: RepairMark
-    """What is known now that explains it: in maintenance, cannot serve, offline, taken out of service."""
+    """What is known now that explains it: in maintenance, locked, cannot serve, offline, taken out of service."""
     months: int
     """Whole months without one, up to the period's end or yesterday."""
 
@@ -396,6 +397,7 @@ class Board:
             if hit.impact is Impact.NO_SERVICE:
                 codes.setdefault(terminal, set()).add(code)
         until = dict(self._conn.execute(_MAINTENANCE, {"ids": ids_json([one.id for one in members]), "now": self.now_ms}))
+        locked = {row[0] for row in self._conn.execute(_LOCKED, {"ids": ids_json([one.id for one in members])})}
         marks: dict[str, RepairMark] = {}
         for one in members:
             found = codes.get(one.id, set())
@@ -403,6 +405,8 @@ class Board:
                 marks[one.id] = "retired"
             elif one.id in until:
                 marks[one.id] = "maintenance"
+            elif one.id in locked:
+                marks[one.id] = "locked"
             elif found - {"NET.OFFLINE"}:
                 marks[one.id] = "fault"
             else:
@@ -458,6 +462,7 @@ _OPEN = """
 SELECT f.terminal, f.code, f.severity, f.slot, f.mandatory FROM json_each(:ids) t CROSS JOIN fault f
 WHERE f.terminal = t.value AND f.cleared_ms IS NULL AND f.disputed = 0 AND f.false_alarm = 0
 """
+_LOCKED = f"SELECT t.id FROM json_each(:ids) i CROSS JOIN terminal t WHERE t.id = i.value AND {IS_LOCKED}"  # noqa: S608 - a constant
 _MAINTENANCE = """
 SELECT m.id, m.maintenance_until_ms FROM json_each(:ids) t CROSS JOIN terminal m WHERE m.id = t.value AND m.maintenance_until_ms > :now
 """

@@ -57,8 +57,8 @@ _ALL: Final = (
         "seconds held for reachable ÷ seconds watched, inside opening hours; the platform's blind time is in neither",
     ),
     Definition(
-        "availability", "可用率", "Availability", "服务时段内可办事秒数 ÷ 状态已知秒数（离线计为不可用，平台盲区不计入）",
-        "seconds it could serve ÷ seconds known, inside opening hours; silence counts against it, blind time is in neither",
+        "availability", "可用率", "Availability", "服务时段内可办事秒数 ÷ 状态已知秒数（离线、锁定计为不可用，平台盲区不计入）",
+        "seconds it could serve ÷ seconds known, inside opening hours; silence and locks count against it, blind time is in neither",
     ),
     Definition(
         "intact_rate", "完好率", "Intact rate", "每日 09:00、15:00 检查时必备外设全部正常且耗材未用尽的次数 ÷ 状态已知的检查次数",

@@ -25,7 +25,7 @@ def proposal(months: int, mark: str, *, relocate_months: float, withdraw_months:
     """To move it, to take it away; for one that is marked as unable to serve, to repair it first."""
     if months < relocate_months:
         return ""
-    if mark in {"maintenance", "fault", "offline"}:
+    if mark in {"maintenance", "locked", "fault", "offline"}:
         return "repair"
     if mark == "retired":
         return ""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fleet_server.faults.severity import is_danger
 from fleet_server.notifications.digest import PLATFORM, Digest, Event, EventKind, PlatformEvent, subject_of
 from fleet_server.notifications.filters import MINUTE_MS, Filters, is_quiet, next_escalation_ms, quiet_until_ms
 from fleet_server.presence.rules import BLIND_MS
@@ -106,6 +107,8 @@ class Seen:
     """Fault → muted until."""
     maintenance: Mapping[str, int] = field(default_factory=dict)
     """Terminal → in maintenance until."""
+    locked: frozenset[str] = frozenset()
+    """Terminals that say they are locked: closed on purpose, so that they serve nobody is no news."""
     platform: PlatformState = PlatformState()
     places: Mapping[str, Place] = field(default_factory=dict)
     pace: Pace = Pace()
@@ -179,7 +182,7 @@ def plan(now_ms: int, seen: Seen, listeners: Iterable[Listener], sent: Mapping[i
 
 
 Word = Literal[
-    "told", "blind", "maintenance", "falseAlarm", "muted", "severity", "kind", "area", "quiet", "silence", "late", "waiting", "resting",
+    "told", "blind", "maintenance", "locked", "falseAlarm", "muted", "severity", "kind", "area", "quiet", "silence", "late", "waiting", "resting",
     "gathering", "digest", "next",
 ]  # fmt: skip
 
@@ -313,6 +316,8 @@ class _Desk:
         until_ms = self.seen.maintenance.get(terminal, 0)
         if self.now_ms < until_ms:
             return Hold("maintenance", until_ms)
+        if terminal in self.seen.locked and not is_danger(rows[0].code):
+            return Hold("locked")
         speaking = self.speaking(rows)
         if not speaking:
             mutes = [self.seen.mutes.get(row.id, 0) for row in rows if not row.false_alarm]

@@ -1,4 +1,4 @@
-"""Reads what the planner decides on: open faults, what became of those that were told, maintenance, mutes, the platform's sight. Writes nothing."""
+"""Reads what the planner decides on: open faults, what became of those told, maintenance, locks, mutes, the platform's sight. Writes nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fleet_server.notifications.planner import Fault, Pace, Place, PlatformState
 from fleet_server.presence.limits import load_limits
 from fleet_server.presence.rules import platform_blind_since
 from fleet_server.presence.store import MARK
+from fleet_server.terminals.lock import IS_LOCKED
 from fleet_server.thresholds.rules import values
 
 BEHIND_BATCHES = 20
@@ -28,7 +29,7 @@ LAST_OF_SUBJECT = (
     " ORDER BY f.cleared_ms DESC LIMIT 1"
 )
 _PLACES = (
-    "SELECT t.id, t.code, t.name_zh, t.name_en, t.maintenance_until_ms, s.code, s.name_zh, s.name_en, s.area, l.outbox_depth"
+    f"SELECT t.id, t.code, t.name_zh, t.name_en, t.maintenance_until_ms, s.code, s.name_zh, s.name_en, s.area, l.outbox_depth, {IS_LOCKED}"  # noqa: S608 - a constant
     " FROM terminal t LEFT JOIN site s ON s.code = t.site LEFT JOIN terminal_live l ON l.terminal = t.id"
     " WHERE t.id IN (SELECT value FROM json_each(?))"
 )
@@ -42,11 +43,12 @@ def read(conn: sqlite3.Connection, told: Iterable[str], *, watching_since_ms: in
         terminal, bar, code = subject.partition("|")
         if bar and (terminal, code) not in lasting:
             rows += conn.execute(LAST_OF_SUBJECT, (terminal, code)).fetchall()
-    places, maintenance = _places(conn, {row[1] for row in rows})
+    places, maintenance, locked = _places(conn, {row[1] for row in rows})
     return Seen(
         faults=[_fault(row) for row in rows],
         mutes={row[0]: row[12] for row in rows if row[12] is not None},
         maintenance=maintenance,
+        locked=locked,
         platform=_platform(conn, watching_since_ms, now_ms),
         places=places,
         pace=read_pace(conn),
@@ -83,12 +85,13 @@ def _fault(row: tuple[object, ...]) -> Fault:
     )
 
 
-def _places(conn: sqlite3.Connection, terminals: Iterable[str]) -> tuple[Mapping[str, Place], Mapping[str, int]]:
+def _places(conn: sqlite3.Connection, terminals: Iterable[str]) -> tuple[Mapping[str, Place], Mapping[str, int], frozenset[str]]:
     above = dict(conn.execute("SELECT code, parent FROM area").fetchall())
     places: dict[str, Place] = {}
     maintenance: dict[str, int] = {}
+    locked: set[str] = set()
     for row in conn.execute(_PLACES, (json.dumps(sorted(terminals)),)):
-        terminal, label, name_zh, name_en, until_ms, site, site_zh, site_en, area, depth = row
+        terminal, label, name_zh, name_en, until_ms, site, site_zh, site_en, area, depth, is_locked = row
         places[terminal] = Place(
             label=label or terminal,
             name_zh=name_zh,
@@ -101,7 +104,9 @@ def _places(conn: sqlite3.Connection, terminals: Iterable[str]) -> tuple[Mapping
         )
         if until_ms is not None:
             maintenance[terminal] = until_ms
-    return places, maintenance
+        if is_locked:
+            locked.add(terminal)
+    return places, maintenance, frozenset(locked)
 
 
 def _path(area: str | None, above: Mapping[str, str | None]) -> Iterable[str]:

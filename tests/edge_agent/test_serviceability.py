@@ -91,7 +91,8 @@ class TestMeter:
     ],
 )
 def test_service_by_faults(faults: list[Fault], service: Service) -> None:
-    assert status.service(faults) == service
+    assert status.service(faults, locked=False) == service
+    assert status.service(faults, locked=True) == "unusable"
 
 
 def test_document_says_what_works_in_words_for_people() -> None:

@@ -23,7 +23,7 @@ from edge_agent.supervisor import Agent
 from edge_agent.version import AGENT_VERSION
 from protocols.contract import certs, orders, records
 from protocols.contract.orders import Configuration, Lock, PullLogs, Restart, SelfTest
-from protocols.contract.records import ClockQuality, Desired, Installed, Order, Stop, Update, Versions
+from protocols.contract.records import ClockQuality, Desired, Installed, Order, Serviceability, Stop, Update, Versions
 from protocols.profile.schema import Profile
 from tests.edge_agent.orders.office import Office
 from tests.edge_agent.small_agent import Home, OffsetClock, inventory
@@ -225,6 +225,23 @@ async def test_expiry_is_judged_by_what_the_server_said_where_the_clock_is_wrong
 
 
 class TestLock:
+    async def test_locked_time_is_told_as_time_without_service(
+        self, home: Home, office: Here, profiles: dict[str, Profile]
+    ) -> None:
+        clock = OffsetClock(ClockQuality.SYNCED)
+        agent = home.agent(one_printer(), profiles, clock=clock)
+        async with running(agent):
+            office.greet(agent)
+            for lock, steps in ((None, 2), (Lock(zh="设备停用", since_ms=7), 4), (None, 2)):
+                agent._inbox.desired(office.desired(lock=lock, approved_by=None))
+                agent._house.tick()
+                for _ in range(steps):
+                    clock.skipped_ms += 45_000
+                    agent._house.tick()
+        told = of(home, Serviceability)
+        assert 180 <= sum(body.unusable_s for body in told) < 225
+        assert sum(body.observed_s for body in told) >= 360
+
     @pytest.mark.spec("O-305")
     async def test_no_session_begins_and_the_screen_says_why(
         self, home: Home, office: Here, profiles: dict[str, Profile]

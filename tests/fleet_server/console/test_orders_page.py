@@ -341,9 +341,9 @@ async def test_an_address_of_no_request_is_not_found(operator: Person, wanted: s
 # Locked ---------------------------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_locked_terminal_is_out_of_use_as_planned(operator: Person, ordered: None) -> None:
+async def test_a_locked_terminal_is_out_of_use_on_purpose(operator: Person, ordered: None) -> None:
     page = await operator.seen(f"/terminals/{LOCKED}")
-    assert "已锁定：不办理业务，按计划停用。" in page
+    assert "已锁定：人为停用，不办理业务。" in page
     assert "屏幕显示：本机读卡区维护，请使用旁边的终端。" in page
     assert "维护中" in page
     listed = await operator.get("/terminals?state=MAINTENANCE")

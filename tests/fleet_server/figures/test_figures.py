@@ -171,13 +171,17 @@ class TestZeroList:
             "INSERT INTO fault (id, terminal, code, severity, mandatory, opened_ms, since_ms, disputed, late, source, false_alarm)"
             " VALUES ('x', 'silent', 'NET.OFFLINE', 'P2', 1, 0, 0, 0, 0, 'platform', 0)"
         )
+        town.conn.execute(
+            "INSERT INTO desired_report (terminal, counter, state, reason, config_version, locked, at_ms, received_ms, batch, idx, disputed)"
+            " VALUES ('never', 1, 'applied', 'none', 0, 1, 0, 0, 1, 0, 0)"
+        )
         town.conn.execute("UPDATE terminal SET maintenance_until_ms = ? WHERE id = 'april'", (NOW + HOUR,))
         town.conn.execute("UPDATE terminal SET maintenance_until_ms = ? WHERE id = 'may'", (NOW - HOUR,))
         rows = town.board().zero_list()
         assert [(row.member.id, row.days_since, row.mark) for row in rows] == [
             ("broken", None, "fault"),
             ("kept", None, ""),
-            ("never", None, ""),
+            ("never", None, "locked"),
             ("silent", None, "offline"),
             ("april", 61, "maintenance"),
             ("may", 31, ""),

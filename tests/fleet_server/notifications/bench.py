@@ -37,6 +37,7 @@ class Desk:
     faults: dict[str, Fault] = field(default_factory=dict)
     mutes: dict[str, int] = field(default_factory=dict)
     maintenance: dict[str, int] = field(default_factory=dict)
+    locked: set[str] = field(default_factory=set)
     places: dict[str, Place] = field(default_factory=dict)
     platform: PlatformState = field(default_factory=lambda: PlatformState(watching_since_ms=NOON_MS - HOUR_MS))
     sent: Sent = field(default_factory=Sent)
@@ -82,6 +83,7 @@ class Desk:
             faults=list(self.faults.values()),
             mutes=self.mutes,
             maintenance=self.maintenance,
+            locked=frozenset(self.locked),
             platform=self.platform,
             places=self.places,
         )

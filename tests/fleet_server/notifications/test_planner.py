@@ -230,6 +230,25 @@ def test_a_terminal_in_maintenance_says_nothing_and_what_still_holds_afterwards_
     assert kinds(desk.look()) == [("opened", "kf-1|LSR.PAPER_OUT"), ("recovered", "kf-1|PRN.JAM")]
 
 
+def test_a_locked_terminal_is_no_news_but_danger_and_recovery_are(desk: Desk) -> None:
+    told = desk.opened("kf-1", severity="P2", ago_ms=HOUR_MS)
+    desk.look()
+    desk.locked.add("kf-1")
+    for code in ("NET.OFFLINE", "LSR.PAPER_OUT", "APP.CRASHED"):
+        desk.opened("kf-1", code, severity="P1", ago_ms=MINUTE_MS)
+    assert desk.settle(HOUR_MS, step_ms=MINUTE_MS) == [], "not even that nobody has claimed what was told before"
+    smoke = desk.opened("kf-1", "ENV.SMOKE", severity="P1", ago_ms=MINUTE_MS)
+    assert kinds(desk.look()) == [("opened", "kf-1|ENV.SMOKE")]
+    desk.clear(smoke, ago_ms=HOUR_MS)
+    desk.clear(told, ago_ms=HOUR_MS)
+    desk.pass_ms(MINUTE_MS)
+    assert sorted(kinds(desk.look())) == [("recovered", "kf-1|ENV.SMOKE"), ("recovered", "kf-1|PRN.JAM")]
+    desk.locked.clear()
+    desk.pass_ms(MINUTE_MS)
+    subjects = {subject for _, subject in kinds(desk.look())}
+    assert subjects == {"kf-1|APP.CRASHED", "kf-1|LSR.PAPER_OUT", "kf-1|NET.OFFLINE"}, "what still holds is told then"
+
+
 def test_a_false_alarm_says_nothing_not_even_that_it_is_over(desk: Desk) -> None:
     desk.opened("kf-1", severity="P1", ago_ms=HOUR_MS, false_alarm=True)
     told = desk.opened("kf-2", severity="P1", ago_ms=HOUR_MS)

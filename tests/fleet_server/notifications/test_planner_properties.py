@@ -107,6 +107,10 @@ class Life(RuleBasedStateMachine):
     def maintain(self, terminal: str, minutes: int) -> None:
         self.desk.maintenance[terminal] = self.desk.now_ms + minutes * MINUTE_MS
 
+    @rule(terminal=TERMINALS)
+    def lock_or_unlock(self, terminal: str) -> None:
+        self.desk.locked ^= {terminal}
+
     @rule()
     def go_blind(self) -> None:
         if self.desk.platform.blind_since_ms is None:
@@ -180,6 +184,7 @@ class Life(RuleBasedStateMachine):
         desk = self.desk
         self.see_again()
         self.deliver()
+        desk.locked.clear()
         desk.pass_ms(LATE_BEHIND_MS + GATHER_MS + SETTLE_MS + HOUR_MS)
         for _ in range(200):
             desk.pass_ms(DIGEST_EVERY_MS)

@@ -58,7 +58,27 @@ def test_maintenance_and_a_backlog_are_read(city: City) -> None:
         city.conn.execute("INSERT INTO terminal_live (terminal, connected, outbox_depth) VALUES (?, 1, ?)", (terminal, depth))
     seen = look(city)
     assert seen.maintenance == {"kf-1": city.now_ms + 5}
+    assert seen.locked == frozenset()
     assert [seen.places[name].behind for name in ("kf-1", "kf-2")] == [False, True]
+
+
+def test_a_lock_is_the_terminals_own_newest_word(city: City) -> None:
+    for terminal in ("kf-1", "kf-2"):
+        city.open_fault(terminal)
+    report = (
+        "INSERT INTO desired_report (terminal, counter, state, reason, config_version, locked, at_ms, received_ms, batch, idx, disputed)"
+        " VALUES (?, ?, ?, 'none', 0, ?, ?, ?, 1, ?, 0)"
+    )
+    told = [
+        ("kf-1", 1, "applied", 0),
+        ("kf-1", 2, "applied", 1),
+        ("kf-1", 3, "refused", 0),
+        ("kf-2", 4, "applied", 1),
+        ("kf-2", 5, "applied", 0),
+    ]
+    for n, (terminal, counter, state, locked) in enumerate(told):
+        city.conn.execute(report, (terminal, counter, state, locked, city.now_ms + n, city.now_ms + n, n))
+    assert look(city).locked == {"kf-1"}
 
 
 def test_a_fault_is_known_since_it_was_committed(bench: FactBench) -> None:

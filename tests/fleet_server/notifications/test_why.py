@@ -57,6 +57,8 @@ def test_each_reason_is_named_with_its_time() -> None:
     assert why_of(desk, JAM) == Hold("resting", NOON_MS + HOUR_MS)
     desk.sent = replace(desk.sent, paused_until_ms=0, last_ms=NOON_MS - 20_000)
     assert why_of(desk, JAM) == Hold("digest", NOON_MS + 40_000)
+    desk.locked.add("kf-1")
+    assert why_of(desk, JAM) == Hold("locked")
     desk.maintenance["kf-1"] = NOON_MS + MINUTE_MS
     assert why_of(desk, JAM) == Hold("maintenance", NOON_MS + MINUTE_MS)
     desk.platform = replace(desk.platform, blind_since_ms=NOON_MS - 5)
