@@ -147,14 +147,19 @@ def until_of(word: str, now_ms: int, zone: str, at: str = "") -> int:
     if word == "today":
         return day_span_ms(local_day(now_ms, zone), zone)[1]
     if word == "at":
-        try:
-            local = datetime.strptime(at[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=zone_of(zone))
-        except ValueError:
-            raise Refused("until", "until") from None
-        return int(local.timestamp() * 1000)
+        return local_ms("until", at, zone)
     if word not in _UNTIL_MS:
         raise Refused("until", "until")
     return now_ms + _UNTIL_MS[word]
+
+
+def local_ms(field: str, text: str, zone: str) -> int:
+    """A local time such as `2026-11-22T18:30`. Refused, by the word of the field, for nonsense."""
+    try:
+        local = datetime.strptime(text[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=zone_of(zone))
+        return int(local.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise Refused(field, field) from None
 
 
 def tag_text(text: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import cos, hypot, radians
 from typing import Any, Final
+
+from fleet_server.terminals.van_stops import metres
 
 NEAR_M: Final = 300.0
 """Positions come on a grid of about 100 m, and a square is larger than that."""
 LEAST_MS: Final = 15 * 60_000
 """Shorter than this is a traffic light or a filling station."""
-M_PER_DEGREE: Final = 111_195.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def stops(rows: Sequence[Mapping[str, Any]]) -> list[SeenStop]:
     here: SeenStop | None = None
     for row in rows:
         latitude, longitude = row["lat_e4"] / 10_000, row["lon_e4"] / 10_000
-        if here is not None and _distance_m(here, latitude, longitude) <= NEAR_M:
+        if here is not None and metres(here.latitude, here.longitude, latitude, longitude) <= NEAR_M:
             here = SeenStop(here.from_ms, row["at_ms"], here.latitude, here.longitude)
         else:
             found += _long_enough(here)
@@ -40,9 +40,3 @@ def stops(rows: Sequence[Mapping[str, Any]]) -> list[SeenStop]:
 
 def _long_enough(stop: SeenStop | None) -> list[SeenStop]:
     return [stop] if stop is not None and stop.to_ms - stop.from_ms >= LEAST_MS else []
-
-
-def _distance_m(stop: SeenStop, latitude: float, longitude: float) -> float:
-    north = (latitude - stop.latitude) * M_PER_DEGREE
-    east = (longitude - stop.longitude) * M_PER_DEGREE * cos(radians(stop.latitude))
-    return hypot(north, east)

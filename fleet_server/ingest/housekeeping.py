@@ -14,6 +14,7 @@ from fleet_server.facts.project import correct_some, settle_clock
 from fleet_server.facts.projection import Projection
 from fleet_server.faults.certificates import follow_certificates
 from fleet_server.faults.platform import clear_platform_fault
+from fleet_server.faults.van import follow_vans
 from fleet_server.presence.watch import PresenceWatch
 from fleet_server.usage.days import recompute_some
 
@@ -25,6 +26,7 @@ DAYS_PER_STEP = 20
 TRIM_EVERY_MS = 60_000
 CLOCK_EVERY_MS = 30_000
 CERTIFICATES_EVERY_MS = 60_000
+VANS_EVERY_MS = 60_000
 CLOCK_AGAIN_MS = 3_600_000
 """Putting a long boot right takes minutes of slices."""
 HINTS_KEPT_MS = 3_600_000
@@ -40,7 +42,7 @@ class Housekeeping:
         self._conn, self._ledger, self._watch, self._wall_ms = conn, ledger, watch, wall_ms
         self._projection = projection
         projection.resume(conn)
-        self._next_watch_ms = self._next_trim_ms = self._next_clock_ms = self._next_certificates_ms = 0
+        self._next_watch_ms = self._next_trim_ms = self._next_clock_ms = self._next_certificates_ms = self._next_vans_ms = 0
         self._settled: dict[tuple[str, bytes], int] = {}
         self._parked: int | None = 0
 
@@ -63,6 +65,9 @@ class Housekeeping:
         if not 0 < self._next_certificates_ms - now_ms <= CERTIFICATES_EVERY_MS:
             self._next_certificates_ms = now_ms + CERTIFICATES_EVERY_MS
             self._do("certificates", lambda: transact(self._conn, lambda conn: follow_certificates(conn, now_ms)))
+        if not 0 < self._next_vans_ms - now_ms <= VANS_EVERY_MS:
+            self._next_vans_ms = now_ms + VANS_EVERY_MS
+            self._do("vans", lambda: transact(self._conn, lambda conn: follow_vans(conn, now_ms)))
         more = self._do("clock corrections", lambda: transact(self._conn, correct_some))
         more |= self._do("verdicts", lambda: transact(self._conn, settle_some))
         if self._parked is not None:

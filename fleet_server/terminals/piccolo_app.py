@@ -19,6 +19,7 @@ from fleet_server.terminals.tables import (
     Terminal,
     TerminalLive,
     TlsCertificate,
+    VanStop,
 )
 
 APP_CONFIG = AppConfig(
@@ -37,6 +38,7 @@ APP_CONFIG = AppConfig(
         Consumable,
         ConsumableLevel,
         Boot,
+        VanStop,
     ],
     migration_dependencies=[],
     commands=[],

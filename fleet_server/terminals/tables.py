@@ -41,6 +41,21 @@ class Maintenance(Table, tablename="maintenance"):
     ended_by = Text(null=True, default=None)
 
 
+class VanStop(Table, tablename="van_stop"):
+    """Where a van is to stand from when to when (WGS-84, units of 0.0001 degrees), and what became of it: `reached`, `missed`, or nothing yet."""
+
+    id = Serial(primary_key=True)
+    terminal = Text()
+    name = Text()
+    lat_e4 = BigInt()
+    lon_e4 = BigInt()
+    from_ms = BigInt()
+    to_ms = BigInt()
+    made_ms = BigInt()
+    by = Text()
+    outcome = Text(null=True, default=None)
+
+
 class TerminalLive(Table, tablename="terminal_live"):
     """What connections and batches last said."""
 

@@ -70,6 +70,7 @@ STEADY_PAGES: Final[dict[str, tuple[str, ...]]] = {
 DIALOGS: Final[dict[str, str]] = {
     "/terminals/add": "/terminals/add",
     "/terminals/{terminal_id:str}/maintenance": "/terminals/kf-0037/maintenance",
+    "/terminals/{terminal_id:str}/stops": "/terminals/kf-0037/stops",
     "/terminals/{terminal_id:str}/retire": "/terminals/kf-0037/retire",
     "/faults/{fault_id:str}/note": "/faults/kf-0151:ffffffffffffffff/note",
     "/faults/{fault_id:str}/mute": "/faults/kf-0151:ffffffffffffffff/mute",

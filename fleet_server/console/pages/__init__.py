@@ -33,6 +33,7 @@ from fleet_server.console.pages import (
     terminal,
     terminals,
     thresholds,
+    van_stops,
     wall,
     wallboards,
 )
@@ -70,4 +71,5 @@ HANDLERS = [
     *rollout.HANDLERS,
     *releases.HANDLERS,
     *content.HANDLERS,
+    *van_stops.HANDLERS,
 ]

@@ -121,10 +121,24 @@ async def _measured(desk: Desk, now: TerminalNow, voice: Voice, slots: Sequence[
         value = t(f"unit.{row['unit']}", value=mean)
         text = t("devices.measured", value=value, low=low, high=high, time=voice.clock(row["to_ms"], now.place.timezone))
         found[row["slot"]].append((t(f"quantity.{row['quantity']}"), text))
-    last = await queries.last_position(desk.db, now.id) if now.type == "van" else None
-    if last is not None:
-        found[last["slot"]] += await _whereabouts(desk, now, voice, last)
+    if now.type == "van":
+        last = await queries.last_position(desk.db, now.id)
+        receiver = next((slot.name for slot in now.inventory if slot.family == "gps"), None) if last is None else last["slot"]
+        if last is not None:
+            found[last["slot"]] += await _whereabouts(desk, now, voice, last)
+        if receiver is not None:
+            found[receiver] += await _plan(desk, now, voice)
     return found
+
+
+async def _plan(desk: Desk, now: TerminalNow, voice: Voice) -> list[tuple[str, str]]:
+    """Where it is to stand, and what became of that."""
+    t, zone, pairs = voice.t, now.place.timezone, []
+    for stop in (await queries.planned_stops(desk.db, now.id, voice.now_ms))[:STOPS_SHOWN]:
+        outcome = stop["outcome"] or ("due" if voice.now_ms < stop["to_ms"] else "unknown")
+        span = t("van.dueFromTo", begin=voice.stamp(stop["from_ms"], zone), end=voice.clock(stop["to_ms"], zone))
+        pairs.append((t("van.planned", name=stop["name"]), t("van.plannedIs", span=span, outcome=t(f"van.outcome.{outcome}"))))
+    return pairs
 
 
 async def _whereabouts(desk: Desk, now: TerminalNow, voice: Voice, last: dict[str, Any]) -> list[tuple[str, str]]:

@@ -53,6 +53,14 @@ async def positions(db: FleetEngine, terminal: str, start_ms: int, end_ms: int) 
     )
 
 
+async def planned_stops(db: FleetEngine, terminal: str, now_ms: int) -> list[dict[str, Any]]:
+    """Where a van is to stand, and what became of the stops of the last two days, in the order of time."""
+    return await db.read(
+        "SELECT id, name, lat_e4, lon_e4, from_ms, to_ms, outcome FROM van_stop WHERE terminal = ? AND to_ms > ? ORDER BY from_ms, id",
+        (terminal, now_ms - 2 * 86_400_000),
+    )
+
+
 async def last_position(db: FleetEngine, terminal: str) -> dict[str, Any] | None:
     rows = await db.read(
         "SELECT slot, at_ms, lat_e4, lon_e4, fix, satellites FROM van_position WHERE terminal = ? AND disputed = 0"

@@ -54,6 +54,11 @@ ROUTES: dict[str, list[tuple[str, str, int]]] = {
         ("GET", "/terminals/kf-0016/maintenance", 403),
         ("POST", "/terminals/kf-0016/maintenance", 403),
     ],
+    "/terminals/{terminal_id:str}/stops": [
+        ("GET", "/terminals/kf-0016/stops", 403),
+        ("POST", "/terminals/kf-0016/stops", 403),
+    ],
+    "/terminals/{terminal_id:str}/stops/{stop:int}/remove": [("POST", "/terminals/kf-0016/stops/1/remove", 403)],
     "/terminals/{terminal_id:str}/maintenance/end": [("POST", "/terminals/kf-0181/maintenance/end", 403)],
     "/terminals/{terminal_id:str}/enrolment": [("GET", "/terminals/kf-0201/enrolment", 403)],
     "/terminals/{terminal_id:str}/retire": [

@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 
 from fleet_server.console.chinese_maps import on_chinese_maps
+from fleet_server.console.pages.answers import local_field
+from fleet_server.console.pages.van_stops import place_of
 from fleet_server.console.van_view import stops
 from fleet_server.engine import FleetEngine
+from fleet_server.errors import Refused
+from fleet_server.faults.van import follow_vans
+from fleet_server.terminals import van_stops
+from fleet_server.terminals.van_stops import metres
 from tests.fleet_server.console.conftest import Person
 from tests.support.seed import DAY, HOUR, MINUTE, NOW_MS
 
@@ -118,3 +124,93 @@ async def test_what_a_sensor_measured_stands_in_words(viewer: Person, engine: Fl
     assert "负载 14.0 %（13.9 至 14.1，" in page
     assert "99.0" not in page
     assert "输入电压" not in page  # two days old
+
+
+@pytest.mark.parametrize(
+    ("text", "system", "place"),
+    [
+        ("29.079, 119.647", "wgs84", (29.079, 119.647)),
+        (" 29.079，119.647 ", "wgs84", (29.079, 119.647)),
+        ("-12.5 45", "wgs84", (-12.5, 45.0)),
+        ("２９.５，１２０", "wgs84", (29.5, 120.0)),
+    ],
+)
+def test_how_a_place_is_written(text: str, system: str, place: tuple[float, float]) -> None:
+    assert place_of(text, system) == place
+
+
+def test_a_place_of_a_public_map_is_stored_as_a_receiver_tells_it() -> None:
+    shown = on_chinese_maps(29.079, 119.647)
+    latitude, longitude = place_of(f"{shown[0]:.6f}, {shown[1]:.6f}", "gcj02")
+    assert metres(29.079, 119.647, latitude, longitude) < 2
+    assert metres(29.079, 119.647, *shown) > 300, "or nothing would be said by it"
+
+
+@pytest.mark.parametrize("text", ["", "here", "29.079", "29.079, 119.647, 3", "1e3, 2", "29.079, 119.647 N", "999, 1"])
+def test_what_is_no_place(text: str) -> None:
+    with pytest.raises(Refused):
+        place_of(text, "wgs84")
+
+
+async def test_a_stop_is_planned_seen_and_taken_back(operator: Person, viewer: Person, engine: FleetEngine) -> None:
+    await engine.write(drive)
+    assert "计划停靠点" in await operator.seen(f"/terminals/{TERMINAL}/devices")
+    assert "计划停靠点" not in await viewer.seen(f"/terminals/{TERMINAL}/devices"), "only who may plan is offered it"
+    zone = "Asia/Shanghai"
+    window = {"from": local_field(NOW_MS + HOUR, zone), "to": local_field(NOW_MS + 3 * HOUR, zone)}
+    fields = {"name": "东湖广场", "place": "29.209, 120.075", "system": "wgs84", **window}
+    for wrong, word in (
+        ({"place": "广场"}, "这不是有效的纬度和经度"),
+        ({"to": window["from"]}, "时间不合适"),
+        ({"from": "soon"}, "时间不合适"),
+        ({"name": ""}, "不能为空"),
+        ({"name": "330702199001011235"}, "身份证号"),
+    ):
+        answer = await operator.post(f"/terminals/{TERMINAL}/stops", **(fields | wrong))
+        assert word in answer.text, wrong
+    await operator.post(f"/terminals/{TERMINAL}/stops", **fields)
+    (row,) = await engine.read("SELECT * FROM van_stop")
+    assert (row["terminal"], row["name"], row["lat_e4"], row["lon_e4"], row["outcome"]) == (
+        TERMINAL,
+        "东湖广场",
+        292_090,
+        1_200_750,
+        None,
+    )
+    assert row["to_ms"] - row["from_ms"] == 2 * HOUR
+    for person in (operator, viewer):
+        page = await person.seen(f"/terminals/{TERMINAL}")
+        assert "计划停靠：东湖广场" in page
+        assert "未开始或进行中" in page
+    dialog = await operator.get(f"/terminals/{TERMINAL}/stops")
+    assert "东湖广场" in dialog
+    assert f"/stops/{row['id']}/remove" in dialog
+    await operator.post(f"/terminals/{TERMINAL}/stops/{row['id']}/remove")
+    assert await engine.read("SELECT * FROM van_stop") == []
+    told = [one["action"] for one in await engine.read("SELECT action FROM audit WHERE action LIKE 'van.%' ORDER BY id")]
+    assert told == ["van.plan", "van.takeBack"]
+
+
+async def test_a_stop_that_was_missed_is_said_on_the_page_and_in_the_list(operator: Person, engine: FleetEngine) -> None:
+    def miss(connection: sqlite3.Connection) -> None:
+        drive(connection)
+        van_stops.plan(
+            connection, TERMINAL, by="op", name="西园村口", latitude=29.5, longitude=120.4, from_ms=NOW_MS - 2 * HOUR,
+            to_ms=NOW_MS - HOUR, now_ms=NOW_MS - 3 * HOUR,
+        )  # fmt: skip
+        assert follow_vans(connection, NOW_MS) == 2
+
+    await engine.write(miss)
+    page = await operator.seen(f"/terminals/{TERMINAL}")
+    assert "计划停靠：西园村口" in page
+    assert "未到达" in page
+    assert "车辆未到停靠点" in page
+
+
+async def test_only_a_van_has_a_plan(operator: Person, engine: FleetEngine) -> None:
+    fields = {"name": "x", "place": "29.209, 120.075", "system": "wgs84"}
+    zone = "Asia/Shanghai"
+    window = {"from": local_field(NOW_MS + HOUR, zone), "to": local_field(NOW_MS + 3 * HOUR, zone)}
+    answer = await operator.post("/terminals/kf-0016/stops", **fields, **window)
+    assert answer.status_code == 404
+    assert await engine.read("SELECT * FROM van_stop") == []
