@@ -1,4 +1,5 @@
-"""Kills a process at each system call by which it changes the disk: found with strace once, then one run per call. Enumerated, not sampled.
+"""Kills a process at each system call by which it changes the disk, or lets that call fail. Found with strace once, then one run per call:
+enumerated, not sampled.
 
 A zygote imports everything once; each run is a fork of it that strace attaches to before the step begins. So a run costs a few hundredths of a
 second, and the calls that are counted are the step's own.
@@ -89,7 +90,12 @@ class Zygote:
         code = self._run(step, folder, ["-e", f"trace={point.name}", "-e", inject, "-o", os.devnull])
         assert code == -signal.SIGKILL, f"not killed at {point}: {code}"
 
-    def _run(self, step: str, folder: Path, options: list[str]) -> int:
+    def fail_at(self, point: Point, step: str, folder: Path, error: str = "ENOSPC") -> int:
+        """Let that one call fail as on a full disk, and the step go on as it may. Its exit code. Programs that the step starts are left alone."""
+        inject = f"inject={point.name}:error={error}:when={point.when}"
+        return self._run(step, folder, ["-e", f"trace={point.name}", "-e", inject, "-o", os.devnull], follow=False)
+
+    def _run(self, step: str, folder: Path, options: list[str], *, follow: bool = True) -> int:
         """One fork, under strace from its first call on. Its exit code, negative for a signal."""
         strace = shutil.which("strace")
         assert strace is not None, "strace is missing: python -m scripts.system_packages updates"
@@ -97,7 +103,9 @@ class Zygote:
         self._process.stdin.write(f"{step} {folder}\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
-        tracer = subprocess.Popen([strace, "-f", *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
+        tracer = subprocess.Popen(
+            [strace, *(["-f"] if follow else []), *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True
+        )
         try:
             assert tracer.stderr is not None
             attached = tracer.stderr.readline()

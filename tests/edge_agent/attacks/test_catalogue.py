@@ -15,6 +15,11 @@ from tests.edge_agent.attacks.hostile_archives import HOSTILE
 
 PROJECT = Path(__file__).resolve().parents[3]
 ENROL, CODES = "tests/edge_agent/test_enrol.py", "tests/fleet_server/enrolment/test_rules.py"
+KILLED, POWER, TROUBLES = (
+    "tests/edge_agent/updater/test_kill.py",
+    "tests/edge_agent/updater/test_power.py",
+    "tests/together/test_update_troubles.py",
+)
 RESTORES, ORDERS = "tests/together/test_restores.py", "tests/edge_agent/attacks/test_orders.py"
 
 CATALOGUE: dict[str, tuple[str, ...]] = {
@@ -70,7 +75,14 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
     "wrong hardware": ("wrong_hardware", "wrong_architecture"),
     "stale time": ("stale_time", "clock_set_back"),
     # our own
-    "for another terminal or fleet": ("bundle_for_another_terminal", "bundle_for_another_fleet", "order_key_of_another_fleet"),
+    "for another terminal or fleet": (
+        "bundle_for_another_terminal",
+        "bundle_for_another_fleet",
+        "order_key_of_another_fleet",
+        f"{ORDERS}::order_for_another_terminal",
+        f"{ORDERS}::order_of_another_fleet",
+        f"{ORDERS}::desired_of_nobody",
+    ),
     "withdrawn or misused keys": ("order_key_that_is_withdrawn", "greeting_key_in_place"),
     "nobody approved": ("bundle_that_no_second_person",),
     "replayed desired state": ("replayed_desired_state", "second_desired_state"),
@@ -82,6 +94,19 @@ CATALOGUE: dict[str, tuple[str, ...]] = {
     "clock at 1970 and 2038": ("clock_at_1970", "clock_at_2038"),
     "man in the middle": ("man_in_the_middle",),
     "two updaters": ("two_updaters",),
+    "disk full at each step": (
+        f"{KILLED}::a_whole_update_with_a_full_disk_at_each_call",
+        f"{TROUBLES}::a_full_disk_is_told",
+        f"{TROUBLES}::a_read_only_disk_is_told",
+    ),
+    "power cut at each step": (f"{POWER}::ten_power_cuts", f"{POWER}::five_hundred_power_cuts"),
+    "kill at each system call": (
+        f"{KILLED}::killed_at_each_call_that_changes_the_disk",
+        f"{KILLED}::a_whole_update_killed_at_each_call",
+        f"{KILLED}::a_transfer_killed_at_each_call",
+        f"{KILLED}::what_was_signed_is_never_forgotten_by_a_kill",
+        f"{KILLED}::artifacts_killed_at_each_call",
+    ),
     "replayed enrolment token": (
         f"{ENROL}::code_used_by_another_machine",
         f"{ENROL}::e5_repeat_after_a_lost_answer_uses_the_same_keys",
@@ -149,6 +174,35 @@ def is_there(begin: str) -> bool:
 @pytest.mark.parametrize("attack", CATALOGUE)
 def test_every_attack_of_the_catalogue_has_its_tests(attack: str) -> None:
     assert [begin for begin in CATALOGUE[attack] if not is_there(begin)] == []
+
+
+RIGHTFUL = frozenset({"accepted", "rightful", "rightful_desired", "honest"})
+"""What a test calls that lets the rightful party do the same."""
+IN_OTHER_WORDS = frozenset({
+    "same_order_under_a_higher_counter", "key_of_an_earlier_connection", "risky_order_without_a_second_person",
+    "risky_order_with_the_same_person_as_approver", "order_with_any_byte_changed",
+})  # fmt: skip
+"""Orders that have no helper: the order itself, approved or unchanged, is done in the end."""
+
+
+def calls_of(test: ast.AST) -> set[str]:
+    called = [node.func for node in ast.walk(test) if isinstance(node, ast.Call)]
+    return {one.id if isinstance(one, ast.Name) else one.attr for one in called if isinstance(one, ast.Name | ast.Attribute)}
+
+
+def test_beside_every_attack_stands_the_rightful_party() -> None:
+    """A door that is nailed shut refuses every attacker too."""
+    alone = []
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        functions = {one.name: calls_of(one) for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+        helping = {name for name, calls in functions.items() if not name.startswith("test_") and calls & RIGHTFUL}
+        alone += [
+            name.removeprefix("test_")
+            for name, calls in functions.items()
+            if name.startswith("test_") and path != Path(__file__) and not calls & (RIGHTFUL | helping)
+        ]
+    assert set(alone) == IN_OTHER_WORDS
 
 
 def test_a_test_that_is_lost_is_noticed(tmp_path: Path) -> None:

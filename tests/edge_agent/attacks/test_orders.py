@@ -130,6 +130,7 @@ async def test_counter_of_an_order_that_was_refused_is_used_up(desk: Desk, offic
     held_back = office.order(QUERY)
     await refused(desk, office.order(Restart(what="host")), "notApproved")
     await refused(desk, held_back, "stale")
+    await rightful(desk, office)
 
 
 @pytest.mark.spec("O-216")

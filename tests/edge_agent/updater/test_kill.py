@@ -82,6 +82,10 @@ CASES: dict[str, tuple[str, Callable[[Layout], object], Callable[[Layout], bool]
     "count, state lost": ("count", factory_only, lambda at: running(at) == OLD_NAME),
     "ended": ("ended", begin, lambda at: running(at) == NEW_NAME),
 }
+NEEDING_ROOM = frozenset({
+    "openat", "creat", "write", "pwrite64", "writev", "ftruncate", "fallocate", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "symlink",
+    "symlinkat", "link", "linkat",
+})  # fmt: skip
 SHARES = 2
 """Of the calls of a whole update, so that two workers can take them."""
 LEAST = {
@@ -156,8 +160,7 @@ def test_a_whole_update_killed_at_each_call_goes_on_to_its_end(ram: Path, zygote
         return Layout(place / "root")
 
     layout = fresh()
-    found = zygote.points("whole_update", place, ram / "calls.txt")
-    ours = [point for point in found if not any(word in point.shown for word in ("/requests/", "/proc/", "/server/"))]
+    ours = points_of_the_updater(zygote, place, ram / "calls.txt")
     assert len(ours) >= 150
     assert told(place)[-1] == "committed" and running(layout) == NEW_NAME
     for point in ours[share::SHARES]:
@@ -169,6 +172,38 @@ def test_a_whole_update_killed_at_each_call_goes_on_to_its_end(ram: Path, zygote
         assert running(layout) == NEW_NAME, str(point)
         assert seat(layout).trial is None and seat(layout).good == NEW_NAME, str(point)
         assert told(place)[-1] == "committed", str(point)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_whole_update_with_a_full_disk_at_each_call_goes_on_to_its_end(ram: Path, zygote: cut_off.Zygote, share: int) -> None:
+    """Each call that needs room fails once: a whole version runs, and the update ends by itself, if need be after the next start."""
+    template, place = ram / "template", ram / "place"
+    steps.lay_place(template)
+
+    def fresh() -> Layout:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(template, place, symlinks=True)
+        return Layout(place / "root")
+
+    fresh()
+    ours = [point for point in points_of_the_updater(zygote, place, ram / "calls.txt") if point.name in NEEDING_ROOM]
+    assert len(ours) >= 100
+    for point in ours[share::SHARES]:
+        layout = fresh()
+        zygote.fail_at(point, "whole_update", place)
+        name = launcher.count(layout.root)
+        assert name is not None and layout.complete(name) and layout.pointed("agent") == name, str(point)
+        if told(place)[-1:] != ["committed"]:
+            steps.whole_update(place)
+        assert told(place)[-1] == "committed" and running(layout) == NEW_NAME, str(point)
+        assert seat(layout).trial is None and seat(layout).good == NEW_NAME, str(point)
+
+
+def points_of_the_updater(zygote: cut_off.Zygote, place: Path, log: Path) -> list[cut_off.Point]:
+    """Calls of a whole update, without those of what stands for the agent, the server and the kernel."""
+    strange = tuple(f"{place}/{name}" for name in ("requests", "proc", "server"))
+    return [point for point in zygote.points("whole_update", place, log) if not any(name in point.shown for name in strange)]
 
 
 def told(place: Path) -> list[str]:
