@@ -209,11 +209,12 @@ SELFTESTS = {
 def test_a_self_test_that_fails_says_how(layout: Layout, name: str) -> None:
     script, words = SELFTESTS[name]
     tree = layout.tree(stage(layout, tiny("1.1.0", selftest=script)))
+    limits = SelfTestLimits(timeout_s=1.0 if name == "hangs" else 60.0, memory_mib=512)
     began_s = time.monotonic()
     with pytest.raises(NotTrusted, match=words) as refused:
-        install.self_test(tree, "1.1.0", SelfTestLimits(timeout_s=1.5, memory_mib=512))
+        install.self_test(tree, "1.1.0", limits)
     assert refused.value.reason == "selfTest"
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 50
 
 
 def test_a_self_test_that_passes(layout: Layout) -> None:
