@@ -104,7 +104,7 @@ async def test_events_can_be_listed_by_kind(viewer: Person, engine: FleetEngine)
         kinds = set(re.findall(r'<span class="kind"><span class="tag">(.*?)</span>', tab))
         assert words in tab, kind
         assert len(kinds) == 1, (kind, kinds)
-        assert f'hx-get="/terminals/kf-0037/tab?tab=events&kind={kind}" hx-trigger' in tab.replace("&amp;", "&")
+        assert f'hx-get="/terminals/kf-0037/tab?tab=events&kind={kind}" data-live' in tab.replace("&amp;", "&")
     people = await viewer.get("/terminals/kf-0037/tab?tab=events&kind=person", part=True)
     assert "zhao 结束维护" in people
     assert "operator 备注：已联系" in people
