@@ -404,7 +404,7 @@ async def _package(
     pages = msgspec.convert(json.loads(row["pages"]), tuple[Page, ...])
     titles = {page.id: page.en if voice.lang == "en" else page.zh for page in pages}
     fleet = await desk.fleet(request)
-    names = {one.id: one.name_en if voice.lang == "en" else one.name_zh for one in fleet.terminals}
+    names = {one.id: one.name_at_site(voice.lang) for one in fleet.terminals}
     chosen = set(json.loads(row["areas"]))
     used = {page.file for page in pages}
     is_draft = row["state"] == "draft" and request.user.may("manage")
