@@ -503,7 +503,15 @@ _CODES: tuple[_Row, ...] = (
         "取下卡片并交还失主",
         "Take the card and hand it back",
     ),
-    ("CRD.POWER", P2, AT_ONCE, "读卡/发卡机供电异常", "Card unit's supply out of range", "检查电源与接线", "Check supply and wiring"),
+    (
+        "CRD.POWER",
+        P2,
+        AT_ONCE,
+        "读卡/发卡机供电异常",
+        "Card unit's supply out of range",
+        "检查电源与接线",
+        "Check supply and wiring",
+    ),
     (
         "CRD.NOT_READY",
         P2,
