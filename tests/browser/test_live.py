@@ -71,7 +71,7 @@ async def test_a_part_with_a_pace_gathers_news_and_shows_the_last(browse: Browse
     async with browse() as window:
         page = await window.signed_in("/updates")
         window.take()
-        began_s = time.monotonic()
+        began_s, before = time.monotonic(), 0
         for told in range(8):
             before = asked(window, "/updates")
             write(order_news)
