@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -25,8 +27,8 @@ STALL_S = 600.0
 the system's buffers hold is gone by then. Whoever is cut off goes on with a range."""
 SEND_BUFFER_BYTES = 256 * 1024
 """What the system may hold back for one slow reader; the kernel alone would let it grow to megabytes."""
-WRITE_BUFFER_BYTES = 64 * 1024
-"""Above it the application waits. By default TLS takes half a megabyte for each connection."""
+WRITE_BUFFER_BYTES = 16 * 1024
+"""Above it the application waits, where the system takes nothing more. By default TLS takes half a megabyte for each connection."""
 MAX_CONNECTIONS = 2048
 SHUTDOWN_S = 3
 """What is under way when the server stops may end; a download that is cut off is taken up again by its terminal."""
@@ -62,6 +64,7 @@ class PeerProtocol(H11Protocol):
         async def with_peer(scope: Scope, receive: Any, send: Any) -> None:
             scope["kf_peer"] = peer
             scope["kf_extend"] = lambda: self._live(STALL_S)
+            scope["kf_drained"] = self._drained
             await application(scope, receive, send)
             if self._transferred:
                 self._live(CONNECTION_S)
@@ -73,6 +76,7 @@ class PeerProtocol(H11Protocol):
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+        self._writable: asyncio.Future[None] | None = None
 
     def _live(self, seconds: float) -> None:
         """A transfer makes progress, or has ended: from now on its connection may live so long."""
@@ -82,9 +86,41 @@ class PeerProtocol(H11Protocol):
         self._end.cancel()
         self._end = self.loop.call_later(seconds, self.transport.abort)
 
+    async def _drained(self) -> None:
+        """Returns when the system takes more for this reader: then what is sent next goes there at once, and nothing is queued in this process.
+
+        A transport has no such wish: it queues 64 KiB, and TLS as much again, before it makes anybody wait.
+        """
+        await self.flow.drain()
+        sock = self.transport.get_extra_info("socket")
+        if self.transport.is_closing() or sock is None or _takes_more(sock.fileno()):
+            await asyncio.sleep(0)  # others have their turn
+            return
+        self._writable = self.loop.create_future()
+        own = os.dup(sock.fileno())  # the loop watches a descriptor for one purpose only
+        try:
+            self.loop.add_writer(own, _settle, self._writable)
+            await self._writable
+        finally:
+            self.loop.remove_writer(own)
+            os.close(own)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._end.cancel()
+        if self._writable is not None:
+            _settle(self._writable)
         super().connection_lost(exc)
+
+
+def _takes_more(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def common_name(certificate: Any) -> str | None:

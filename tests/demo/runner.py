@@ -34,7 +34,7 @@ from tests.demo.setup import Places, Setup
 SERVER_WITHIN_S: Final = 60.0
 STEADY_AFTER_MS: Final = 1500
 """A part that cannot start ends sooner than this, again and again."""
-FLEET_WITHIN_S: Final = 120.0
+FLEET_WITHIN_S: Final = 300.0
 PROCESSES_WITHIN_S: Final = 240.0
 LOOK_EVERY_S: Final = 0.5
 LOG_LINE_EVERY_S: Final = 20.0

@@ -91,21 +91,21 @@ class Seat:
         self._process_table, self._self_tests, self._shared = process_table, self_tests, shared
         self._root = Path(self._settings.root)
         self._handed_over = Path(self._settings.requests_dir) / "desired.cose"
-        self._service = self._start()
+        self.service = self._start()
         self._next_s, self._seen, self._rested = 0.0, 0, True
 
     @property
     def begins(self) -> str:
         """The state whose long action the next look would begin; empty if it would not."""
-        work = self._service.work
+        work = self.service.work
         long = work is not None and work.state in ("pending", "downloading", "verifying")
-        return work.state if work is not None and long and not self._service.busy else ""
+        return work.state if work is not None and long and not self.service.busy else ""
 
     @property
     def working(self) -> str:
         """The state whose action is being carried out."""
-        work = self._service.work
-        return work.state if work is not None and self._service.busy else ""
+        work = self.service.work
+        return work.state if work is not None and self.service.busy else ""
 
     def due(self, now_s: float) -> bool:
         if now_s >= self._next_s:
@@ -116,25 +116,25 @@ class Seat:
     def look(self, now_s: float) -> None:
         self._seen = _changed_ns(self._handed_over)
         try:
-            self._service.tick()
+            self.service.tick()
         except AgentError as err:  # as GiveUp: a step that cannot be ended otherwise
             log.warning("an updater starts again: %s", err)
             self._again()
-        if self._service.restart_wanted:
+        if self.service.restart_wanted:
             self._again()
-        resting = not self._service.busy and _rests(self._service.work)
+        resting = not self.service.busy and _rests(self.service.work)
         if resting and not self._rested:
             self._shared.share(Layout(self._root))
         self._rested = resting
         self._next_s = now_s + (RESTING_EVERY_S if resting else WORKING_EVERY_S)
 
     def close(self) -> None:
-        self._service.close()
+        self.service.close()
 
     def _again(self) -> None:
-        self._service.close()
+        self.service.close()
         launcher.ended(self._root, "updater", "")
-        self._service = self._start()
+        self.service = self._start()
 
     def _start(self) -> Service:
         launcher.count(self._root, "updater")
@@ -144,6 +144,9 @@ class Seat:
 class Updaters:
     def __init__(self, seats: Iterable[Seat]) -> None:
         self._seats = list(seats)
+
+    def services(self) -> list[Service]:
+        return [seat.service for seat in self._seats]
 
     def run(self, stop: threading.Event) -> None:
         try:

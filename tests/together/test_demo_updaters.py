@@ -100,7 +100,16 @@ class House:
         return [(body.state, body.reason) for body in home.bodies() if isinstance(body, Update)]
 
     async def all_told(self, *end: str) -> None:
-        await until(lambda: all(end in self.told(home) for home in self.homes), f"all told {end}", timeout_s=60)
+        try:
+            await until(
+                lambda: all(end in self.told(home) for home in self.homes), f"all told {end}", timeout_s=180
+            )  # one disk: syncing waits for everybody's writing
+        except AssertionError as err:
+            seen = [
+                (self.told(home), Layout(self.places.versions(home.terminal)).state().seat("agent"), work.work)
+                for home, work in zip(self.homes, self.updaters.services(), strict=True)
+            ]
+            raise AssertionError(f"{err}: {seen}") from None
 
 
 @pytest.fixture(scope="module")
