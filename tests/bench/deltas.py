@@ -31,7 +31,7 @@ OUR_CODE = re.compile(r"^(\s*)(log\.(?:info|warning)\()", re.MULTILINE)
 class Made:
     """One form of one step."""
 
-    mb: float
+    kb: float
     make_s: float
     apply_s: float
 
@@ -59,19 +59,19 @@ def _step(folder: Path, what: str, old: Path, new: Path) -> list[Row]:
     make_s = time.perf_counter() - began_s
     began_s = time.perf_counter()
     _apply(patch, old, new, folder / "again.tar")
-    ours = Made(patch.stat().st_size / 1e6, make_s, time.perf_counter() - began_s)
+    ours = Made(patch.stat().st_size / 1e3, make_s, time.perf_counter() - began_s)
     notes = [
         f"image {new.stat().st_size / 1e6:.1f} MB; whole, zstd -{LEVEL}: made in {whole.make_s:.1f} s, unpacked in {whole.apply_s:.2f} s",
-        f"difference: made in {ours.make_s:.1f} s, applied by the terminal's own code in {ours.apply_s:.2f} s",
+        f"difference: {ours.kb:.1f} kB, made in {ours.make_s:.1f} s, applied by the terminal's own code in {ours.apply_s:.2f} s",
         *_others(folder, old, new),
     ]
     return [
         Row(
             what=f"Difference, {what}",
-            ours=ours.mb,
-            unit="MB",
+            ours=ours.kb,
+            unit="kB",
             beside=f"the whole image, zstd -{LEVEL}",
-            peer=whole.mb,
+            peer=whole.kb,
             budgets=(Budget(rule="at_most", limit=1, of="ratio"),),
             notes=tuple(notes),
         )
@@ -96,7 +96,7 @@ def _others(folder: Path, old: Path, new: Path) -> list[str]:
         make_s, began_s = time.perf_counter() - began_s, time.perf_counter()
         _call("bspatch", str(old), str(folder / "again.tar"), str(target))
         said.append(
-            f"bsdiff: {target.stat().st_size / 1e6:.2f} MB, made in {make_s:.1f} s, applied in {time.perf_counter() - began_s:.2f} s"
+            f"bsdiff: {target.stat().st_size / 1e3:.1f} kB, made in {make_s:.1f} s, applied in {time.perf_counter() - began_s:.2f} s"
         )
     else:
         said.append("bsdiff is not on this machine")
@@ -112,7 +112,7 @@ def _others(folder: Path, old: Path, new: Path) -> list[str]:
         began_s = time.perf_counter()
         _call("casync", "extract", f"--store={store}", f"--seed={old}", str(folder / "new.caibx"), str(again))
         said.append(
-            f"casync: {(_size(store) - before) / 1e6:.2f} MB of new chunks, made in {make_s:.1f} s, "
+            f"casync: {(_size(store) - before) / 1e3:.1f} kB of new chunks, made in {make_s:.1f} s, "
             f"put together in {time.perf_counter() - began_s:.1f} s"
         )
     else:
@@ -126,7 +126,7 @@ def _run(folder: Path, image: Path, make: list[str], unpack: list[str]) -> Made:
     _call(*make, str(packed))
     make_s, began_s = time.perf_counter() - began_s, time.perf_counter()
     _call(*unpack, str(packed), "-o", str(again))
-    return Made(packed.stat().st_size / 1e6, make_s, time.perf_counter() - began_s)
+    return Made(packed.stat().st_size / 1e3, make_s, time.perf_counter() - began_s)
 
 
 def _call(*words: str) -> None:

@@ -351,12 +351,15 @@ class Demo:
     def _say_updates(self, python: str) -> None:
         """An update needs a release, and two people."""
         where = _dir_option(self.places.root)
-        print(f"  4. Update the {len(self.city.processes)} terminals that are processes of their own (tag “{UPDATED_TAG}”):\n")
+        print("  4. Update every terminal, from canary to the last wave:\n")
         print(f"       {python} -m tests.demo.release good 0.2.0{where}\n")
         print(f"     Upload the pack at {self.address}updates/releases, ask for a rollout at {self.address}updates/new")
         print("     (soak time 0 and “at any time”, or it takes days as in a city), and approve it in another browser as")
         print(
-            f"     {SECOND_PERSON}, with the same password. With a limit of 64 kB/s there is time to kill an updater in the middle:\n"
+            f"     {SECOND_PERSON}, with the same password. The tag “{UPDATED_TAG}” chooses the {len(self.city.processes)} terminals"
+        )
+        print(
+            "     that are processes of their own; with a limit of 64 kB/s there is time to kill one's updater in the middle:\n"
         )
         print(f"       {python} -m tests.demo.cut_off{where}\n")
         print("     A release that crashes is stopped at the gate, and the canaries go back by themselves:\n")

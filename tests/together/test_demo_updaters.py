@@ -100,10 +100,9 @@ class House:
         return [(body.state, body.reason) for body in home.bodies() if isinstance(body, Update)]
 
     async def all_told(self, *end: str) -> None:
-        try:
-            await until(
-                lambda: all(end in self.told(home) for home in self.homes), f"all told {end}", timeout_s=180
-            )  # one disk: syncing waits for everybody's writing
+        ended = f"all told {end}"
+        try:  # all on one disk: what is synced waits for everybody's writing
+            await until(lambda: all(end in self.told(home) for home in self.homes), ended, timeout_s=180)
         except AssertionError as err:
             seen = [
                 (self.told(home), Layout(self.places.versions(home.terminal)).state().seat("agent"), work.work)
