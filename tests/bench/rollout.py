@@ -75,9 +75,8 @@ def rows(*, terminals: int) -> list[Row]:
     own = min(OWN_PROCESSES, terminals - 1)
     with (
         tempfile.TemporaryDirectory(prefix="kf-bench-") as folder,
-        running_city(Path(folder), terminals=terminals, own_processes=own, within_s=300) as city,
+        running_city(Path(folder), terminals=terminals, own_processes=own, calm=True, within_s=900) as city,
     ):
-        city.end_maintenance()
         release = city.release("good", "0.2.0")
         before = Watch(city)
         before.look()

@@ -25,6 +25,7 @@ def main() -> int:
         seed=asked.seed,
         web_port=asked.port,
         embedded_broker=asked.embedded_broker,
+        calm=asked.calm,
     )
     for number in INTERRUPTS:  # set also where a shell's `&` has made us deaf to Ctrl-C
         signal.signal(number, _as_interrupt)
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="for a machine without mosquitto: a broker in Python, slower, said on every page",
     )
+    parser.add_argument("--calm", action="store_true", help="no network that breaks, no terminal that is being worked on")
     return parser
 
 

@@ -81,7 +81,8 @@ class Fleet:
     # ------------------------------------------------------------------ agents
 
     async def _start_residents(self) -> None:
-        for relayed in _one_of_each_zone(self._city.pipes)[: min(CUT_PRONE, len(self._city.pipes) // CUT_PRONE_OF)]:
+        cut_prone = 0 if self._setup.calm else min(CUT_PRONE, len(self._city.pipes) // CUT_PRONE_OF)
+        for relayed in _one_of_each_zone(self._city.pipes)[:cut_prone]:
             relay = Relay(("127.0.0.1", self._setup.mqtt_port))
             await relay.start()
             self._relays[relayed.id] = relay

@@ -77,6 +77,7 @@ class Wishes:
     seed: int = 1
     web_port: int = 8080
     embedded_broker: bool = False
+    calm: bool = False
 
 
 class Demo:
@@ -124,7 +125,8 @@ class Demo:
         self._timed("fleet", self._start_fleet)
         self.say_where()
         self._timed("own processes", self._start_processes)
-        self._children.start("updaters", ["-m", "tests.demo.updaters", self.places.root])
+        # Its threads come and go with transfers, and by default each would leave a heap behind.
+        self._children.start("updaters", ["-m", "tests.demo.updaters", self.places.root], env={"MALLOC_ARENA_MAX": "2"})
         self._maintain_one()
         self._set_back()
 
@@ -173,6 +175,7 @@ class Demo:
                     public_port=FIRST_PUBLIC_PORT if wishes.web_port else 0,
                     password=new_password(),
                     embedded_broker=wishes.embedded_broker,
+                    calm=wishes.calm,
                 )
             )
         setup.save(self.places, self.setup)
@@ -315,7 +318,7 @@ class Demo:
     def _maintain_one(self) -> None:
         """One terminal is being worked on, as on any day."""
         member = next((member for member in reversed(self.city.pipes) if member.plan.kind == "kiosk"), None)
-        if member is not None:
+        if member is not None and not self.setup.calm:
             with closing(db.open_raw(self.settings.layout.database)) as connection:
                 transact(connection, lambda inside: _to_maintenance(inside, member))
 

@@ -37,6 +37,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     embedded_broker: bool = False
     public_port: int = 8090
     """Of the citizens' pages."""
+    calm: bool = False
+    """No network breaks, and nobody works on a terminal: for measuring what waits for neither."""
 
     def city(self) -> City:
         return make_city(terminals=self.terminals, own_processes=self.own_processes, seed=self.seed)

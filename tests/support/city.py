@@ -73,12 +73,6 @@ class City:
     def updated(self) -> list[str]:
         return sorted(terminal for (terminal,) in self.query("SELECT id FROM terminal WHERE tags LIKE ?", f"%{UPDATED_TAG}%"))
 
-    def end_maintenance(self) -> None:
-        """Of the terminal that is being worked on as on any day: a rollout to all would wait for it."""
-        for (terminal,) in self.query("SELECT id FROM terminal WHERE maintenance_until_ms IS NOT NULL"):
-            answer = self.operator.post(f"/terminals/{terminal}/maintenance/end", f"/terminals/{terminal}")
-            assert answer.status_code < 400, answer.text[:500]
-
     def release(self, kind: str, version: str) -> int:
         """Build, sign, upload; its number."""
         made = self.processes.start_python("-m", "tests.demo.release", kind, version, "--dir", self.places.root)
@@ -112,13 +106,15 @@ class City:
 
 
 @contextmanager
-def running_city(folder: Path, *, terminals: int, own_processes: int, within_s: float = 90.0) -> Iterator[City]:
+def running_city(
+    folder: Path, *, terminals: int, own_processes: int, calm: bool = False, within_s: float = 90.0
+) -> Iterator[City]:
     """Until every terminal with an updater has said what runs on it."""
     processes, places = Processes(folder), Places(folder / "data")
     try:
         child = processes.start_python(
             *("-m", "tests.demo", "--dir", places.root, "--port", "0", "--terminals", str(terminals)),
-            *("--own-processes", str(own_processes), "--days", "0"),
+            *("--own-processes", str(own_processes), "--days", "0", *(["--calm"] if calm else [])),
         )
         child.wait_for_output("Ctrl-C ends the demo", timeout_s=within_s)
         said = child.output()
