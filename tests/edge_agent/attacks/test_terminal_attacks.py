@@ -249,7 +249,7 @@ def stranger(world: World, new: Wanted) -> str:
 
 def other_terminal(world: World, new: Wanted) -> str:
     world.want(new, to="kiosk-0002")
-    return "notAuthentic"
+    return "wrongTerminal"
 
 
 def wrong_arch(world: World, new: Wanted) -> str:
