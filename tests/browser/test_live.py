@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import sqlite3
 import time
 
@@ -79,3 +80,26 @@ async def test_a_part_with_a_pace_gathers_news_and_shows_the_last(browse: Browse
         await asked_for(page, window, "/updates", before + 1)
         # The first at once and again because the page is older than its stream; then one in each three seconds.
         assert asked(window, "/updates") <= 2 + math.ceil((time.monotonic() - began_s) / 3)
+
+
+async def test_an_open_menu_stays_open_when_two_parts_arrive_at_once(browse: Browse, write: Write) -> None:
+    async with browse() as window:
+        page = await window.page()
+        await page.clock.install()
+        await window.signed_in(f"/terminals/{MACHINE}", page=page)
+        await page.locator("#remote > summary").click()
+        release = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await release.wait()
+            await route.continue_()
+
+        await page.route(f"**/terminals/{MACHINE}/devices", hold)
+        await page.clock.pause_at(await page.evaluate("Date.now() + 1"))  # an answer that was put into the page does not settle
+        write(fault("PRN.JAM"))
+        await expect(page.locator("#head")).to_have_class(re.compile("htmx-settling"))
+        release.set()
+        await expect(page.locator("#devices")).to_have_class(re.compile("htmx-settling"))
+        await page.clock.run_for(1_000)
+        await expect(page.locator("#head")).not_to_have_class(re.compile("htmx-settling"))
+        await expect(page.locator("#remote")).to_have_attribute("open", "")

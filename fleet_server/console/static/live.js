@@ -307,9 +307,12 @@
     const row = document.activeElement && document.activeElement.closest ? document.activeElement.closest("tr[data-row]") : null;
     focused = row && target.contains(row) ? row.dataset.row : "";
   });
-  document.addEventListener("htmx:afterSettle", () => {
+  // At once, not when the answer has settled: by then another part's answer may have come, and its own menus and rows stand in these two.
+  document.addEventListener("htmx:afterSwap", () => {
     for (const id of opened) { const element = document.getElementById(id); if (element) element.open = true; }
     if (focused) { const row = document.querySelector(`tr[data-row="${CSS.escape(focused)}"]`); if (row) row.focus({ preventScroll: true }); }
+  });
+  document.addEventListener("htmx:afterSettle", () => {
     flash();
     count();
     needsChanged();
