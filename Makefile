@@ -16,7 +16,7 @@ demo: environment assets  ## Start a server and 400 simulated terminals on this 
 	@$(PYTHON) -m scripts.system_packages mosquitto
 	@$(RUN) -m tests.demo $(ARGS)
 
-test: environment assets  ## Check everything, then run all tests (about half an hour on two cores)
+test: environment assets  ## Check everything, then run all tests (27 minutes on two quiet cores)
 	@$(PYTHON) -m scripts.system_packages mosquitto updates browser pcsc power printing stacks
 	@$(RUN) -m scripts.checks all $(ARGS)
 
