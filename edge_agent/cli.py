@@ -366,38 +366,38 @@ def _token(asked: argparse.Namespace) -> int:
 
 def _agent_owner(config: Config) -> tuple[int, int] | None:
     """(uid, gid) of who must be able to read what root writes for the agent: whose the identity is, else the service's user. None if that is us."""
-    import pwd
-
     if os.geteuid() != 0:
         return None
     try:
         found = os.lstat(config.identity_dir)
         return found.st_uid, found.st_gid
     except OSError:
-        pass
+        return _service_user()
+
+
+def _become_agent_user(config: Config) -> None:
+    """Where root runs this on a machine with the service's user, work as that user: its directories are made for it first."""
+    user = _service_user() if os.geteuid() == 0 else None
+    if user is None:
+        return
+    uid, gid = user
+    for directory in (Path(config.identity_dir), Path(config.state_dir)):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(directory, uid, gid, follow_symlinks=False)  # that user could have put a link there
+    os.initgroups(AGENT_USER, gid)
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def _service_user() -> tuple[int, int] | None:
+    """(uid, gid) of the user that the agent's service runs as; None where it does not exist."""
+    import pwd
+
     try:
         user = pwd.getpwnam(AGENT_USER)
     except KeyError:
         return None
     return user.pw_uid, user.pw_gid
-
-
-def _become_agent_user(config: Config) -> None:
-    """Where root runs this on a machine with the service's user, work as that user: its directories are made for it first."""
-    import pwd
-
-    if os.geteuid() != 0:
-        return
-    try:
-        user = pwd.getpwnam(AGENT_USER)
-    except KeyError:
-        return
-    for directory in (Path(config.identity_dir), Path(config.state_dir)):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(directory, user.pw_uid, user.pw_gid, follow_symlinks=False)  # that user could have put a link there
-    os.initgroups(AGENT_USER, user.pw_gid)
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
 
 
 if __name__ == "__main__":

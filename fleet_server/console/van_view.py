@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fleet_server.terminals.van_stops import metres
+from fleet_server.sites.distance import distance_km
 
-NEAR_M: Final = 300.0
+NEAR_KM: Final = 0.3
 """Positions come on a grid of about 100 m, and a square is larger than that."""
 LEAST_MS: Final = 15 * 60_000
 """Shorter than this is a traffic light or a filling station."""
@@ -30,7 +30,7 @@ def stops(rows: Sequence[Mapping[str, Any]]) -> list[SeenStop]:
     here: SeenStop | None = None
     for row in rows:
         latitude, longitude = row["lat_e4"] / 10_000, row["lon_e4"] / 10_000
-        if here is not None and metres(here.latitude, here.longitude, latitude, longitude) <= NEAR_M:
+        if here is not None and distance_km(here.latitude, here.longitude, latitude, longitude) <= NEAR_KM:
             here = SeenStop(here.from_ms, row["at_ms"], here.latitude, here.longitude)
         else:
             found += _long_enough(here)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from fleet_server.faults.platform import clear_platform_fault, open_platform_fault
-from fleet_server.terminals.van_stops import KEPT_MS, SHORTEST_MS, metres
+from fleet_server.sites.distance import distance_km
+from fleet_server.terminals.van_stops import KEPT_MS, SHORTEST_MS
 
 MISSED, OFF_ROUTE = "VAN.STOP_MISSED", "VAN.OFF_ROUTE"
-NEAR_M: Final = 500.0
+NEAR_KM: Final = 0.5
 """Wider than a square and the coarseness of a place together."""
-FAR_M: Final = 5_000.0
+FAR_KM: Final = 5.0
 """Chosen: another village, not the next car park."""
 LATE_MS: Final = 30 * 60_000
 """So long after a window began, and for so long, the van has to be far away before that is an alarm."""
@@ -51,7 +52,7 @@ class Place:
 def outcome_of(stop: Stop, places: Sequence[Place]) -> Outcome | None:
     """What became of a stop, by places in the order of time; None while that is not known."""
     for number, place in enumerate(places):
-        if not _is_near(stop, place, NEAR_M) or place.at_ms >= stop.to_ms:
+        if not _is_near(stop, place, NEAR_KM) or place.at_ms >= stop.to_ms:
             continue
         if place.at_ms >= stop.from_ms:
             return "reached"
@@ -65,7 +66,7 @@ def is_off_route(stops: Sequence[Stop], places: Sequence[Place], now_ms: int) ->
     """Whether the van has been far from every stop whose window runs, for a while."""
     running = [stop for stop in stops if stop.from_ms + LATE_MS <= now_ms < stop.to_ms]
     lately = [place for place in places if now_ms - LATE_MS <= place.at_ms <= now_ms]
-    return bool(running) and len(lately) >= 2 and not any(_is_near(stop, place, FAR_M) for stop in running for place in lately)
+    return bool(running) and len(lately) >= 2 and not any(_is_near(stop, place, FAR_KM) for stop in running for place in lately)
 
 
 def missed_since(stops: Sequence[Stop], now_ms: int) -> int | None:
@@ -100,7 +101,7 @@ def follow_vans(conn: sqlite3.Connection, now_ms: int) -> int:
                 conn.execute("UPDATE van_stop SET outcome = ? WHERE id = ?", (outcome, stop.id))
                 conn.execute("INSERT INTO change (at_ms, terminal, kind) VALUES (?, ?, 'place')", (now_ms, terminal))
                 changed += 1
-            judged.append(Stop(stop.id, stop.latitude, stop.longitude, stop.from_ms, stop.to_ms, outcome))
+            judged.append(replace(stop, outcome=outcome))
         since_ms = missed_since(judged, now_ms)
         changed += _hold(conn, terminal, MISSED, since_ms is not None, now_ms, since_ms)
         changed += _hold(conn, terminal, OFF_ROUTE, is_off_route(judged, places, now_ms), now_ms, None)
@@ -113,8 +114,8 @@ def _hold(conn: sqlite3.Connection, terminal: str, code: str, wanted: bool, now_
     return clear_platform_fault(conn, terminal, code, now_ms)
 
 
-def _is_near(stop: Stop, place: Place, within_m: float) -> bool:
-    return metres(stop.latitude, stop.longitude, place.latitude, place.longitude) <= within_m
+def _is_near(stop: Stop, place: Place, within_km: float) -> bool:
+    return distance_km(stop.latitude, stop.longitude, place.latitude, place.longitude) <= within_km
 
 
 _PLANNED = (

@@ -7,7 +7,6 @@ fault takes away what needs the faulty device, not the whole terminal.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +18,9 @@ from fleet_server.presence.rules import BLIND_MS, platform_blind_since
 from fleet_server.public.opening import Opening, opening, readable
 from fleet_server.public.rows import AreaRow, DeviceRow, FaultRow, Items, Live, Places, SiteRow, TerminalRow
 from fleet_server.public.services import SERVICES, Service, Topic, function_of, offered, topics_of
+from fleet_server.sites.distance import distance_km
 from fleet_server.terminals.state import Contact, Registered, StateCode, terminal_state
 
-EARTH_KM: Final = 6371.0088
-"""Mean radius (IUGG)."""
 MINUTE_MS: Final = 60_000
 SILENT_AFTER_MS: Final = 2 * MINUTE_MS
 """A site heard within so long needs no age of its own: the page's age says it."""
@@ -337,13 +335,6 @@ def _areas_of(sites: Iterable[SiteNow]) -> tuple[AreaRow, ...]:
 def is_position(lat: float | None, lon: float | None) -> bool:
     """0, 0 is what forms leave behind, not a place in this country."""
     return lat is not None and lon is not None and -90 <= lat <= 90 and -180 <= lon <= 180 and (lat, lon) != (0.0, 0.0)
-
-
-def distance_km(from_lat: float, from_lon: float, to_lat: float, to_lon: float) -> float:
-    """Great-circle distance by the haversine formula."""
-    up, across = math.radians(to_lat - from_lat), math.radians(to_lon - from_lon)
-    half = math.sin(up / 2) ** 2 + math.cos(math.radians(from_lat)) * math.cos(math.radians(to_lat)) * math.sin(across / 2) ** 2
-    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
 
 
 def neighbours(view: View, site: SiteNow, *, most: int) -> list[tuple[SiteNow, float]]:

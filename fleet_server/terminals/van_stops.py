@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from math import cos, hypot, radians
 from typing import Final
 
 from fleet_server import audit
@@ -17,14 +16,6 @@ MOST: Final = 200
 """Of one van, still to come: three a day for two months."""
 KEPT_MS: Final = 90 * 86_400_000
 """As long as where it was."""
-M_PER_DEGREE: Final = 111_195.0
-
-
-def metres(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
-    """Between two places (degrees) that are near each other."""
-    north = (other_latitude - latitude) * M_PER_DEGREE
-    east = (other_longitude - longitude) * M_PER_DEGREE * cos(radians(latitude))
-    return hypot(north, east)
 
 
 def plan(

@@ -153,18 +153,12 @@ def test_a_whole_update_killed_at_each_call_goes_on_to_its_end(ram: Path, zygote
     """Updater, installer and everything that they keep, from the desired state to the cleaned end: however often it is begun, it ends there."""
     template, place = ram / "template", ram / "place"
     steps.lay_place(template)
-
-    def fresh() -> Layout:
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(template, place, symlinks=True)
-        return Layout(place / "root")
-
-    layout = fresh()
+    layout = laid_again(template, place)
     ours = points_of_the_updater(zygote, place, ram / "calls.txt")
     assert len(ours) >= 150
     assert told(place)[-1] == "committed" and running(layout) == NEW_NAME
     for point in ours[share::SHARES]:
-        layout = fresh()
+        layout = laid_again(template, place)
         zygote.kill_at(point, "whole_update", place)
         name = launcher.count(layout.root)
         assert name is not None and layout.complete(name) and layout.pointed("agent") == name, str(point)
@@ -180,17 +174,11 @@ def test_a_whole_update_with_a_full_disk_at_each_call_goes_on_to_its_end(ram: Pa
     """Each call that needs room fails once: a whole version runs, and the update ends by itself, if need be after the next start."""
     template, place = ram / "template", ram / "place"
     steps.lay_place(template)
-
-    def fresh() -> Layout:
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(template, place, symlinks=True)
-        return Layout(place / "root")
-
-    fresh()
+    laid_again(template, place)
     ours = [point for point in points_of_the_updater(zygote, place, ram / "calls.txt") if point.name in NEEDING_ROOM]
     assert len(ours) >= 100
     for point in ours[share::SHARES]:
-        layout = fresh()
+        layout = laid_again(template, place)
         zygote.fail_at(point, "whole_update", place)
         name = launcher.count(layout.root)
         assert name is not None and layout.complete(name) and layout.pointed("agent") == name, str(point)
@@ -198,6 +186,13 @@ def test_a_whole_update_with_a_full_disk_at_each_call_goes_on_to_its_end(ram: Pa
             steps.whole_update(place)
         assert told(place)[-1] == "committed" and running(layout) == NEW_NAME, str(point)
         assert seat(layout).trial is None and seat(layout).good == NEW_NAME, str(point)
+
+
+def laid_again(template: Path, place: Path) -> Layout:
+    """The terminal as it was before the update."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(template, place, symlinks=True)
+    return Layout(place / "root")
 
 
 def points_of_the_updater(zygote: cut_off.Zygote, place: Path, log: Path) -> list[cut_off.Point]:

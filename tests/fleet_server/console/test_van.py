@@ -16,8 +16,8 @@ from fleet_server.console.van_view import stops
 from fleet_server.engine import FleetEngine
 from fleet_server.errors import Refused
 from fleet_server.faults.van import follow_vans
+from fleet_server.sites.distance import distance_km
 from fleet_server.terminals import van_stops
-from fleet_server.terminals.van_stops import metres
 from tests.fleet_server.console.conftest import Person
 from tests.support.seed import DAY, HOUR, MINUTE, NOW_MS
 
@@ -142,8 +142,8 @@ def test_how_a_place_is_written(text: str, system: str, place: tuple[float, floa
 def test_a_place_of_a_public_map_is_stored_as_a_receiver_tells_it() -> None:
     shown = on_chinese_maps(29.079, 119.647)
     latitude, longitude = place_of(f"{shown[0]:.6f}, {shown[1]:.6f}", "gcj02")
-    assert metres(29.079, 119.647, latitude, longitude) < 2
-    assert metres(29.079, 119.647, *shown) > 300, "or nothing would be said by it"
+    assert distance_km(29.079, 119.647, latitude, longitude) < 0.002
+    assert distance_km(29.079, 119.647, *shown) > 0.3, "or nothing would be said by it"
 
 
 @pytest.mark.parametrize("text", ["", "here", "29.079", "29.079, 119.647, 3", "1e3, 2", "29.079, 119.647 N", "999, 1"])

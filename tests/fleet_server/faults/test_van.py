@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from fleet_server.errors import Conflict, NotFound, Refused
 from fleet_server.faults.van import (
     BELIEVED_MS,
-    FAR_M,
+    FAR_KM,
     LATE_MS,
     MISSED,
     OFF_ROUTE,
@@ -19,6 +21,7 @@ from fleet_server.faults.van import (
     is_off_route,
     outcome_of,
 )
+from fleet_server.sites.distance import EARTH_KM
 from fleet_server.terminals import van_stops
 from tests.support.facts import T0, FactBench
 
@@ -54,7 +57,7 @@ def test_what_became_of_a_stop(places: list[Place], outcome: str | None) -> None
 
 
 def test_far_away_is_an_alarm_only_in_the_window_and_after_a_while() -> None:
-    far = (FAR_M + 200) / van_stops.M_PER_DEGREE
+    far = math.degrees((FAR_KM + 0.2) / EARTH_KM)
     driven = [at(minute, far) for minute in range(0, 121, 5)]
     assert not is_off_route([STOP], driven, STOP.from_ms + LATE_MS - 1)
     assert is_off_route([STOP], driven, STOP.from_ms + LATE_MS)

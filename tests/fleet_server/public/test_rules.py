@@ -11,9 +11,10 @@ import pytest
 
 from fleet_server.public.opening import opening, readable, week_lines
 from fleet_server.public.rows import AreaRow, DeviceRow, FaultRow, Live, Places, SiteRow, SlotRow, TerminalRow
-from fleet_server.public.rules import View, Word, blocks, chosen, distance_km, is_position, judge, neighbours
+from fleet_server.public.rules import View, Word, blocks, chosen, is_position, judge, neighbours
 from fleet_server.public.services import SERVICES, function_of, offered, topics_of
 from fleet_server.sites.calendar import builtin_calendar
+from fleet_server.sites.distance import distance_km
 from protocols.canon.faults import FAULTS
 
 ZONE = ZoneInfo("Asia/Shanghai")
